@@ -1,0 +1,188 @@
+"""The composition root of the server process: the only place where its concrete things meet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from salver.clock import Clock
+from salver.config import Settings
+from salver.gateway.gateway import Gateway
+from salver.gateway.infer import InferDoor
+from salver.gateway.oip import OipPages, oip_routes
+from salver.gateway.pages import page_routes
+from salver.gateway.routes import Route, RouteTable
+from salver.protocol.errors import SalverError
+from salver.protocol.tables import Tables
+from salver.routing.router import Router, Target
+from salver.runtime.host import EndpointStatus, Host
+from salver.runtime.recorder import FlightRecorder
+from salver.security.access import Principal
+from salver.security.tokens import TokenVerifier
+from salver.storage.blobs import BlobStore
+from salver.storage.home import Home
+from salver.storage.publication import read_tables
+from salver.storage.snapshot import read_json, write_json
+from salver.telemetry.exposition import CONTENT_TYPE_LATEST, Gauges, render_metrics
+from salver.telemetry.logs import AccessSample, log_event
+from salver.telemetry.metrics import Metrics
+
+__all__ = ["DataPlane"]
+
+_SWEEP_S: Final = 0.5
+_POLL_S: Final = 0.25
+"""How often the published snapshot is looked at: one stat(2)."""
+
+
+class DataPlane:
+    """The data path of one server process, wired together. Lives on the event loop."""
+
+    def __init__(
+        self,
+        home: Home,
+        settings: Settings,
+        recorder: FlightRecorder,
+        scratch: Path,
+        clock: Clock,
+        *,
+        pepper: bytes,
+        open_to_anyone: bool,
+        more_routes: Iterable[Route] = (),
+    ) -> None:
+        self._home = home
+        self._clock = clock
+        self._recorder = recorder
+        self._pepper = pepper
+        self._verifier = TokenVerifier((), pepper)
+        self._isolated = set(read_isolated(home))
+        self._seen: tuple[int, int] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self.metrics = Metrics()
+        self.router = Router()
+        self.host = Host(
+            BlobStore(home.blobs_path),
+            home.blobs_path,
+            scratch,
+            recorder,
+            self.metrics,
+            clock,
+            isolated=self._isolated,
+            on_change=self._publish,
+            on_hang=self._isolate,
+        )
+        limits = settings.limits
+        more = list(more_routes)
+        pages = OipPages(
+            self.router,
+            self.metrics,
+            server_name=settings.server.name,
+            is_ready=self.host.is_ready,
+            has_repository=bool(more),
+        )
+        door = InferDoor(self.router, limits.tensor_elements, limits.body_bytes)
+        self.gateway = Gateway(
+            RouteTable(page_routes(self._metrics_text, [*oip_routes(pages, door), *more])),
+            limits,
+            self.metrics,
+            clock,
+            authenticate=self._authenticate,
+            open_to_anyone=open_to_anyone,
+            id_prefix=os.urandom(4).hex(),
+            access=AccessSample(settings.server.access_log_every),
+        )
+
+    # Tables in.
+
+    def read_tables(self) -> None:
+        """Apply the published snapshot if it has changed; a damaged one changes nothing."""
+        try:
+            found = self._home.tables_path.stat()
+        except FileNotFoundError:
+            return
+        seen = (found.st_mtime_ns, found.st_ino)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            tables = read_tables(self._home)
+        except SalverError as error:
+            log_event("tables_unreadable", level=logging.ERROR, problem=str(error))
+            return
+        if tables is not None:
+            self.apply(tables)
+
+    def apply(self, tables: Tables) -> None:
+        """Make a snapshot the desired state."""
+        self._verifier = TokenVerifier(tables.tokens, self._pepper)
+        self.host.apply(tables)
+        self._publish()
+
+    def _publish(self) -> None:
+        """Tell the router what serves now."""
+        pools = self.host.pools()
+        targets = {name: Target(pool.spec, pool.manifest, pool) for name, pool in pools.items()}
+        without = {name: self.host.error_of(name) for name in self.host.names() if name not in pools}
+        self.router.publish(targets, without)
+
+    def _authenticate(self, token: str) -> Principal | None:
+        return self._verifier.verify(token)
+
+    def _isolate(self, digest: str) -> None:
+        self._isolated.add(digest)
+        isolate(self._home, {digest})
+
+    # Beating.
+
+    def start(self) -> None:
+        """Begin to watch the snapshot, the connections and the loop itself."""
+        self._sweep(self._clock.monotonic_s())
+        self._poll()
+
+    def _sweep(self, due_s: float) -> None:
+        now_s = self._clock.monotonic_s()
+        self.metrics.loop_lag_s = max(0.0, now_s - due_s)
+        self.metrics.connections = len(self.gateway.lanes)
+        self._recorder.beat(now_s)
+        self.gateway.sweep()
+        self._timers["sweep"] = self._loop.call_later(_SWEEP_S, self._sweep, now_s + _SWEEP_S)
+
+    def _poll(self) -> None:
+        self.read_tables()
+        self._timers["poll"] = self._loop.call_later(_POLL_S, self._poll)
+
+    def stop(self) -> None:
+        """Stop watching."""
+        for timer in self._timers.values():
+            timer.cancel()
+
+    # What is.
+
+    def status(self) -> list[EndpointStatus]:
+        """What each endpoint does now."""
+        return self.host.status()
+
+    def _metrics_text(self) -> tuple[bytes, str]:
+        return render_metrics(self.metrics, self._gauges), CONTENT_TYPE_LATEST
+
+    def _gauges(self) -> list[Gauges]:
+        return [
+            Gauges(name, pool.manifest.version, pool.waiting, pool.running, len(pool.replicas), pool.available)
+            for name, pool in sorted(self.host.pools().items())
+        ]
+
+
+def read_isolated(home: Home) -> list[str]:
+    """Digests of the versions that crashed or hung a server process once."""
+    return read_json(home.isolated_path, list[str]) or []
+
+
+def isolate(home: Home, digests: set[str]) -> None:
+    """Note, durably, that versions must compute in processes of their own."""
+    known = set(read_isolated(home))
+    if not digests <= known:
+        write_json(home.isolated_path, sorted(known | digests))

@@ -1,0 +1,118 @@
+"""Process settings: `salver.toml` and environment variables. Desired state is not here but in
+the database.
+
+Every setting of section `[server]` can be overridden by `SALVER_SERVER_NAME`, of `[limits]` by
+`SALVER_LIMITS_NAME`. What no setting is called is refused, in the file and in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from salver.gateway.limits import Limits
+from salver.protocol.errors import SalverError
+
+__all__ = ["ServerSettings", "Settings", "default_home", "read_settings"]
+
+
+class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How `salver serve` runs."""
+
+    host: str = "127.0.0.1"
+    http: int = 8080
+    """Port of the data listener; 0 takes a free one."""
+    control: int = 8090
+    """Port of the control listener; 0 takes a free one."""
+    name: str = "salver"
+    """What the server calls itself to clients; some clients expect "triton"."""
+    tls_cert: str = ""
+    tls_key: str = ""
+    insecure: bool = False
+    """Allow listening beyond this machine without TLS and tokens."""
+    require_token: bool = False
+    """Ask every caller of the data listener for a token, on loopback too."""
+    repository_on_data: bool = False
+    """Offer load and unload of models on the data listener, to operators."""
+    lame_duck_s: float = 5.0
+    """After SIGTERM: keep serving for so long while load balancers look away."""
+    drain_s: float = 30.0
+    """Then: how long requests in flight may still take."""
+    access_log_every: int = 1000
+    """Log one of so many requests; 0 for failures only."""
+    log_level: str = "INFO"
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings of one process tree."""
+
+    server: ServerSettings = ServerSettings()
+    limits: Limits = Limits()
+
+
+_PREFIX: Final = "SALVER_"
+
+
+def default_home(environment: Mapping[str, str] = os.environ) -> Path:
+    """`SALVER_HOME`, else `~/.salver`."""
+    return Path(environment.get("SALVER_HOME") or Path.home() / ".salver")
+
+
+def read_settings(file: Path | None, environment: Mapping[str, str] = os.environ, **given: Any) -> Settings:
+    """Settings from a file, then the environment, then `given` ones of `[server]` that are not None.
+
+    Raises INVALID_SETTING naming the setting, for unknown ones and for values of another type.
+    """
+    table: dict[str, dict[str, Any]] = {"server": {}, "limits": {}}
+    if file is not None:
+        table |= _read_file(file)
+    for section in table:
+        prefix = f"{_PREFIX}{section.upper()}_"
+        for name, value in environment.items():
+            if name.startswith(prefix):
+                table[section][name.removeprefix(prefix).lower()] = value
+    table["server"] |= {name: value for name, value in given.items() if value is not None}
+    try:
+        settings = msgspec.convert(table, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SalverError("INVALID_SETTING", f"the settings are wrong: {error}", "see docs/operations.md") from None
+    _check(settings)
+    return settings
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        content = msgspec.toml.decode(file.read_bytes())
+    except OSError as error:
+        raise SalverError("INVALID_SETTING", f"cannot read {str(file)!r}: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SalverError("INVALID_SETTING", f"{file.name}: {error}") from None
+    if not isinstance(content, dict) or not all(isinstance(section, dict) for section in content.values()):
+        raise SalverError("INVALID_SETTING", f"{file.name}: settings stand in sections such as [server]")
+    return content
+
+
+def _check(settings: Settings) -> None:
+    server = settings.server
+    for name in ("http", "control"):
+        port = getattr(server, name)
+        if not 0 <= port <= 65535:
+            raise SalverError("INVALID_SETTING", f"server.{name} is {port}", "a port is 0-65535")
+    if bool(server.tls_cert) != bool(server.tls_key):
+        raise SalverError("INVALID_SETTING", "only one of server.tls_cert and server.tls_key is set", "give both")
+    for name in ("lame_duck_s", "drain_s"):
+        if not 0 <= getattr(server, name) <= 3600:
+            raise SalverError("INVALID_SETTING", f"server.{name} is {getattr(server, name)}", "use 0-3600 seconds")
+    if server.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise SalverError(
+            "INVALID_SETTING", f"server.log_level is {server.log_level!r}", "use DEBUG, INFO, WARNING, ERROR"
+        )
+    for name in Limits.__struct_fields__:
+        if getattr(settings.limits, name) <= 0:
+            raise SalverError(
+                "INVALID_SETTING", f"limits.{name} is {getattr(settings.limits, name)}", "use more than 0"
+            )

@@ -1,0 +1,186 @@
+"""The door for inference in the Open Inference Protocol over HTTP: the hot path.
+
+Synchronous up to the queue: parse, resolve, decode, check, enqueue; then one callback when the
+answer is there. Nothing is computed per request that can be computed per version or per batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import Any, Final
+
+from salver.gateway.exchange import Exchange
+from salver.gateway.negotiation import check_accept, check_content_type, compress, decompress, wanted_encoding
+from salver.protocol.codecs.oip_request import InferBody, decode_json, decode_raw_tensor, decode_with_binary
+from salver.protocol.codecs.oip_response import ResponseEncoder
+from salver.protocol.errors import SalverError
+from salver.protocol.request import Request, Response
+from salver.protocol.signature import SignatureCheck
+from salver.routing.router import Router, Target
+
+__all__ = ["InferDoor"]
+
+_OFFLOAD_BYTES: Final = 64 * 2**10
+"""A compressed body larger than this is decompressed off the event loop."""
+_MICROSECONDS: Final = 1e-6
+_LONGEST_TIMEOUT_S: Final = 3600.0
+
+
+class _Contract:
+    """What this door prepares once for each version behind an endpoint."""
+
+    __slots__ = ("check", "encoder", "target")
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        spec, manifest = target.spec, target.manifest
+        self.check = SignatureCheck(manifest.signature)
+        self.encoder = ResponseEncoder(
+            spec.endpoint, manifest.model, manifest.version, self.check.outputs, spec.nonfinite
+        )
+
+
+class InferDoor:
+    """Turns `POST /v2/models/{model}/infer` into requests of the router, and answers back."""
+
+    def __init__(self, router: Router, max_elements: int, body_limit: int) -> None:
+        self._router = router
+        self._max_elements = max_elements
+        self._body_limit = body_limit
+        self._contracts: dict[str, _Contract] = {}
+
+    def open(self, exchange: Exchange) -> None:
+        """Begin an inference; answers the exchange now or when the model has."""
+        try:
+            if b"content-encoding" in exchange.headers:
+                self._open_compressed(exchange)
+            else:
+                self._enqueue(exchange, exchange.body)
+        except SalverError as error:
+            exchange.refuse(error)
+
+    def _open_compressed(self, exchange: Exchange) -> None:
+        coding = exchange.headers[b"content-encoding"]
+        if len(exchange.body) <= _OFFLOAD_BYTES:
+            self._enqueue(exchange, decompress(exchange.body, coding, self._body_limit))
+            return
+        loop = asyncio.get_running_loop()
+        exchange.pending = loop.run_in_executor(None, decompress, exchange.body, coding, self._body_limit)
+        exchange.pending.add_done_callback(functools.partial(self._decompressed, exchange))
+
+    def _decompressed(self, exchange: Exchange, body: asyncio.Future[bytes]) -> None:
+        if body.cancelled() or exchange.answered:
+            return
+        try:
+            self._enqueue(exchange, body.result())
+        except SalverError as error:
+            exchange.refuse(error)
+
+    def _enqueue(self, exchange: Exchange, body: bytes) -> None:
+        params = exchange.params
+        target = self._router.resolve(params["model"], params.get("version"))
+        exchange.endpoint = target.spec.endpoint
+        contract = self._contracts.get(exchange.endpoint)
+        if contract is None or contract.target is not target:
+            contract = self._contracts[exchange.endpoint] = _Contract(target)
+        request = self._read(exchange, body, target, contract)
+        answer = target.service(request)
+        # A pool answers with a future as it is; only layered services cost a task.
+        future = answer if isinstance(answer, asyncio.Future) else asyncio.ensure_future(answer)
+        exchange.pending = future
+        future.add_done_callback(functools.partial(self._answered, exchange, request, contract.encoder))
+
+    def _read(self, exchange: Exchange, body: bytes, target: Target, contract: _Contract) -> Request:
+        headers = exchange.headers
+        content_type = headers.get(b"content-type")
+        if content_type is not None and content_type != b"application/json":
+            check_content_type(content_type)
+        infer = self._decode(headers.get(b"inference-header-content-length"), body, target)
+        if b"accept" in headers and headers[b"accept"] != b"*/*":
+            check_accept(headers[b"accept"], _offered(infer))
+        rows = contract.check.rows(infer.inputs)
+        if infer.outputs is not None:
+            contract.encoder.check_requested(infer.outputs)
+        return Request(
+            target.spec.endpoint,
+            infer.inputs,
+            version=target.manifest.version,
+            id=infer.id,
+            outputs=infer.outputs,
+            parameters=infer.parameters,
+            received_s=exchange.received_s,
+            deadline_s=exchange.received_s + _timeout_s(infer.parameters, target.spec.deadline_s),
+            rows=rows,
+        )
+
+    def _decode(self, json_length: bytes | None, body: bytes, target: Target) -> InferBody:
+        if json_length is None:
+            return decode_json(body, self._max_elements)
+        if not json_length.isdigit() or len(json_length) > 12:
+            raise SalverError(
+                "INVALID_TENSOR",
+                f"Inference-Header-Content-Length is {json_length[:40].decode('latin-1')!r}, no length",
+            )
+        if int(json_length) == 0:
+            return decode_raw_tensor(body, target.manifest.signature, self._max_elements)
+        return decode_with_binary(body, int(json_length), self._max_elements)
+
+    @staticmethod
+    def _answered(
+        exchange: Exchange, request: Request, encoder: ResponseEncoder, answer: asyncio.Future[Response]
+    ) -> None:
+        if answer.cancelled() or exchange.answered:
+            return
+        try:
+            response = answer.result()
+            body, json_bytes = encoder.encode(request, response)
+        except SalverError as error:
+            exchange.refuse(error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
+            exchange.lane.gateway.fault(error)
+            exchange.refuse(SalverError("INTERNAL", "the answer could not be written"))
+        else:
+            if json_bytes is None and b"accept-encoding" not in exchange.headers:
+                exchange.reply(body)
+            else:
+                _reply_with_headers(exchange, body, json_bytes)
+
+
+def _offered(infer: InferBody) -> bytes:
+    binary = bool(infer.parameters and infer.parameters.get("binary_data_output")) or any(
+        output.binary for output in infer.outputs or ()
+    )
+    return b"application/octet-stream" if binary else b"application/json"
+
+
+def _timeout_s(parameters: dict[str, Any] | None, default_s: float) -> float:
+    """The request's own `timeout` in microseconds, as the protocol has it, if it is shorter."""
+    if parameters is None or "timeout" not in parameters:
+        return default_s
+    timeout = parameters["timeout"]
+    if (
+        not isinstance(timeout, int)
+        or isinstance(timeout, bool)
+        or not 0 <= timeout * _MICROSECONDS <= _LONGEST_TIMEOUT_S
+    ):
+        raise SalverError(
+            "INVALID_PARAMETER",
+            f"timeout is {timeout!r}",
+            "give whole microseconds, at most an hour; 0 for the default",
+        )
+    return min(timeout * _MICROSECONDS, default_s) if timeout else default_s
+
+
+def _reply_with_headers(exchange: Exchange, body: bytes, json_bytes: int | None) -> None:
+    headers = []
+    content_type = b"application/json"
+    if json_bytes is not None:
+        content_type = b"application/octet-stream"
+        headers.append((b"inference-header-content-length", b"%d" % json_bytes))
+    coding = wanted_encoding(exchange.headers.get(b"accept-encoding", b""))
+    packed = compress(body, coding) if coding else None
+    if coding and packed is not None:
+        headers += [(b"content-encoding", coding), (b"vary", b"accept-encoding")]
+        body = packed
+    exchange.reply(body, content_type=content_type, headers=headers)

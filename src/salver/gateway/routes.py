@@ -1,0 +1,99 @@
+"""The route table of the data listener: every path, its verbs, its rule of access, its door.
+
+The table is the single source: requests are dispatched from it, OpenAPI is generated from it,
+and an entry without an operation cannot be written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from salver.gateway.exchange import Exchange
+from salver.protocol.errors import SalverError
+from salver.security.access import Operation
+
+__all__ = ["Resolution", "Route", "RouteTable"]
+
+_REMEMBERED: Final = 1024
+_PARAMETER: Final = re.compile(r"{(\w+)}")
+
+
+class Route(NamedTuple):
+    """One path and verb.
+
+    `open` must answer the exchange, now or later, and never raise. `template` has parameters
+    in braces; each matches one path segment, which is percent-decoded once.
+    """
+
+    method: str
+    template: str
+    operation: Operation | None
+    """What the caller must be allowed to do; None for what anybody may, such as health."""
+    open: Callable[[Exchange], None]
+    summary: str
+    request: Any = None
+    """The msgspec type of a JSON body, for OpenAPI."""
+    response: Any = None
+    """The msgspec type of the JSON answer, for OpenAPI."""
+
+
+class Resolution(NamedTuple):
+    """A route and the values of its path parameters."""
+
+    route: Route
+    params: Mapping[str, str]
+
+
+class RouteTable:
+    """All routes; resolved targets are remembered, because clients repeat few of them."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(routes)
+        self._patterns = [(_pattern(route.template), route) for route in self.routes]
+        self._remembered: dict[tuple[str, bytes], Resolution] = {}
+
+    def resolve(self, method: str, target: bytes) -> Resolution:
+        """The route for a verb and request target; raises NOT_FOUND or METHOD_NOT_ALLOWED."""
+        found = self._remembered.get((method, target))
+        if found is None:
+            found = self._look_up(method, target)
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            self._remembered[method, target] = found
+        return found
+
+    def _look_up(self, method: str, target: bytes) -> Resolution:
+        path = target.partition(b"?")[0]
+        wanted = "GET" if method == "HEAD" else method
+        verbs = []
+        for pattern, route in self._patterns:
+            match = pattern.fullmatch(path)
+            if match is None:
+                continue
+            if route.method == wanted:
+                return Resolution(route, {name: _decode(value) for name, value in match.groupdict().items()})
+            verbs.append(route.method)
+        shown = path[:200].decode("ascii", "replace")
+        if verbs:
+            raise SalverError(
+                "METHOD_NOT_ALLOWED", f"{shown} does not take {method}", f"use {', '.join(sorted(set(verbs)))}"
+            )
+        raise SalverError("NOT_FOUND", f"there is no {shown}", "see /docs for what there is")
+
+
+def _pattern(template: str) -> re.Pattern[bytes]:
+    return re.compile(_PARAMETER.sub(r"(?P<\1>[^/]+)", template).encode())
+
+
+def _decode(segment: bytes) -> str:
+    """Percent-decode a path segment once; what decodes to a separator or to no text names nothing."""
+    try:
+        text = unquote_to_bytes(segment).decode()
+    except UnicodeDecodeError:
+        text = "/"
+    if any(character in text for character in "/\\\0%"):
+        raise SalverError("NOT_FOUND", f"the path segment {segment[:80].decode('ascii', 'replace')!r} names nothing")
+    return text

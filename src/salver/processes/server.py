@@ -1,0 +1,152 @@
+"""`python -m salver.processes.server ORDER`: the server process. Data path only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import shutil
+import signal
+import socket
+import ssl
+import sys
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from salver.app import DataPlane
+from salver.clock import SYSTEM_CLOCK
+from salver.gateway.acceptor import Acceptor
+from salver.gateway.exchange import Exchange
+from salver.gateway.gateway import Gateway
+from salver.gateway.limits import Limits
+from salver.gateway.repository import repository_routes
+from salver.gateway.routes import Route, RouteTable
+from salver.processes.order import Order, Report, die_with_parent, tell
+from salver.runtime.host import LoadState
+from salver.runtime.recorder import FlightRecorder
+from salver.security.access import ANONYMOUS
+from salver.storage.home import Home
+from salver.telemetry.logs import AccessSample, configure_logs, log_event
+from salver.telemetry.metrics import Metrics
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    order = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Order)
+    die_with_parent(order.supervisor_pid)
+    configure_logs("server", level=order.settings.server.log_level)
+    uvloop.run(_serve(order))
+
+
+async def _serve(order: Order) -> None:
+    home = Home.open(order.home)
+    server = order.settings.server
+    scratch = home.path / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(mode=0o700)
+    plane = DataPlane(
+        home,
+        order.settings,
+        FlightRecorder(order.recorder_path),
+        scratch,
+        SYSTEM_CLOCK,
+        pepper=home.pepper_path.read_bytes(),
+        open_to_anyone=not server.require_token,
+        more_routes=repository_routes(order.control_socket) if server.repository_on_data else (),
+    )
+    plane.metrics.insecure = order.credentials_in_clear
+    plane.start()
+    acceptor = Acceptor(socket.socket(fileno=order.http_fd), plane.gateway, _tls(server.tls_cert, server.tls_key))
+    acceptor.start()
+    internal = _internal_acceptor(order, plane)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    settled = asyncio.ensure_future(plane.host.settled())
+    stop = asyncio.ensure_future(stopping.wait())
+    await asyncio.wait((settled, stop), return_when=asyncio.FIRST_COMPLETED)
+    if settled.done():
+        # What is loaded now stays: collections need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        tell(order, _ready_report(plane))
+        await stop
+    settled.cancel()
+    loop.add_signal_handler(signal.SIGTERM, os._exit, 1)
+    await _drain(plane, acceptor, server.lame_duck_s, server.drain_s)
+    await internal.stop()
+    plane.stop()
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _tls(certificate: str, key: str) -> ssl.SSLContext | None:
+    if not certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _internal_acceptor(order: Order, plane: DataPlane) -> Acceptor:
+    """The Unix socket on which the controller asks what this process does."""
+
+    def status(exchange: Exchange) -> None:
+        exchange.reply_json(plane.status())
+
+    listener = socket.socket(socket.AF_UNIX)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(order.server_socket)
+    listener.bind(order.server_socket)
+    listener.listen(16)
+    gateway = Gateway(
+        RouteTable([Route("GET", "/status", None, status, "What each endpoint does now")]),
+        Limits(connections=16),
+        Metrics(),
+        SYSTEM_CLOCK,
+        authenticate=lambda _: ANONYMOUS,
+        open_to_anyone=True,
+        id_prefix="internal",
+        access=AccessSample(0),
+    )
+    acceptor = Acceptor(listener, gateway)
+    acceptor.start()
+    return acceptor
+
+
+def _ready_report(plane: DataPlane) -> Report:
+    status = plane.status()
+    failed = tuple(
+        {"endpoint": row.endpoint, "version": row.wanted, "code": row.code or "", "error": row.problem or ""}
+        for row in status
+        if row.state is LoadState.FAILED
+    )
+    return Report("server", ready=True, failed=failed, workers=tuple(pid for row in status for pid in row.workers))
+
+
+async def _drain(plane: DataPlane, acceptor: Acceptor, lame_duck_s: float, drain_s: float) -> None:
+    """Readiness goes first, then new connections, then what is in flight."""
+    gateway = plane.gateway
+    gateway.drain()
+    log_event("draining", lame_duck_s=lame_duck_s)
+    await asyncio.sleep(lame_duck_s)
+    await acceptor.stop()
+    gateway.close_idle()
+    until_s = SYSTEM_CLOCK.monotonic_s() + drain_s
+    while gateway.owes and SYSTEM_CLOCK.monotonic_s() < until_s:
+        await asyncio.sleep(0.01)
+        gateway.close_idle()
+    if gateway.owes:
+        log_event("drain_timed_out", unanswered=gateway.owes)
+    await plane.host.close(timeout_s=5.0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Open Inference Protocol responses, written once per batch wherever that is possible.
+
+The numbers of a whole batch are turned into JSON in one call and cut into rows as text; the
+response to one request is then a join of a few byte strings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from salver.protocol.datatypes import DATATYPES, datatype_of
+from salver.protocol.errors import SalverError
+from salver.protocol.request import BatchOutputs, Request, RequestedOutput, Response
+from salver.protocol.signature import TensorSpec
+from salver.protocol.tables import Nonfinite
+from salver.protocol.tensor import Tensor, pack_bytes_elements
+
+__all__ = ["ResponseEncoder"]
+
+_JSON: Final = msgspec.json.Encoder()
+
+
+class ResponseEncoder:
+    """Writes responses of one endpoint; prepared once per loaded version.
+
+    `outputs` are the specifications of the version by name, in order.
+    """
+
+    def __init__(
+        self, endpoint: str, model: str, version: str, outputs: Mapping[str, TensorSpec], nonfinite: Nonfinite
+    ) -> None:
+        self._outputs = outputs
+        self._all = tuple(RequestedOutput(name) for name in outputs)
+        self._nonfinite = nonfinite
+        self._prefix = b'{"model_name":%b,"model_version":%b' % (_JSON.encode(endpoint), _JSON.encode(version))
+        self._model = model if model != endpoint else ""
+
+    def check_requested(self, requested: tuple[RequestedOutput, ...]) -> None:
+        """Raise UNKNOWN_OUTPUT for an output the version does not have."""
+        for output in requested:
+            if output.name not in self._outputs:
+                raise SalverError(
+                    "UNKNOWN_OUTPUT",
+                    f"the model has no output {output.name[:80]!r}",
+                    f"its outputs are {', '.join(map(repr, self._outputs))}",
+                )
+
+    def encode(self, request: Request, response: Response) -> tuple[bytes, int | None]:
+        """Return the body and, when tensors follow the JSON in binary, the length of the JSON.
+
+        Raises NONFINITE_OUTPUT when the policy is `error` and this request's values are not
+        finite, WRONG_DATATYPE for types JSON cannot carry.
+        """
+        head = self._head(request, response)
+        binary_wanted = bool(request.parameters and request.parameters.get("binary_data_output"))
+        if request.outputs is None and not binary_wanted and response.stop == response.start + 1:
+            row = self._single_rows(response.batch)[response.start]
+            if row is None:
+                raise self._refuse_nonfinite()
+            return b'%b,"outputs":[%b]}' % (head, row), None
+        described: list[bytes] = []
+        tail: list[bytes] = []
+        for output in request.outputs or self._all:
+            binary = binary_wanted if output.binary is None else output.binary
+            text, data = self._one_output(output, response, binary)
+            described.append(text)
+            if data is not None:
+                tail.append(data)
+        body = b'%b,"outputs":[%b]}' % (head, b",".join(described))
+        if not tail:
+            return body, None
+        return b"".join((body, *tail)), len(body)
+
+    def _head(self, request: Request, response: Response) -> bytes:
+        head = self._prefix
+        if request.id is not None:
+            head += b',"id":' + _JSON.encode(request.id)
+        if self._model or response.warnings:
+            parameters = {}
+            if self._model:
+                parameters["salver_model"] = self._model
+            if response.warnings:
+                parameters["salver_warnings"] = "; ".join(response.warnings)
+            head += b',"parameters":' + _JSON.encode(parameters)
+        return head
+
+    def _single_rows(self, batch: BatchOutputs) -> list[bytes | None]:
+        """All outputs as JSON for each row of the batch alone: the form most answers take.
+
+        None stands for a row whose values the policy refuses.
+        """
+        cached: list[bytes | None] | None = batch.codec_cache.get("single")
+        if cached is None:
+            templates = []
+            columns = []
+            for name, spec in self._outputs.items():
+                array = batch.arrays[name]
+                templates.append(_describe(name, spec.datatype, (1, *array.shape[1:])) + b',"data":[%b]}')
+                columns.append(self._json_rows(batch, name))
+            template = b",".join(templates)
+            cached = [None if None in row else template % row for row in zip(*columns, strict=True)]
+            batch.codec_cache["single"] = cached
+        return cached
+
+    def _one_output(self, output: RequestedOutput, response: Response, binary: bool) -> tuple[bytes, bytes | None]:
+        spec = self._outputs[output.name]
+        if output.classification:
+            tensor = _classify(spec, response.array(output.name), output.classification)
+            shape, datatype = tensor.shape, "BYTES"
+        else:
+            tensor = None
+            array = response.array(output.name)
+            shape, datatype = array.shape, spec.datatype
+        described = _describe(output.name, datatype, shape)
+        if binary:
+            data = bytes(tensor.data) if tensor else _raw(array, datatype)
+            return described + b',"parameters":{"binary_data_size":%d}}' % len(data), data
+        if tensor is not None:
+            rows: Sequence[bytes | None] = [
+                _JSON.encode([element.decode() for element in tensor.numpy().reshape(-1)])[1:-1]
+            ]
+        elif response.stop is None:
+            rows = self._json_rows(BatchOutputs({output.name: array[np.newaxis]}), output.name)
+        else:
+            rows = self._json_rows(response.batch, output.name)[response.start : response.stop]
+        if None in rows:
+            raise self._refuse_nonfinite()
+        return b'%b,"data":[%b]}' % (described, b",".join(filter(None, rows))), None
+
+    def _json_rows(self, batch: BatchOutputs, name: str) -> Sequence[bytes | None]:
+        """Each row of one output as JSON elements without brackets, for the whole batch."""
+        cached: Sequence[bytes | None] | None = batch.codec_cache.get(name)
+        if cached is None:
+            cached = self._encode_rows(batch.arrays[name], self._outputs[name])
+            batch.codec_cache[name] = cached
+        return cached
+
+    def _encode_rows(self, array: np.ndarray[Any, Any], spec: TensorSpec) -> Sequence[bytes | None]:
+        kind = DATATYPES[spec.datatype]
+        if kind.json_type is None:
+            raise SalverError(
+                "WRONG_DATATYPE", f"output {spec.name!r} is {kind.name}, which JSON cannot carry", "ask for binary data"
+            )
+        table = array.reshape(len(array), -1)
+        if kind.name == "BYTES":
+            return [_JSON.encode([_text(element, spec.name) for element in row])[1:-1] for row in table.tolist()]
+        if kind.json_type is float and not np.isfinite(table).all():
+            return [self._encode_doubtful_row(row) for row in table]
+        if table.shape[1] == 1:
+            return _JSON.encode(table.reshape(-1).tolist())[1:-1].split(b",")
+        return _JSON.encode(table.tolist())[2:-2].split(b"],[")
+
+    def _encode_doubtful_row(self, row: np.ndarray[Any, Any]) -> bytes | None:
+        if np.isfinite(row).all() or self._nonfinite is Nonfinite.NULL:
+            return _JSON.encode(row.tolist())[1:-1]
+        if self._nonfinite is Nonfinite.PASS:
+            return json.dumps(row.tolist(), separators=(",", ":"))[1:-1].encode()
+        return None
+
+    def _refuse_nonfinite(self) -> SalverError:
+        return SalverError(
+            "NONFINITE_OUTPUT",
+            "the model answered NaN or infinity, which JSON cannot carry",
+            "ask for binary data, or deploy with --nonfinite null or pass",
+        )
+
+
+def _describe(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
+    return b'{"name":%b,"datatype":"%b","shape":%b' % (_JSON.encode(name), datatype.encode(), _JSON.encode(shape))
+
+
+def _raw(array: np.ndarray[Any, Any], datatype: str) -> bytes:
+    if datatype == "BYTES":
+        return bytes(Tensor.from_numpy("", array).data)
+    return np.ascontiguousarray(array, dtype=DATATYPES[datatype].dtype).tobytes()
+
+
+def _text(element: object, name: str) -> str:
+    if isinstance(element, bytes):
+        try:
+            return element.decode()
+        except UnicodeDecodeError:
+            raise SalverError(
+                "INVALID_VALUE", f"output {name!r} is not UTF-8 text, which JSON needs", "ask for binary data"
+            ) from None
+    return str(element)
+
+
+def _classify(spec: TensorSpec, scores: np.ndarray[Any, Any], k: int) -> Tensor:
+    """The k largest scores along the last dimension as "value:index[:label]"."""
+    if datatype_of(scores) == "BYTES" or not scores.ndim:
+        raise SalverError("INVALID_PARAMETER", f"output {spec.name!r} has no scores to classify")
+    k = min(k, scores.shape[-1])
+    order = np.argsort(-scores.astype(np.float64), axis=-1, kind="stable")[..., :k]
+    best = np.take_along_axis(scores, order, axis=-1)
+    labels = spec.labels
+    elements = []
+    for value, index in zip(best.reshape(-1).tolist(), order.reshape(-1).tolist(), strict=True):
+        label = f":{labels[index]}" if index < len(labels) else ""
+        number = f"{value:f}" if isinstance(value, float) else f"{value}"
+        elements.append(f"{number}:{index}{label}".encode())
+    return Tensor(spec.name, "BYTES", order.shape, pack_bytes_elements(elements))

@@ -1,0 +1,94 @@
+"""The one error catalogue.
+
+Every refusal a client can see is a `SalverError` with a code from `CATALOGUE`, which fixes its
+HTTP status and its gRPC status. A message names the thing and the value; `remedy` says what to
+do. Neither may hold a path of the server, a stack trace, or text from a model's own code:
+those go to the log under the request id.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+__all__ = ["CATALOGUE", "Code", "SalverError"]
+
+
+class Code(NamedTuple):
+    """How one error looks on the wire: HTTP status, gRPC status, and what it means."""
+
+    http: int
+    grpc: str
+    meaning: str
+
+
+CATALOGUE: Final[dict[str, Code]] = {
+    # The request itself.
+    "BAD_HTTP": Code(400, "INVALID_ARGUMENT", "the bytes are not an HTTP/1.1 request"),
+    "INVALID_JSON": Code(400, "INVALID_ARGUMENT", "the body is not the JSON this route expects"),
+    "DUPLICATE_KEY": Code(400, "INVALID_ARGUMENT", "a JSON object names one key twice"),
+    "INVALID_TENSOR": Code(400, "INVALID_ARGUMENT", "a tensor contradicts itself"),
+    "INVALID_VALUE": Code(400, "INVALID_ARGUMENT", "a value does not fit its datatype"),
+    "INVALID_PARAMETER": Code(400, "INVALID_ARGUMENT", "a parameter has no such value"),
+    "UNKNOWN_INPUT": Code(400, "INVALID_ARGUMENT", "the model has no such input"),
+    "MISSING_INPUT": Code(400, "INVALID_ARGUMENT", "a required input is absent"),
+    "UNKNOWN_OUTPUT": Code(400, "INVALID_ARGUMENT", "the model has no such output"),
+    "WRONG_DATATYPE": Code(400, "INVALID_ARGUMENT", "an input has another datatype"),
+    "WRONG_SHAPE": Code(400, "INVALID_ARGUMENT", "an input has another rank or size"),
+    "TOO_MANY_ROWS": Code(400, "INVALID_ARGUMENT", "one request is larger than a batch may be"),
+    "TOO_MANY_PIPELINED": Code(400, "INVALID_ARGUMENT", "too many unanswered requests"),
+    "INVALID_NAME": Code(400, "INVALID_ARGUMENT", "a name breaks the rule for names"),
+    "INVALID_VERSION": Code(400, "INVALID_ARGUMENT", "not a semantic version"),
+    "INVALID_ARTIFACT": Code(400, "INVALID_ARGUMENT", "an artifact cannot be read"),
+    "INVALID_SETTING": Code(400, "INVALID_ARGUMENT", "a setting has no such value"),
+    "UNAUTHENTICATED": Code(401, "UNAUTHENTICATED", "no valid token came with the request"),
+    "PERMISSION_DENIED": Code(403, "PERMISSION_DENIED", "the principal may not do this"),
+    "REFUSED_BY_POLICY": Code(403, "PERMISSION_DENIED", "a safety rule forbids this"),
+    "NOT_FOUND": Code(404, "NOT_FOUND", "no such route, model, version or endpoint"),
+    "METHOD_NOT_ALLOWED": Code(405, "UNIMPLEMENTED", "the route exists with other verbs"),
+    "NOT_ACCEPTABLE": Code(406, "INVALID_ARGUMENT", "no answer in an accepted media type"),
+    "REQUEST_TIMEOUT": Code(408, "DEADLINE_EXCEEDED", "the request came too slowly"),
+    "ALREADY_EXISTS": Code(409, "ALREADY_EXISTS", "the name is taken by something else"),
+    "CONFLICT": Code(409, "ABORTED", "another holder or a newer state is in the way"),
+    "BODY_TOO_LARGE": Code(413, "RESOURCE_EXHAUSTED", "the body exceeds its limit"),
+    "URI_TOO_LONG": Code(414, "INVALID_ARGUMENT", "the request target exceeds its limit"),
+    "UNSUPPORTED_MEDIA_TYPE": Code(415, "INVALID_ARGUMENT", "the body's type is not understood"),
+    "MISDIRECTED_HOST": Code(421, "INVALID_ARGUMENT", "the Host header names another server"),
+    "POISON_INPUT": Code(422, "INVALID_ARGUMENT", "this input killed two workers"),
+    "OUTSIDE_PROFILE": Code(422, "OUT_OF_RANGE", "values unlike the training data"),
+    "QUEUE_FULL": Code(429, "RESOURCE_EXHAUSTED", "too much work is waiting"),
+    "TOO_MANY_CONNECTIONS": Code(429, "RESOURCE_EXHAUSTED", "the connection cap is reached"),
+    "HEADERS_TOO_LARGE": Code(431, "INVALID_ARGUMENT", "the header section exceeds its limit"),
+    # The model.
+    "MODEL_ERROR": Code(500, "INTERNAL", "the model raised an exception"),
+    "BAD_MODEL_OUTPUT": Code(500, "INTERNAL", "the model's outputs contradict its signature"),
+    "NONFINITE_OUTPUT": Code(500, "INTERNAL", "the model answered NaN or infinity"),
+    "LOAD_FAILED": Code(500, "FAILED_PRECONDITION", "the version could not be loaded"),
+    "CORRUPT_ARTIFACT": Code(500, "DATA_LOSS", "stored bytes differ from their digest"),
+    # The server.
+    "INTERNAL": Code(500, "INTERNAL", "a fault of this server"),
+    "UNSUPPORTED": Code(501, "UNIMPLEMENTED", "this server does not do that"),
+    "WORKER_LOST": Code(503, "UNAVAILABLE", "the worker died while it ran this request"),
+    "NOT_READY": Code(503, "UNAVAILABLE", "no healthy replica"),
+    "CONTROL_UNAVAILABLE": Code(503, "UNAVAILABLE", "the controller does not answer"),
+    "DEADLINE_EXCEEDED": Code(504, "DEADLINE_EXCEEDED", "the deadline passed before an answer"),
+    "MODEL_HUNG": Code(504, "DEADLINE_EXCEEDED", "the model did not return"),
+    "STORAGE_FULL": Code(507, "RESOURCE_EXHAUSTED", "no space left for the data directory"),
+}
+
+
+class SalverError(Exception):
+    """A refusal with a code from `CATALOGUE`, safe to show to a client.
+
+    `str(error)` is the message, followed by the remedy when there is one. An unknown code
+    raises KeyError at once: the catalogue is the contract.
+    """
+
+    def __init__(self, code: str, message: str, remedy: str = "") -> None:
+        self.http, self.grpc, _ = CATALOGUE[code]
+        self.code = code
+        self.message = message
+        self.remedy = remedy
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}" if self.remedy else self.message

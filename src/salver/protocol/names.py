@@ -1,0 +1,99 @@
+"""Names and version numbers: what users may call things.
+
+Names of models and endpoints appear in paths and metrics, so the rule is narrow and no name
+ever becomes a file path. Versions follow Semantic Versioning 2.0.0 and sort by its
+precedence rule (section 11).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from salver.protocol.errors import SalverError
+
+__all__ = ["FIRST_VERSION", "SemanticVersion", "check_name", "parse_reference"]
+
+_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,126}[a-z0-9])?")
+_SEMVER: Final = re.compile(
+    r"(0|[1-9]\d{0,9})\.(0|[1-9]\d{0,9})\.(0|[1-9]\d{0,9})"
+    r"(?:-((?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(?:\.(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*))?"
+    r"(?:\+([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?"
+)
+_LONGEST_VERSION: Final = 64
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name`, or raise INVALID_NAME naming `what` ("model", "endpoint", ...)."""
+    if _NAME.fullmatch(name) is None or ".." in name:
+        raise SalverError(
+            "INVALID_NAME",
+            f"{what} name {name[:140]!r} is not allowed",
+            "use 1-128 characters of a-z, 0-9, '.', '_', '-', without '..', "
+            "beginning and ending with a letter or digit",
+        )
+    return name
+
+
+@functools.total_ordering
+@dataclass(frozen=True, slots=True)
+class SemanticVersion:
+    """A semantic version that sorts by precedence.
+
+    >>> SemanticVersion.parse("1.10.0") > SemanticVersion.parse("1.9.0")
+    True
+    >>> SemanticVersion.parse("1.0.0-rc.1") < SemanticVersion.parse("1.0.0")
+    True
+    """
+
+    major: int
+    minor: int
+    patch: int
+    prerelease: str = ""
+    build: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> SemanticVersion:
+        """Read "MAJOR.MINOR.PATCH[-PRERELEASE][+BUILD]"; raises INVALID_VERSION."""
+        match = _SEMVER.fullmatch(text) if len(text) <= _LONGEST_VERSION else None
+        if match is None:
+            raise SalverError(
+                "INVALID_VERSION",
+                f"{text[:80]!r} is not a semantic version",
+                "write MAJOR.MINOR.PATCH, for example 1.0.0 or 2.1.0-rc.1",
+            )
+        major, minor, patch, prerelease, build = match.groups()
+        return cls(int(major), int(minor), int(patch), prerelease or "", build or "")
+
+    def _precedence(self) -> tuple[object, ...]:
+        if not self.prerelease:
+            return (self.major, self.minor, self.patch, 1, ())
+        parts = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in self.prerelease.split("."))
+        return (self.major, self.minor, self.patch, 0, parts)
+
+    def __lt__(self, other: SemanticVersion) -> bool:
+        return self._precedence() < other._precedence()
+
+    def __str__(self) -> str:
+        text = f"{self.major}.{self.minor}.{self.patch}"
+        if self.prerelease:
+            text += f"-{self.prerelease}"
+        return f"{text}+{self.build}" if self.build else text
+
+
+FIRST_VERSION: Final = SemanticVersion(1, 0, 0)
+
+
+def parse_reference(reference: str) -> tuple[str, str | None]:
+    """Split "NAME[@VERSION]" and check both parts.
+
+    >>> parse_reference("digits@1.0.0"), parse_reference("digits")
+    (('digits', '1.0.0'), ('digits', None))
+    """
+    name, at, version = reference.partition("@")
+    check_name(name, "model")
+    if not at:
+        return name, None
+    return name, str(SemanticVersion.parse(version))

@@ -1,0 +1,81 @@
+"""The profile of a version's training inputs: what ordinary values look like, per feature."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from salver.protocol.datatypes import DATATYPES
+from salver.protocol.errors import SalverError
+from salver.protocol.signature import Signature, TensorSpec
+
+__all__ = ["FeatureProfile", "InputProfile", "Profile"]
+
+
+class FeatureProfile(msgspec.Struct, frozen=True):
+    """One feature over the training rows. `mean` and `std` are in the feature's own unit."""
+
+    low: float
+    high: float
+    mean: float
+    std: float
+    missing: int
+    """Rows where the feature was NaN."""
+
+
+class InputProfile(msgspec.Struct, frozen=True):
+    """The features of one input, row-major over its shape behind the batch dimension."""
+
+    input: str
+    rows: int
+    features: tuple[FeatureProfile, ...]
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """The profiles of a version's numeric inputs."""
+
+    inputs: tuple[InputProfile, ...]
+
+    @classmethod
+    def measure(cls, data: np.ndarray[Any, Any], signature: Signature) -> Profile:
+        """Measure training rows for the one numeric input they belong to.
+
+        `data` is [rows, features] or [rows, ...] with the trailing shape of that input.
+        Raises INVALID_ARTIFACT when no input, or more than one, takes such rows.
+        """
+        width = int(np.prod(data.shape[1:], dtype=np.int64))
+        fitting = [spec for spec in signature.inputs if _takes(spec, width)]
+        if len(fitting) != 1 or not len(data) or data.dtype.kind not in "biuf":
+            raise SalverError(
+                "INVALID_ARTIFACT",
+                f"a profile of {data.dtype} rows of {width} features fits {len(fitting)} inputs of the model",
+                "give at least one row of numbers, as wide as exactly one input",
+            )
+        table = data.reshape(len(data), width).astype(np.float64)
+        return cls((InputProfile(fitting[0].name, len(data), tuple(map(_measure_feature, table.T))),))
+
+
+def _takes(spec: TensorSpec, width: int) -> bool:
+    tail = spec.shape[1:]
+    return (
+        spec.shape[:1] == (-1,)
+        and DATATYPES[spec.datatype].json_type in (int, float)
+        and -1 not in tail
+        and int(np.prod(tail, dtype=np.int64)) == width
+    )
+
+
+def _measure_feature(column: np.ndarray[Any, Any]) -> FeatureProfile:
+    present = column[~np.isnan(column)]
+    if not len(present):
+        return FeatureProfile(-sys.float_info.max, sys.float_info.max, 0.0, 0.0, len(column))
+    return FeatureProfile(
+        float(present.min()),
+        float(present.max()),
+        float(present.mean()),
+        float(present.std()),
+        len(column) - len(present),
+    )

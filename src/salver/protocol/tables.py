@@ -1,0 +1,175 @@
+"""What control publishes to the data path: one whole, numbered snapshot of desired state.
+
+Omission means removal and applying a snapshot twice changes nothing, so a lost publication is
+repaired by the next one and a server that has lost its controller serves on with the last it
+read. Snapshots are JSON, written atomically into the data directory.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from salver.protocol.profile import Profile
+from salver.protocol.signature import Signature
+
+__all__ = [
+    "DeploymentSpec",
+    "FileEntry",
+    "Nonfinite",
+    "Placement",
+    "Route",
+    "RuntimeOptions",
+    "Tables",
+    "TokenRecord",
+    "Validate",
+    "VersionManifest",
+]
+
+
+class Placement(enum.StrEnum):
+    """Where a version computes."""
+
+    AUTO = "auto"
+    INLINE = "inline"
+    THREAD = "thread"
+    PROCESS = "process"
+
+
+class Validate(enum.StrEnum):
+    """What happens to values outside the profile of the training inputs."""
+
+    WARN = "warn"
+    STRICT = "strict"
+    OFF = "off"
+
+
+class Nonfinite(enum.StrEnum):
+    """What happens to NaN and infinity in outputs that leave as JSON."""
+
+    ERROR = "error"
+    NULL = "null"
+    PASS = "pass"  # noqa: S105 - a policy, not a secret
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """One file of an artifact; `path` is relative, with forward slashes."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+class VersionManifest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One immutable version: identity, bytes, signature, and how its format loads it.
+
+    `digest` is the SHA-256 over the sorted file entries; `ordinal` counts the versions of the
+    model from 1 for protocols that know only integers.
+    """
+
+    model: str
+    version: str
+    ordinal: int
+    digest: str
+    format: str
+    files: tuple[FileEntry, ...]
+    signature: Signature
+    kind: str = "predict"
+    entry: str = ""
+    preprocess: str = ""
+    postprocess: str = ""
+    cost: str = ""
+    idempotent: bool = True
+    trusts_code: bool = False
+    """Somebody with the right vouched for the code or pickle inside; it runs in a worker only."""
+    profile: Profile | None = None
+    metadata: dict[str, str] = {}
+
+    @property
+    def reference(self) -> str:
+        """NAME@VERSION."""
+        return f"{self.model}@{self.version}"
+
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether loading or running it executes code that came with the artifact."""
+        return self.trusts_code or bool(self.preprocess or self.postprocess)
+
+
+class RuntimeOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a runtime uses the machine."""
+
+    threads: int = 1
+    """Threads inside one operator."""
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    """ONNX Runtime execution providers, best first."""
+    optimization: str = "all"
+    """ONNX graph optimisation: disabled, basic, extended or all."""
+    pin: tuple[int, ...] = ()
+    """Processors the computing threads are bound to; empty for no binding."""
+
+
+class DeploymentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Desired state of one endpoint: which version, how many replicas, how batched and checked."""
+
+    endpoint: str
+    model: str
+    version: str
+    replicas: int = 1
+    placement: Placement = Placement.AUTO
+    max_batch: int = 256
+    """Rows that run together at most; a request with more rows is refused."""
+    max_cost: int = 0
+    """Cost that runs together at most, in the version's own `cost` unit; 0 for no bound."""
+    max_wait_s: float = 0.0
+    max_queue: int = 1024
+    """Requests that wait at most; the next one is refused with QUEUE_FULL."""
+    deadline_s: float = 30.0
+    """Seconds a request may take when it names no shorter time itself."""
+    hang_s: float = 0.0
+    """Seconds after which a running batch counts as hung; 0: three times the longest seen, at least 5."""
+    load_timeout_s: float = 120.0
+    validate: Validate = Validate.WARN
+    nonfinite: Nonfinite = Nonfinite.ERROR
+    required: bool = True
+    worker_memory_bytes: int = 4 * 2**30
+    """Private memory of one worker process at most."""
+    runtime: RuntimeOptions = RuntimeOptions()
+    generation: int = 0
+    """Raised by each deploy, so that deploying the same version again loads it again."""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """The current traffic rule of one endpoint: all of it goes to one deployed version."""
+
+    endpoint: str
+    version: str
+
+
+class TokenRecord(msgspec.Struct, frozen=True):
+    """A token as it is stored and published: never the secret, only its keyed hash."""
+
+    id: str
+    name: str
+    role: str
+    tenant: str
+    hash: str
+    created_s: float = 0.0
+
+
+class Tables(msgspec.Struct, frozen=True):
+    """The published snapshot: everything the data path needs to serve on its own."""
+
+    revision: int = 0
+    versions: tuple[VersionManifest, ...] = ()
+    deployments: tuple[DeploymentSpec, ...] = ()
+    routes: tuple[Route, ...] = ()
+    tokens: tuple[TokenRecord, ...] = ()
+
+    def version_of(self, deployment: DeploymentSpec) -> VersionManifest:
+        """The manifest a deployment names; raises KeyError in a snapshot that contradicts itself."""
+        for manifest in self.versions:
+            if manifest.model == deployment.model and manifest.version == deployment.version:
+                return manifest
+        raise KeyError(f"{deployment.model}@{deployment.version}")

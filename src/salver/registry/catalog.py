@@ -1,0 +1,213 @@
+"""The catalog: every version of every model, written once.
+
+A version is a row that nothing changes: the number, the ordinal, the digest and the signature
+that a client was promised are the ones it gets for as long as the home exists.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, func, insert, select
+
+from salver.clock import Clock
+from salver.protocol.errors import SalverError
+from salver.protocol.names import FIRST_VERSION, SemanticVersion, check_name
+from salver.protocol.tables import VersionManifest
+from salver.registry.artifact import check_files
+from salver.registry.draft import VersionDraft, difference
+from salver.security.access import Operation, Principal, require
+from salver.storage.database import Database
+from salver.storage.journal import Journal
+from salver.storage.schema import models, versions
+
+__all__ = ["Catalog", "ModelSummary", "find_version"]
+
+_KINDS: Final = ("predict", "generate", "sequence", "embed")
+
+
+class ModelSummary(msgspec.Struct, frozen=True):
+    """One model at a glance: its versions from the oldest to the newest registration."""
+
+    name: str
+    created_s: float
+    versions: tuple[str, ...]
+    latest: str | None
+    """The highest release: what "no version" means; None while there are only pre-releases."""
+
+
+class Catalog:
+    """The versions in one database."""
+
+    __slots__ = ("_clock", "_database", "_journal")
+
+    def __init__(self, database: Database, journal: Journal, clock: Clock) -> None:
+        self._database = database
+        self._journal = journal
+        self._clock = clock
+
+    def add_version(self, principal: Principal, draft: VersionDraft) -> tuple[VersionManifest, bool]:
+        """Register a version; return its manifest and whether this call created it.
+
+        Without a number the first version is 1.0.0 and a later one the next patch, except
+        that repeating the newest registration returns that one. Registering the same thing under
+        its number again changes nothing; something else under that number is ALREADY_EXISTS.
+        Of two racing calls one follows the other. Raises PERMISSION_DENIED, INVALID_NAME,
+        INVALID_VERSION or INVALID_ARTIFACT before anything is written.
+        """
+        require(principal, Operation.REGISTER)
+        check_name(draft.model, "model")
+        wanted = None if draft.version is None else str(SemanticVersion.parse(draft.version))
+        check_files(draft.files)
+        _check_kind(draft.kind)
+        if draft.manifest("0.0.0", 1).runs_user_code:
+            require(principal, Operation.TRUST_CODE)
+        with self._database.begin() as connection:
+            known = _manifests(connection, draft.model)
+            existing = _repeated(known, draft, wanted)
+            if existing is not None:
+                return existing, False
+            manifest = draft.manifest(wanted or _next_number(known), len(known) + 1)
+            self._insert(connection, principal, manifest, first=not known)
+        return manifest, True
+
+    def _insert(self, connection: Connection, principal: Principal, manifest: VersionManifest, *, first: bool) -> None:
+        now_s = self._clock.wall_s()
+        if first:
+            connection.execute(insert(models).values(name=manifest.model, created_s=now_s))
+        connection.execute(
+            insert(versions).values(
+                model=manifest.model,
+                version=manifest.version,
+                ordinal=manifest.ordinal,
+                digest=manifest.digest,
+                format=manifest.format,
+                kind=manifest.kind,
+                created_s=now_s,
+                created_by=principal.name,
+                manifest=msgspec.json.encode(manifest).decode(),
+            )
+        )
+        details = {
+            "digest": manifest.digest,
+            "format": manifest.format,
+            "ordinal": manifest.ordinal,
+            "trusts_code": manifest.trusts_code,
+        }
+        self._journal.append(
+            connection, actor=principal.name, action="register", subject=manifest.reference, details=details
+        )
+
+    def models(self) -> tuple[ModelSummary, ...]:
+        """All models by name."""
+        query = select(versions.c.model, versions.c.version).order_by(versions.c.model, versions.c.ordinal)
+        with self._database.read() as connection:
+            created = {row.name: row.created_s for row in connection.execute(select(models))}
+            numbers: dict[str, list[str]] = {name: [] for name in sorted(created)}
+            for model, version in connection.execute(query):
+                numbers[model].append(version)
+        return tuple(
+            ModelSummary(name, created[name], tuple(known), _highest_release(known)) for name, known in numbers.items()
+        )
+
+    def versions(self, model: str) -> tuple[VersionManifest, ...]:
+        """The versions of a model in the order of their ordinals; NOT_FOUND for an unknown model."""
+        with self._database.read() as connection:
+            known = _manifests(connection, model)
+            if not known:
+                raise _unknown_model(connection, model)
+        return tuple(known)
+
+    def get(self, model: str, version: str | None = None) -> VersionManifest:
+        """One version; without a number the highest release.
+
+        Raises NOT_FOUND, naming what exists.
+        """
+        with self._database.read() as connection:
+            return find_version(connection, model, version)
+
+
+def find_version(connection: Connection, model: str, version: str | None) -> VersionManifest:
+    """`Catalog.get` within a transaction that is already open."""
+    numbers = _numbers(connection, model)
+    if not numbers:
+        raise _unknown_model(connection, model)
+    wanted = _highest_release(numbers) if version is None else version
+    if wanted is None:
+        raise SalverError(
+            "NOT_FOUND", f"model {model!r} has only pre-releases: {_listed(numbers)}", "name the version you want"
+        )
+    if wanted not in numbers:
+        raise SalverError("NOT_FOUND", f"model {model!r} has no version {wanted[:80]!r}", f"it has {_listed(numbers)}")
+    query = select(versions.c.manifest).where(versions.c.model == model, versions.c.version == wanted)
+    return _decode(connection.execute(query).scalar_one())
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in _KINDS:
+        raise SalverError(
+            "INVALID_ARTIFACT", f"the artifact is of kind {kind[:80]!r}", f"use one of {', '.join(_KINDS)}"
+        )
+
+
+def _numbers(connection: Connection, model: str) -> list[str]:
+    query = select(versions.c.version).where(versions.c.model == model).order_by(versions.c.ordinal)
+    return list(connection.execute(query).scalars())
+
+
+def _manifests(connection: Connection, model: str) -> list[VersionManifest]:
+    query = select(versions.c.manifest).where(versions.c.model == model).order_by(versions.c.ordinal)
+    return [_decode(text) for text in connection.execute(query).scalars()]
+
+
+def _decode(text: str) -> VersionManifest:
+    return msgspec.json.decode(text, type=VersionManifest)
+
+
+def _repeated(known: list[VersionManifest], draft: VersionDraft, wanted: str | None) -> VersionManifest | None:
+    """The version that the draft repeats, if it does; raises ALREADY_EXISTS for a taken number."""
+    if wanted is None:
+        return known[-1] if known and difference(known[-1], draft) is None else None
+    for manifest in known:
+        if manifest.version == wanted:
+            differing = difference(manifest, draft)
+            if differing is None:
+                return manifest
+            raise SalverError(
+                "ALREADY_EXISTS",
+                f"{manifest.reference} is registered with other {differing} (digest {manifest.digest[:12]})",
+                f"versions never change; register it under another number, for example {_next_number(known)}",
+            )
+    return None
+
+
+def _next_number(known: list[VersionManifest]) -> str:
+    """The next patch behind the highest version; a pre-release is followed by its release."""
+    if not known:
+        return str(FIRST_VERSION)
+    highest = max(SemanticVersion.parse(manifest.version) for manifest in known)
+    patch = highest.patch if highest.prerelease else highest.patch + 1
+    return str(SemanticVersion.parse(f"{highest.major}.{highest.minor}.{patch}"))
+
+
+def _highest_release(numbers: list[str]) -> str | None:
+    """The highest number that is no pre-release; of equal precedence (build metadata) the latest registered."""
+    best: tuple[SemanticVersion, str] | None = None
+    for number in numbers:
+        version = SemanticVersion.parse(number)
+        if not version.prerelease and (best is None or not version < best[0]):
+            best = (version, number)
+    return best[1] if best else None
+
+
+def _unknown_model(connection: Connection, model: str) -> SalverError:
+    count = connection.execute(select(func.count()).select_from(models)).scalar_one()
+    names = list(connection.execute(select(models.c.name).order_by(models.c.name).limit(20)).scalars())
+    existing = f"registered are {_listed(names)}" if count else "nothing is registered yet: salver register NAME PATH"
+    return SalverError("NOT_FOUND", f"there is no model {model[:140]!r}", existing)
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[-20:])
+    return shown if len(names) <= 20 else f"..., {shown}"

@@ -1,0 +1,179 @@
+"""Desired state: which version each endpoint should serve, and the snapshot that says so."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, delete, insert, select, tuple_
+
+from salver.clock import Clock
+from salver.protocol.errors import SalverError
+from salver.protocol.names import check_name
+from salver.protocol.tables import DeploymentSpec, Placement, Route, Tables, VersionManifest
+from salver.registry.access_tokens import read_tokens
+from salver.registry.catalog import find_version
+from salver.registry.settings import check_settings
+from salver.security.access import Operation, Principal, require
+from salver.storage.database import Database, current_revision, raise_revision
+from salver.storage.journal import Journal
+from salver.storage.schema import deployments, versions
+
+__all__ = ["Deployments"]
+
+_SERVED_KINDS: Final = ("predict", "embed")
+
+
+class Deployments:
+    """The deployments in one database."""
+
+    __slots__ = ("_clock", "_database", "_journal")
+
+    def __init__(self, database: Database, journal: Journal, clock: Clock) -> None:
+        self._database = database
+        self._journal = journal
+        self._clock = clock
+
+    def deploy(self, principal: Principal, spec: DeploymentSpec) -> DeploymentSpec:
+        """Make `spec` the desired state of its endpoint and return it with its new generation.
+
+        REQUIRES a version number (`Catalog.get` gives the highest release). The generation is
+        given here, higher than any before in this home, so deploying again loads again. Raises
+        PERMISSION_DENIED, INVALID_NAME, INVALID_SETTING, NOT_FOUND, UNSUPPORTED for a kind that
+        is not served yet, REFUSED_BY_POLICY for user code in the server process.
+        """
+        require(principal, Operation.DEPLOY)
+        check_name(spec.endpoint, "endpoint")
+        spec = check_settings(spec)
+        with self._database.begin() as connection:
+            _check_deployable(find_version(connection, spec.model, spec.version), spec)
+            before = _read(connection, spec.endpoint)
+            spec = msgspec.structs.replace(spec, generation=raise_revision(connection))
+            connection.execute(delete(deployments).where(deployments.c.endpoint == spec.endpoint))
+            connection.execute(
+                insert(deployments).values(
+                    endpoint=spec.endpoint,
+                    model=spec.model,
+                    version=spec.version,
+                    generation=spec.generation,
+                    updated_s=self._clock.wall_s(),
+                    spec=msgspec.json.encode(spec).decode(),
+                )
+            )
+            details = {"before": msgspec.to_builtins(before), "after": msgspec.to_builtins(spec)}
+            self._journal.append(
+                connection, actor=principal.name, action="deploy", subject=spec.endpoint, details=details
+            )
+        return spec
+
+    def undeploy(self, principal: Principal, endpoint: str) -> DeploymentSpec:
+        """Remove an endpoint and return what it was; NOT_FOUND names those that exist."""
+        require(principal, Operation.DEPLOY)
+        with self._database.begin() as connection:
+            before = _read(connection, endpoint)
+            if before is None:
+                raise _unknown_endpoint(connection, endpoint)
+            connection.execute(delete(deployments).where(deployments.c.endpoint == endpoint))
+            raise_revision(connection)
+            self._journal.append(
+                connection,
+                actor=principal.name,
+                action="undeploy",
+                subject=endpoint,
+                details={"before": msgspec.to_builtins(before)},
+            )
+        return before
+
+    def list(self) -> tuple[DeploymentSpec, ...]:
+        """All deployments by endpoint."""
+        with self._database.read() as connection:
+            return _read_all(connection)
+
+    def get(self, endpoint: str) -> DeploymentSpec:
+        """One deployment; NOT_FOUND names those that exist."""
+        with self._database.read() as connection:
+            spec = _read(connection, endpoint)
+            if spec is None:
+                raise _unknown_endpoint(connection, endpoint)
+            return spec
+
+    def tables(self) -> Tables:
+        """The whole snapshot to publish, of one moment: what the data path needs and no more."""
+        with self._database.read() as connection:
+            return _snapshot(connection)
+
+    def catch_up(self, principal: Principal, published: Tables) -> bool:
+        """Number this state above `published` where the two contradict each other; return whether.
+
+        A database restored from a backup has a lower revision than the snapshot published since, and
+        nothing it publishes would count as newer. REQUIRES the home lock; call it once at start.
+        """
+        require(principal, Operation.DEPLOY)
+        with self._database.begin() as connection:
+            before = current_revision(connection)
+            if published.revision < before or published == _snapshot(connection):
+                return False
+            raise_revision(connection, above=published.revision)
+            details = {"before": before, "published": published.revision}
+            self._journal.append(
+                connection, actor=principal.name, action="catch_up", subject="revision", details=details
+            )
+        return True
+
+    def revision(self) -> int:
+        """The number of the state that `tables` would return."""
+        with self._database.read() as connection:
+            return current_revision(connection)
+
+
+def _check_deployable(manifest: VersionManifest, spec: DeploymentSpec) -> None:
+    if manifest.kind not in _SERVED_KINDS:
+        raise SalverError(
+            "UNSUPPORTED",
+            f"{manifest.reference} is of kind {manifest.kind}, which is not served yet",
+            f"deploy a version of kind {' or '.join(_SERVED_KINDS)}",
+        )
+    if manifest.runs_user_code and spec.placement not in (Placement.AUTO, Placement.PROCESS):
+        raise SalverError(
+            "REFUSED_BY_POLICY",
+            f"{manifest.reference} runs code of its own, which never runs in the server process; "
+            f"setting placement is {spec.placement}",
+            "use placement process or auto",
+        )
+
+
+def _snapshot(connection: Connection) -> Tables:
+    specs = _read_all(connection)
+    return Tables(
+        revision=current_revision(connection),
+        versions=_manifests(connection, {(spec.model, spec.version) for spec in specs}),
+        deployments=specs,
+        routes=tuple(Route(spec.endpoint, spec.version) for spec in specs),
+        tokens=read_tokens(connection),
+    )
+
+
+def _read(connection: Connection, endpoint: str) -> DeploymentSpec | None:
+    query = select(deployments.c.spec).where(deployments.c.endpoint == endpoint)
+    text = connection.execute(query).scalar_one_or_none()
+    return None if text is None else msgspec.json.decode(text, type=DeploymentSpec)
+
+
+def _read_all(connection: Connection) -> tuple[DeploymentSpec, ...]:
+    query = select(deployments.c.spec).order_by(deployments.c.endpoint)
+    return tuple(msgspec.json.decode(text, type=DeploymentSpec) for text in connection.execute(query).scalars())
+
+
+def _manifests(connection: Connection, wanted: set[tuple[str, str]]) -> tuple[VersionManifest, ...]:
+    query = (
+        select(versions.c.manifest)
+        .where(tuple_(versions.c.model, versions.c.version).in_(wanted))
+        .order_by(versions.c.model, versions.c.ordinal)
+    )
+    return tuple(msgspec.json.decode(text, type=VersionManifest) for text in connection.execute(query).scalars())
+
+
+def _unknown_endpoint(connection: Connection, endpoint: str) -> SalverError:
+    names = [spec.endpoint for spec in _read_all(connection)]
+    existing = f"deployed are {', '.join(names[:20])}" if names else "nothing is deployed"
+    return SalverError("NOT_FOUND", f"there is no endpoint {endpoint[:140]!r}", existing)

@@ -1,0 +1,99 @@
+"""Batches: joining waiting requests into arrays, and checking what a model made of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from salver.protocol.datatypes import DATATYPES, datatype_of
+from salver.protocol.errors import SalverError
+from salver.protocol.request import Request, Response
+from salver.protocol.signature import Signature
+from salver.runtime.model import Arrays
+
+__all__ = ["Batch", "Entry", "check_outputs", "join_inputs"]
+
+
+class Entry(msgspec.Struct, eq=False):
+    """One request waiting for a model or running on it.
+
+    The caller awaits `answer`; once that is done - answered, expired, or the caller has gone -
+    nothing may start on the request's behalf.
+    """
+
+    request: Request
+    answer: asyncio.Future[Response]
+    enqueued_s: float
+    cost: int
+    shape_key: object = None
+    kills: int = 0
+    warnings: tuple[str, ...] = ()
+
+    def fail(self, error: SalverError) -> bool:
+        """Answer with `error`; False if the caller had been answered or had gone."""
+        if self.answer.done():
+            return False
+        self.answer.set_exception(error)
+        return True
+
+
+class Batch:
+    """Requests that run together: one version, one shape, `rows` rows in order."""
+
+    __slots__ = ("entries", "inputs", "rows", "started_s")
+
+    def __init__(self, entries: list[Entry], inputs: Arrays, rows: int, started_s: float) -> None:
+        self.entries = entries
+        self.inputs = inputs
+        self.rows = rows
+        self.started_s = started_s
+
+
+def join_inputs(entries: Sequence[Entry], batched: bool) -> Arrays:
+    """The inputs of `entries` as read-only arrays, joined along the first dimension.
+
+    All entries have the same inputs and the same shape behind the batch dimension.
+    """
+    first = entries[0].request.inputs
+    if not batched:
+        return {name: tensor.numpy() for name, tensor in first.items()}
+    arrays: Arrays = {}
+    for name, tensor in first.items():
+        if tensor.datatype == "BYTES":
+            arrays[name] = np.concatenate([entry.request.inputs[name].numpy() for entry in entries])
+        else:
+            # Joining also copies lone views of a request's body, which need not be aligned.
+            data = b"".join([entry.request.inputs[name].data for entry in entries])
+            flat = np.frombuffer(data, dtype=DATATYPES[tensor.datatype].dtype)
+            arrays[name] = flat.reshape(-1, *tensor.shape[1:]) if flat.size else flat.reshape(0, *tensor.shape[1:])
+    return arrays
+
+
+def check_outputs(outputs: Any, signature: Signature, rows: int) -> Arrays:
+    """Return the declared outputs, or raise BAD_MODEL_OUTPUT naming what contradicts the signature.
+
+    A wrong number of rows cannot be attributed to one request, so it fails the whole batch.
+    """
+    if not isinstance(outputs, dict):
+        raise SalverError("BAD_MODEL_OUTPUT", f"the model answered a {type(outputs).__name__}, not arrays by name")
+    checked: Arrays = {}
+    batched = signature.batched
+    for spec in signature.outputs:
+        array = outputs.get(spec.name)
+        if not isinstance(array, np.ndarray):
+            raise SalverError("BAD_MODEL_OUTPUT", f"output {spec.name!r} is a {type(array).__name__}, not an array")
+        if array.dtype != DATATYPES[spec.datatype].dtype and datatype_of(array) != spec.datatype:
+            raise SalverError("BAD_MODEL_OUTPUT", f"output {spec.name!r} is {array.dtype}, declared {spec.datatype}")
+        wanted = (rows, *spec.shape[1:]) if batched else spec.shape
+        if array.ndim != len(wanted) or any(
+            want not in (-1, have) for have, want in zip(array.shape, wanted, strict=True)
+        ):
+            raise SalverError(
+                "BAD_MODEL_OUTPUT", f"output {spec.name!r} has shape {list(array.shape)}, expected {list(wanted)}"
+            )
+        checked[spec.name] = array
+    return checked

@@ -1,0 +1,100 @@
+"""`salver-model.toml`: what an artifact says about itself, as part of its digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from salver.protocol.datatypes import DATATYPES
+from salver.protocol.errors import SalverError
+from salver.protocol.signature import Signature, TensorSpec
+from salver.protocol.tensor import MAX_RANK
+
+__all__ = ["DECLARATION_FILE", "Declaration", "check_signature", "read_declaration"]
+
+DECLARATION_FILE: Final = "salver-model.toml"
+_KINDS: Final = ("predict", "generate", "sequence", "embed")
+_LARGEST_DECLARATION_BYTES: Final = 1 << 20
+
+
+class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The settings of `salver-model.toml`; every one is optional."""
+
+    format: str = ""
+    kind: str = "predict"
+    entry: str = ""
+    """"module:Class" of the `salver.Model` to run."""
+    cost: str = ""
+    """The input whose number of elements is a request's cost; rows when empty."""
+    preprocess: str = ""
+    """"module:function", inputs to inputs, run in the worker before the model."""
+    postprocess: str = ""
+    """"module:function", outputs to outputs, run in the worker after the model."""
+    idempotent: bool = True
+    """Whether a request may run again after the worker that had it died."""
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    metadata: dict[str, str] = {}
+
+
+def read_declaration(directory: Path) -> Declaration:
+    """Read the declaration of an artifact; an absent file is the default declaration.
+
+    Raises INVALID_ARTIFACT naming the field that is wrong.
+    """
+    path = directory / DECLARATION_FILE
+    if not path.is_file():
+        return Declaration()
+    if path.stat().st_size > _LARGEST_DECLARATION_BYTES:
+        raise SalverError("INVALID_ARTIFACT", f"{DECLARATION_FILE} is larger than {_LARGEST_DECLARATION_BYTES} bytes")
+    try:
+        declaration = msgspec.toml.decode(path.read_bytes(), type=Declaration)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SalverError("INVALID_ARTIFACT", f"{DECLARATION_FILE}: {error}") from None
+    if declaration.kind not in _KINDS:
+        raise SalverError(
+            "INVALID_ARTIFACT", f"{DECLARATION_FILE}: kind is {declaration.kind!r}", f"use one of {', '.join(_KINDS)}"
+        )
+    for setting in ("entry", "preprocess", "postprocess"):
+        value = getattr(declaration, setting)
+        module, colon, name = value.partition(":")
+        if value and not (colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+            raise SalverError(
+                "INVALID_ARTIFACT", f"{DECLARATION_FILE}: {setting} is {value!r}", 'write it as "module:name"'
+            )
+    if declaration.inputs or declaration.outputs:
+        check_signature(Signature(declaration.inputs, declaration.outputs))
+    if declaration.cost and declaration.cost not in {spec.name for spec in declaration.inputs}:
+        raise SalverError(
+            "INVALID_ARTIFACT",
+            f"{DECLARATION_FILE}: cost is {declaration.cost!r}, which is no declared input",
+            "name one of the inputs",
+        )
+    return declaration
+
+
+def check_signature(signature: Signature) -> Signature:
+    """Return `signature`, or raise INVALID_ARTIFACT naming the tensor that makes no sense."""
+    for side, specs in (("input", signature.inputs), ("output", signature.outputs)):
+        if not specs:
+            raise SalverError("INVALID_ARTIFACT", f"the signature has no {side}s", f"declare [[{side}s]]")
+        names = [spec.name for spec in specs]
+        for spec in specs:
+            problem = _problem(spec) or ("is declared twice" if names.count(spec.name) > 1 else "")
+            if problem:
+                raise SalverError("INVALID_ARTIFACT", f"{side} {spec.name[:80]!r} {problem}")
+    return signature
+
+
+def _problem(spec: TensorSpec) -> str:
+    if not spec.name or len(spec.name) > 256 or not spec.name.isprintable():
+        return "needs a printable name of 1-256 characters"
+    if spec.datatype not in DATATYPES:
+        return f"has the unknown datatype {spec.datatype!r}; use one of {', '.join(DATATYPES)}"
+    if len(spec.shape) > MAX_RANK:
+        return f"has rank {len(spec.shape)}; at most {MAX_RANK} is possible"
+    if any(dimension < -1 or dimension == 0 for dimension in spec.shape):
+        return f"has the shape {list(spec.shape)}; dimensions are positive, or -1 for any size"
+    return ""

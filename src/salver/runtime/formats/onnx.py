@@ -1,0 +1,180 @@
+"""ONNX models on ONNX Runtime.
+
+A data format: nothing in the file is executed as code. By default one thread computes and no
+thread spins while it waits, because other replicas and the event loop share the processors.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime as ort
+
+from salver.protocol.errors import SalverError
+from salver.protocol.signature import Signature, TensorSpec
+from salver.protocol.tables import RuntimeOptions
+from salver.runtime.declaration import Declaration
+from salver.runtime.formats import Source
+from salver.runtime.model import Arrays
+
+__all__ = ["OnnxFormat"]
+
+_TYPES: Final = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(bfloat16)": "BF16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+_LEVELS: Final = {
+    "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+_BFLOAT16: Final = 16
+"""ONNX's own number for bfloat16, which numpy does not know."""
+
+
+class OnnxFormat:
+    """ONNX files, alone or in a directory with external data beside them."""
+
+    name = "onnx"
+
+    def main_file(self, directory: Path) -> Path | None:
+        """`model.onnx`, or the only `.onnx` file."""
+        files = sorted(directory.glob("*.onnx"))
+        named = directory / "model.onnx"
+        return named if named in files else files[0] if len(files) == 1 else None
+
+    def executes_code(self, source: Source) -> bool:
+        """Never: custom operator libraries are not loaded."""
+        del source
+        return False
+
+    def signature(self, source: Source, declaration: Declaration) -> Signature:
+        """Derived from the graph; a declaration may add labels and optional marks, not contradict it."""
+        session = _session(source, RuntimeOptions(optimization="disabled"))
+        graph = Signature(
+            tuple(_spec(node, "input") for node in session.get_inputs()),
+            tuple(_spec(node, "output") for node in session.get_outputs()),
+        )
+        return _merged(graph, declaration)
+
+    def load(self, source: Source, declaration: Declaration, options: RuntimeOptions) -> OnnxModel:
+        """A session of its own for each replica."""
+        del declaration
+        return OnnxModel(_session(source, options))
+
+
+class OnnxModel:
+    """One session of ONNX Runtime; releases the GIL while it computes."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session: ort.InferenceSession | None = session
+        self._outputs = [node.name for node in session.get_outputs()]
+        self._bfloat16 = {node.name for node in session.get_inputs() if node.type == "tensor(bfloat16)"}
+        self._strings = {node.name for node in session.get_inputs() if node.type == "tensor(string)"}
+        self._plain = not self._bfloat16 and not self._strings
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Answer a batch."""
+        assert self._session is not None
+        feed: dict[str, Any] = inputs if self._plain else {name: self._fed(name, inputs[name]) for name in inputs}
+        return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
+
+    def _fed(self, name: str, array: np.ndarray[Any, Any]) -> object:
+        if name in self._strings:
+            return np.array([element.decode() for element in array.reshape(-1)], dtype=object).reshape(array.shape)
+        if name in self._bfloat16:
+            return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _BFLOAT16)
+        return array
+
+    def unload(self) -> None:
+        """Free the session."""
+        self._session = None
+
+
+def _session(source: Source, options: RuntimeOptions) -> ort.InferenceSession:
+    if options.optimization not in _LEVELS:
+        raise SalverError(
+            "INVALID_SETTING", f"optimization is {options.optimization!r}", f"use one of {', '.join(_LEVELS)}"
+        )
+    missing = [provider for provider in options.providers if provider not in ort.get_available_providers()]
+    if missing:
+        raise SalverError(
+            "INVALID_SETTING",
+            f"execution provider {missing[0]!r} is not in this build of ONNX Runtime",
+            f"use one of {', '.join(ort.get_available_providers())}",
+        )
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    settings.graph_optimization_level = _LEVELS[options.optimization]
+    settings.log_severity_level = 4
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    settings.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if options.pin and options.threads > 1:
+        # One entry for each thread but the calling one; ONNX Runtime counts processors from 1.
+        bound = [str(options.pin[i % len(options.pin)] + 1) for i in range(1, options.threads)]
+        settings.add_session_config_entry("session.intra_op_thread_affinities", ";".join(bound))
+    model = source.content if source.content is not None else str(source.main)
+    try:
+        return ort.InferenceSession(model, settings, providers=list(options.providers))
+    except Exception as error:  # ONNX Runtime raises a family of its own without a common parent
+        raise SalverError(
+            "INVALID_ARTIFACT", f"ONNX Runtime cannot load {source.main.name!r} ({type(error).__name__})"
+        ) from error
+
+
+def _spec(node: Any, side: str) -> TensorSpec:
+    datatype = _TYPES.get(node.type)
+    if datatype is None:
+        raise SalverError(
+            "INVALID_ARTIFACT",
+            f"{side} {node.name!r} is a {node.type}, which is no tensor",
+            "export plain tensors; with skl2onnx pass options={'zipmap': False}",
+        )
+    shape = tuple(size if isinstance(size, int) and size > 0 else -1 for size in node.shape)
+    return TensorSpec(node.name, datatype, shape)
+
+
+def _merged(graph: Signature, declaration: Declaration) -> Signature:
+    def side(derived: tuple[TensorSpec, ...], declared: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        by_name = {spec.name: spec for spec in declared}
+        for name in by_name.keys() - {spec.name for spec in derived}:
+            raise SalverError("INVALID_ARTIFACT", f"the declaration names {name!r}, which the graph does not have")
+        return tuple(_merge_one(spec, by_name.get(spec.name)) for spec in derived)
+
+    # Behind processing of its own, the artifact takes and gives what it declares.
+    inputs = declaration.inputs if declaration.preprocess and declaration.inputs else None
+    outputs = declaration.outputs if declaration.postprocess and declaration.outputs else None
+    return Signature(
+        inputs or side(graph.inputs, declaration.inputs), outputs or side(graph.outputs, declaration.outputs)
+    )
+
+
+def _merge_one(derived: TensorSpec, declared: TensorSpec | None) -> TensorSpec:
+    if declared is None:
+        return derived
+    narrows = len(declared.shape) == len(derived.shape) and all(
+        have in (-1, want) for want, have in zip(declared.shape, derived.shape, strict=True)
+    )
+    if declared.datatype != derived.datatype or not narrows:
+        raise SalverError(
+            "INVALID_ARTIFACT",
+            f"{derived.name!r} is declared {declared.datatype} {list(declared.shape)}; "
+            f"the graph says {derived.datatype} {list(derived.shape)}",
+        )
+    return declared

@@ -1,0 +1,115 @@
+"""Python classes: user code, always in a worker process."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from salver.protocol.errors import SalverError
+from salver.protocol.signature import Signature
+from salver.protocol.tables import RuntimeOptions
+from salver.runtime.declaration import Declaration
+from salver.runtime.formats import Source
+from salver.runtime.model import Arrays, Model
+
+__all__ = ["PythonFormat", "import_attribute"]
+
+
+class PythonFormat:
+    """A `salver.Model` in a module of the artifact, named by `entry` or the only one there."""
+
+    name = "python"
+
+    def main_file(self, directory: Path) -> Path | None:
+        """`model.py`, or the only Python file."""
+        files = sorted(directory.glob("*.py"))
+        named = directory / "model.py"
+        return named if named in files else files[0] if len(files) == 1 else None
+
+    def executes_code(self, source: Source) -> bool:
+        """Always."""
+        del source
+        return True
+
+    def signature(self, source: Source, declaration: Declaration) -> Signature:
+        """As declared in `salver-model.toml`, else as the class attributes `inputs` and `outputs`."""
+        if declaration.inputs and declaration.outputs:
+            return Signature(declaration.inputs, declaration.outputs)
+        cls = _model_class(source, declaration)
+        if not cls.inputs or not cls.outputs:
+            raise SalverError(
+                "INVALID_ARTIFACT",
+                f"{cls.__name__} declares no signature",
+                "give the class `inputs` and `outputs`, or write salver-model.toml",
+            )
+        return Signature(tuple(cls.inputs), tuple(cls.outputs))
+
+    def load(self, source: Source, declaration: Declaration, options: RuntimeOptions) -> PythonModel:
+        """Import the class, construct it without arguments and call its `load`."""
+        del options
+        model = _model_class(source, declaration)()
+        model.load(source.directory)
+        return PythonModel(model)
+
+
+class PythonModel:
+    """An instance of a user's `Model`."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Answer a batch through the three steps of the model."""
+        model = self._model
+        return model.postprocess(model.predict(model.preprocess(inputs)))
+
+    def unload(self) -> None:
+        """Nothing beyond garbage collection."""
+
+
+def _model_class(source: Source, declaration: Declaration) -> type[Model]:
+    if declaration.entry:
+        found = import_attribute(source.directory, declaration.entry)
+        if not (inspect.isclass(found) and issubclass(found, Model)):
+            raise SalverError("INVALID_ARTIFACT", f"entry {declaration.entry!r} is no subclass of salver.Model")
+        return found
+    module = _import_module(source.directory, source.main.stem)
+    classes = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, Model) and value.__module__ == module.__name__
+    ]
+    if len(classes) != 1:
+        raise SalverError(
+            "INVALID_ARTIFACT",
+            f"{source.main.name} has {len(classes)} subclasses of salver.Model",
+            'keep one, or name it with entry = "module:Class" in salver-model.toml',
+        )
+    return classes[0]
+
+
+def import_attribute(directory: Path, reference: str) -> Any:
+    """Import "module:name" from `directory`; raises INVALID_ARTIFACT when it is not there."""
+    module, _, name = reference.partition(":")
+    imported = _import_module(directory, module)
+    try:
+        return getattr(imported, name)
+    except AttributeError:
+        raise SalverError("INVALID_ARTIFACT", f"module {module!r} of the artifact has no {name!r}") from None
+
+
+def _import_module(directory: Path, name: str) -> ModuleType:
+    if str(directory) not in sys.path:
+        sys.path.insert(0, str(directory))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise SalverError(
+            "INVALID_ARTIFACT",
+            f"module {error.name!r}, which {name!r} needs, is not installed",
+            "install it beside Salver, or put it into the artifact",
+        ) from error

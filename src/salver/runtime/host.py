@@ -1,0 +1,309 @@
+"""The versions on this machine: brings what is loaded to what the tables ask for.
+
+Level-triggered: `apply` takes the whole desired state and starts what differs. Loading,
+warming up and freeing happen off the event loop; the swap between two versions is one
+assignment, after which the old one drains and is freed. A load that fails leaves the serving
+version as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+from salver.clock import Clock
+from salver.protocol.errors import SalverError
+from salver.protocol.tables import DeploymentSpec, Placement, Tables, VersionManifest
+from salver.runtime.curve import ServiceCurve
+from salver.runtime.formats import Loaded
+from salver.runtime.inprocess import InProcessReplica
+from salver.runtime.loader import load_version
+from salver.runtime.pool import Pool
+from salver.runtime.recorder import FlightRecorder
+from salver.runtime.warmup import warm_up
+from salver.runtime.worker_replica import WorkerReplica
+from salver.storage.blobs import BlobStore
+from salver.telemetry.logs import log_event
+from salver.telemetry.metrics import Metrics
+
+__all__ = ["EndpointStatus", "Host", "LoadState"]
+
+_DRAIN_S = 30.0
+"""How long a replaced version may still answer what it has."""
+
+
+class LoadState(enum.StrEnum):
+    """Where an endpoint stands on the way to its desired state."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class EndpointStatus(msgspec.Struct, frozen=True):
+    """What one endpoint does now; for people and for the controller."""
+
+    endpoint: str
+    state: LoadState
+    required: bool
+    wanted: str
+    """NAME@VERSION that should serve."""
+    serving: str | None
+    """NAME@VERSION that does serve, if any."""
+    available: bool
+    code: str | None
+    problem: str | None
+    placement: str | None
+    replicas: int
+    waiting: int
+    running: int
+    workers: tuple[int, ...]
+    restarts: int
+    curve: dict[str, float]
+    """Largest rows of each measured batch size -> seconds."""
+
+
+class _Endpoint:
+    """One endpoint: what is wanted, what serves, and the task that brings the two together."""
+
+    def __init__(self, spec: DeploymentSpec, manifest: VersionManifest) -> None:
+        self.wanted = (spec, manifest)
+        self.reached: tuple[DeploymentSpec, VersionManifest] | None = None
+        self.pool: Pool | None = None
+        self.error: SalverError | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.removed = False
+
+
+class Host:
+    """All endpoints of one server process. Lives on the event loop.
+
+    `on_change` is called with nothing whenever an endpoint begins or ceases to serve, or a
+    load has failed; `on_hang` with the digest of a version that hung in this process.
+    """
+
+    def __init__(
+        self,
+        blobs: BlobStore,
+        blobs_path: Path,
+        scratch: Path,
+        recorder: FlightRecorder,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        isolated: Iterable[str],
+        on_change: Callable[[], None],
+        on_hang: Callable[[str], None],
+    ) -> None:
+        self._blobs = blobs
+        self._blobs_path = blobs_path
+        self._scratch = scratch
+        self._recorder = recorder
+        self._metrics = metrics
+        self._clock = clock
+        self._isolated = set(isolated)
+        self._on_change = on_change
+        self._on_hang = on_hang
+        self._endpoints: dict[str, _Endpoint] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._loaders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="salver load")
+
+    # Desired state.
+
+    def apply(self, tables: Tables) -> None:
+        """Make `tables` the desired state; returns at once, `settled` waits for the effect."""
+        wanted = {spec.endpoint: (spec, tables.version_of(spec)) for spec in tables.deployments}
+        for name in self._endpoints.keys() - wanted.keys():
+            self._remove(name)
+        for name, pair in wanted.items():
+            endpoint = self._endpoints.get(name)
+            if endpoint is None:
+                endpoint = self._endpoints[name] = _Endpoint(*pair)
+            elif endpoint.wanted == pair:
+                continue
+            endpoint.wanted = pair
+            self._converge_soon(endpoint)
+
+    def _converge_soon(self, endpoint: _Endpoint) -> None:
+        if endpoint.task is None or endpoint.task.done():
+            endpoint.task = asyncio.get_running_loop().create_task(self._converge(endpoint))
+
+    async def _converge(self, endpoint: _Endpoint) -> None:
+        while endpoint.reached != endpoint.wanted and not endpoint.removed:
+            target = endpoint.wanted
+            spec, manifest = target
+            try:
+                pool = await asyncio.wait_for(self._load(spec, manifest), spec.load_timeout_s)
+            except Exception as error:  # noqa: BLE001 - whatever loading raises, the old version serves on
+                endpoint.error = _load_error(error, spec, manifest)
+                log_event(
+                    "load_failed",
+                    endpoint=spec.endpoint,
+                    version=manifest.reference,
+                    problem=str(endpoint.error),
+                    error=error,
+                )
+            else:
+                if endpoint.removed or endpoint.wanted != target:
+                    self._retire(pool)
+                    continue
+                endpoint.error = None
+                old, endpoint.pool = endpoint.pool, pool
+                log_event("serving", endpoint=spec.endpoint, version=manifest.reference, placement=placement_of(pool))
+                if old is not None:
+                    self._retire(old)
+            endpoint.reached = target
+            self._on_change()
+
+    def _remove(self, name: str) -> None:
+        endpoint = self._endpoints.pop(name)
+        endpoint.removed = True
+        self._on_change()
+        if endpoint.pool is not None:
+            self._retire(endpoint.pool)
+
+    # Loading and freeing.
+
+    async def _load(self, spec: DeploymentSpec, manifest: VersionManifest) -> Pool:
+        pool = Pool(spec, manifest, self._metrics.version(spec.endpoint, manifest.version), self._clock)
+        try:
+            for _ in range(spec.replicas):
+                if self._goes_to_worker(spec, manifest):
+                    worker = WorkerReplica(pool, self._blobs_path, self._scratch, self._clock)
+                    await worker.launch()
+                    pool.add(worker)
+                else:
+                    loaded, curve = await asyncio.get_running_loop().run_in_executor(
+                        self._loaders, self._load_here, spec, manifest
+                    )
+                    pool.curve = curve
+                    pool.add(InProcessReplica(pool, loaded, self._clock, self._recorder, self._hung))
+        except BaseException:
+            pool.stop()
+            raise
+        return pool
+
+    def _goes_to_worker(self, spec: DeploymentSpec, manifest: VersionManifest) -> bool:
+        if manifest.runs_user_code or spec.placement is Placement.PROCESS:
+            return True
+        return spec.placement is Placement.AUTO and manifest.digest in self._isolated
+
+    def _load_here(self, spec: DeploymentSpec, manifest: VersionManifest) -> tuple[Loaded, ServiceCurve]:
+        loaded = load_version(manifest, spec.runtime, self._blobs, self._scratch)
+        try:
+            curve = warm_up(loaded, manifest.signature, manifest.profile, spec.max_batch, self._clock)
+        except BaseException:
+            loaded.unload()
+            raise
+        return loaded, curve
+
+    def _retire(self, pool: Pool) -> None:
+        task = asyncio.get_running_loop().create_task(self._drain_and_free(pool))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _drain_and_free(self, pool: Pool) -> None:
+        if not await pool.drain(_DRAIN_S):
+            pool.unavailable(SalverError("NOT_READY", f"{pool.manifest.reference} was replaced"))
+        pool.stop()
+        log_event("unloaded", version=pool.manifest.reference)
+
+    def _hung(self, pool: Pool) -> None:
+        """A version hung in this process: if its placement is ours to choose, it moves to a worker."""
+        self._isolated.add(pool.manifest.digest)
+        self._on_hang(pool.manifest.digest)
+        for endpoint in self._endpoints.values():
+            if endpoint.pool is pool and pool.spec.placement is Placement.AUTO:
+                endpoint.reached = None
+                self._converge_soon(endpoint)
+        self._on_change()
+
+    # What is.
+
+    def pools(self) -> dict[str, Pool]:
+        """The pool that serves each endpoint, for those that serve."""
+        return {name: endpoint.pool for name, endpoint in self._endpoints.items() if endpoint.pool is not None}
+
+    def error_of(self, name: str) -> SalverError | None:
+        """Why the wanted version of an endpoint is not loaded, if it failed."""
+        endpoint = self._endpoints.get(name)
+        return endpoint.error if endpoint else None
+
+    def names(self) -> Iterable[str]:
+        """All endpoints, serving or not."""
+        return self._endpoints.keys()
+
+    def status(self) -> list[EndpointStatus]:
+        """What each endpoint does now."""
+        return [_status(endpoint) for endpoint in self._endpoints.values()]
+
+    def is_ready(self) -> bool:
+        """Whether every required endpoint has a healthy replica."""
+        return all(
+            endpoint.pool is not None and endpoint.pool.available
+            for endpoint in self._endpoints.values()
+            if endpoint.wanted[0].required
+        )
+
+    async def settled(self) -> None:
+        """Wait until every endpoint serves what is wanted or has definitively failed to."""
+        while tasks := [e.task for e in self._endpoints.values() if e.task is not None and not e.task.done()]:
+            await asyncio.wait(tasks)
+
+    async def close(self, timeout_s: float) -> None:
+        """Answer what is queued, then free everything."""
+        for name in list(self._endpoints):
+            endpoint = self._endpoints.pop(name)
+            endpoint.removed = True
+            if endpoint.task is not None:
+                endpoint.task.cancel()
+            if endpoint.pool is not None:
+                self._retire(endpoint.pool)
+        if self._retiring:
+            await asyncio.wait(self._retiring, timeout=timeout_s)
+        self._loaders.shutdown(wait=False, cancel_futures=True)
+
+
+def placement_of(pool: Pool) -> str:
+    """Where a pool computes at present."""
+    found = {"process" if isinstance(r, WorkerReplica) else str(getattr(r, "lane", "")) for r in pool.replicas}
+    return "+".join(sorted(found)) or "none"
+
+
+def _status(endpoint: _Endpoint) -> EndpointStatus:
+    spec, manifest = endpoint.wanted
+    pool = endpoint.pool
+    state = LoadState.LOADING
+    if endpoint.reached == endpoint.wanted:
+        state = LoadState.FAILED if endpoint.error else LoadState.READY
+    workers = [replica for replica in pool.replicas if isinstance(replica, WorkerReplica)] if pool else []
+    return EndpointStatus(
+        spec.endpoint,
+        state,
+        spec.required,
+        manifest.reference,
+        pool.manifest.reference if pool else None,
+        pool.available if pool else False,
+        endpoint.error.code if endpoint.error else None,
+        str(endpoint.error) if endpoint.error else None,
+        placement_of(pool) if pool else None,
+        len(pool.replicas) if pool else 0,
+        pool.waiting if pool else 0,
+        pool.running if pool else 0,
+        tuple(worker.pid for worker in workers if worker.pid is not None),
+        sum(worker.restarts for worker in workers),
+        {str(rows): seconds for rows, seconds in pool.curve.points().items()} if pool else {},
+    )
+
+
+def _load_error(error: Exception, spec: DeploymentSpec, manifest: VersionManifest) -> SalverError:
+    if isinstance(error, SalverError):
+        return error
+    if isinstance(error, TimeoutError):
+        return SalverError("LOAD_FAILED", f"{manifest.reference} did not load within {spec.load_timeout_s:g} s")
+    return SalverError("LOAD_FAILED", f"failed to load {manifest.reference}: {type(error).__name__}", "see the log")

@@ -1,0 +1,122 @@
+"""Replicas inside the server process, for data formats: on the event loop or in a thread.
+
+Cheap batches run on the loop itself, where the hand-over to a thread and back would cost more
+than it saves; longer ones run in the replica's one thread, which leaves the loop free because
+the runtimes release the GIL while they compute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+from typing import Protocol
+
+from salver.clock import Clock
+from salver.protocol.errors import SalverError
+from salver.protocol.tables import Placement
+from salver.runtime.batch import Batch
+from salver.runtime.curve import Lane, choose_lane
+from salver.runtime.formats import Loaded
+from salver.runtime.model import Arrays
+from salver.runtime.pool import Pool
+from salver.runtime.recorder import FlightRecorder
+
+__all__ = ["InProcessReplica"]
+
+
+class HangReport(Protocol):
+    """Called with the pool whose version hung in this process."""
+
+    def __call__(self, pool: Pool) -> None:
+        """Take note; must not block."""
+
+
+class InProcessReplica:
+    """One loaded version of a data format.
+
+    With placement `auto` each batch goes where its predicted time says. When a batch hangs in
+    the thread, nothing can stop that thread: the replica is spent, and `on_hang` is told so
+    that the version can move to a worker process.
+    """
+
+    def __init__(self, pool: Pool, loaded: Loaded, clock: Clock, recorder: FlightRecorder, on_hang: HangReport) -> None:
+        self._pool = pool
+        self._loaded = loaded
+        self._clock = clock
+        self._recorder = recorder
+        self._slot = recorder.slot(pool.manifest.digest)
+        self._on_hang = on_hang
+        self._fixed = pool.spec.placement
+        self.lane = Lane.INLINE if self._fixed is Placement.INLINE else Lane.THREAD
+        self._loop = asyncio.get_running_loop()
+        self._work: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._spent = False
+
+    def start(self, batch: Batch) -> None:
+        """Run `batch` where it belongs."""
+        if self._fixed is Placement.AUTO:
+            self.lane = choose_lane(self._pool.curve.predict(batch.rows), self.lane)
+        if self.lane is Lane.INLINE:
+            self._report(*self._run(batch))
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._compute, name=f"salver {self._pool.manifest.reference}", daemon=True
+            )
+            self._thread.start()
+        self._work.put(batch)
+
+    def _run(self, batch: Batch) -> tuple[Arrays | None, str, float]:
+        began_s = self._clock.monotonic_s()
+        self._recorder.began(self._slot)
+        try:
+            outputs, problem = self._loaded.run(batch.inputs), ""
+        except Exception as error:  # noqa: BLE001 - whatever a model raises fails its requests
+            outputs, problem = None, f"{type(error).__name__}: {error}"
+        finally:
+            self._recorder.ended(self._slot)
+        return outputs, problem, self._clock.monotonic_s() - began_s
+
+    def _compute(self) -> None:
+        if self._pool.spec.runtime.pin:
+            os.sched_setaffinity(0, self._pool.spec.runtime.pin)
+        while (batch := self._work.get()) is not None:
+            result = self._run(batch)
+            try:
+                self._loop.call_soon_threadsafe(self._report, *result)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                return
+
+    def _report(self, outputs: Arrays | None, problem: str, seconds: float) -> None:
+        if self._spent:
+            return
+        if outputs is None:
+            self._pool.raised(self, problem)
+        else:
+            self._pool.finished(self, outputs, seconds)
+
+    def give_up(self) -> None:
+        """Spend the replica: its thread may never return."""
+        self._spent = True
+        self._pool.replicas.remove(self)
+        if not self._pool.replicas:
+            reference = self._pool.manifest.reference
+            self._pool.unavailable(
+                SalverError(
+                    "NOT_READY", f"{reference} hung in the server process", "deploy it with --placement process"
+                )
+            )
+        self._on_hang(self._pool)
+
+    def stop(self) -> None:
+        """Let the thread end and free the version."""
+        self._work.put(None)
+        if not self._spent:
+            self._recorder.release(self._slot)
+        self._loaded.unload()
+
+    def __repr__(self) -> str:
+        return f"<InProcessReplica {self._pool.manifest.reference} {self.lane}>"

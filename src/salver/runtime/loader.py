@@ -1,0 +1,104 @@
+"""From published manifest to loaded version: verify every byte, then load exactly those bytes.
+
+An artifact of one data file is read into memory, hashed and loaded from there. Anything else
+is copied into a fresh private directory while it is hashed, loaded from that copy, and the
+copy is removed with the version. Bytes that change in the store between check and use
+therefore cannot reach a runtime.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from salver.protocol.errors import SalverError
+from salver.protocol.tables import RuntimeOptions, VersionManifest
+from salver.runtime.artifact import source_of
+from salver.runtime.declaration import Declaration, read_declaration
+from salver.runtime.formats import Format, Loaded, Source, format_named
+from salver.runtime.model import Arrays
+from salver.storage.blobs import BlobStore
+
+__all__ = ["load_version"]
+
+_IN_MEMORY = ("onnx",)
+"""Formats whose only file may be loaded from memory; pickles and Python need a file."""
+
+
+def load_version(manifest: VersionManifest, options: RuntimeOptions, blobs: BlobStore, scratch: Path) -> Loaded:
+    """Verify and load one version; blocks, so call it off the event loop.
+
+    Raises CORRUPT_ARTIFACT when a stored byte differs, INVALID_ARTIFACT or whatever the format
+    raises otherwise. Nothing is left in `scratch` after a failure.
+    """
+    chosen = format_named(manifest.format)
+    only = manifest.files[0]
+    if len(manifest.files) == 1 and manifest.format in _IN_MEMORY:
+        source = Source(scratch, Path(only.path), blobs.read_verified(only.sha256))
+        return chosen.load(source, Declaration(), options)
+    directory = Path(tempfile.mkdtemp(prefix=f"{manifest.model}-", dir=scratch))
+    try:
+        for file in manifest.files:
+            target = directory / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            blobs.copy_verified(file.sha256, target)
+        alone = len(manifest.files) == 1
+        source = source_of(directory / only.path if alone else directory, chosen)
+        return _Materialised(_load(manifest, chosen, source, options), directory)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _load(manifest: VersionManifest, chosen: Format, source: Source, options: RuntimeOptions) -> Loaded:
+    declaration = read_declaration(source.directory)
+    if not manifest.trusts_code and chosen.executes_code(source):
+        raise SalverError("REFUSED_BY_POLICY", f"{manifest.reference} can execute code and nobody vouched for it")
+    return _with_processing(chosen.load(source, declaration, options), declaration, source.directory)
+
+
+class _Materialised:
+    """A loaded version that owns the directory it was loaded from."""
+
+    def __init__(self, loaded: Loaded, directory: Path) -> None:
+        self._loaded = loaded
+        self._directory = directory
+        self.run = loaded.run
+
+    def unload(self) -> None:
+        self._loaded.unload()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+class _Processed:
+    """A loaded version between the artifact's own pre- and post-processing functions."""
+
+    def __init__(self, loaded: Loaded, before: Callable[[Arrays], Arrays], after: Callable[[Arrays], Arrays]) -> None:
+        self._loaded = loaded
+        self._before = before
+        self._after = after
+
+    def run(self, inputs: Arrays) -> Arrays:
+        return self._after(self._loaded.run(self._before(inputs)))
+
+    def unload(self) -> None:
+        self._loaded.unload()
+
+
+def _with_processing(loaded: Loaded, declaration: Declaration, directory: Path) -> Loaded:
+    if not declaration.preprocess and not declaration.postprocess:
+        return loaded
+    return _Processed(
+        loaded, _function(directory, declaration.preprocess), _function(directory, declaration.postprocess)
+    )
+
+
+def _function(directory: Path, reference: str) -> Callable[[Arrays], Arrays]:
+    if not reference:
+        return lambda arrays: arrays
+    from salver.runtime.formats.python import import_attribute  # noqa: PLC0415 - user code, in a worker only
+
+    return cast("Callable[[Arrays], Arrays]", import_attribute(directory, reference))

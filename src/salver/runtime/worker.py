@@ -1,0 +1,172 @@
+"""`python -m salver.runtime.worker SOCKET REQUESTS ANSWERS`: a worker process.
+
+It loads one version and runs batches that come over the inherited Unix socket, one at a time;
+large ones come and go through the two inherited memory files. This is the only place where
+users' code runs. It dies with its server: the kernel is asked to kill it then, and a thread
+that sends a heartbeat every second ends it when the socket is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import mmap
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import msgspec
+
+from salver.clock import SYSTEM_CLOCK
+from salver.protocol.errors import SalverError
+from salver.protocol.frames import (
+    ARENA_BYTES,
+    PREFIX,
+    SHARED_ABOVE_BYTES,
+    ArrayHeader,
+    FrameKind,
+    describe_arrays,
+    pack_frame,
+    read_arrays,
+)
+from salver.protocol.tables import RuntimeOptions, VersionManifest
+from salver.runtime.formats import Loaded
+from salver.runtime.loader import load_version
+from salver.storage.blobs import BlobStore
+
+__all__ = ["BEAT_S", "LoadOrder", "main"]
+
+BEAT_S = 1.0
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+class LoadOrder(msgspec.Struct, frozen=True):
+    """What a worker is told to load, and the memory it may take."""
+
+    manifest: VersionManifest
+    options: RuntimeOptions
+    blobs: str
+    scratch: str
+    memory_bytes: int
+
+
+class _Connection:
+    """The worker's end of the socket; sending is locked because the heartbeat sends too."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._lock = threading.Lock()
+
+    def receive(self) -> tuple[FrameKind, bytes, bytes]:
+        kind, header_bytes, body_bytes = PREFIX.unpack(self._exactly(PREFIX.size))
+        return FrameKind(kind), self._exactly(header_bytes), self._exactly(body_bytes)
+
+    def _exactly(self, count: int) -> bytes:
+        buffer = bytearray(count)
+        view = memoryview(buffer)
+        at = 0
+        while at < count:
+            received = self._sock.recv_into(view[at:])
+            if received == 0:
+                raise EOFError
+            at += received
+        return bytes(buffer)
+
+    def send(self, *parts: bytes) -> None:
+        with self._lock:
+            self._sock.sendall(b"".join(parts))
+
+
+def main() -> None:
+    """Serve batches until the server says stop or is gone."""
+    _confine()
+    connection = _Connection(socket.socket(fileno=int(sys.argv[1])))
+    requests = mmap.mmap(int(sys.argv[2]), ARENA_BYTES, prot=mmap.PROT_READ)
+    answers = mmap.mmap(int(sys.argv[3]), ARENA_BYTES)
+    threading.Thread(target=_beat, args=(connection,), daemon=True).start()
+    with contextlib.suppress(EOFError, ConnectionError):
+        _, header, _ = connection.receive()
+        order = msgspec.msgpack.decode(header, type=LoadOrder)
+        resource.setrlimit(resource.RLIMIT_DATA, (order.memory_bytes, order.memory_bytes))
+        loaded = _load(connection, order)
+        if loaded is not None:
+            _serve(connection, loaded, requests, answers)
+            loaded.unload()
+    # Threads that user code left behind must not keep a worker alive that nobody can reach.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _confine() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What user code prints belongs to the log, not to the server's standard output.
+    os.dup2(2, 1)
+
+
+def _beat(connection: _Connection) -> None:
+    pause = threading.Event()
+    while True:
+        try:
+            connection.send(pack_frame(FrameKind.BEAT))
+        except OSError:
+            os._exit(0)
+        pause.wait(BEAT_S)
+
+
+def _load(connection: _Connection, order: LoadOrder) -> Loaded | None:
+    try:
+        loaded = load_version(order.manifest, order.options, BlobStore(Path(order.blobs)), Path(order.scratch))
+    except SalverError as error:
+        connection.send(pack_frame(FrameKind.REFUSED, (error.code, error.message, error.remedy)))
+    except Exception as error:  # noqa: BLE001 - user code may raise anything
+        problem = f"{type(error).__name__} while it was loaded"
+        sys.excepthook(type(error), error, error.__traceback__)
+        connection.send(pack_frame(FrameKind.REFUSED, ("LOAD_FAILED", problem, "see the server's log")))
+    else:
+        connection.send(pack_frame(FrameKind.LOADED))
+        return loaded
+    return None
+
+
+def _serve(connection: _Connection, loaded: Loaded, requests: mmap.mmap, answers: mmap.mmap) -> None:
+    while True:
+        kind, header, body = connection.receive()
+        if kind is FrameKind.STOP:
+            return
+        batch = msgspec.msgpack.decode(header, type=ArrayHeader)
+        inputs = read_arrays(batch.arrays, memoryview(requests) if batch.shared else body)
+        began_s = SYSTEM_CLOCK.monotonic_s()
+        try:
+            outputs = loaded.run(inputs)
+        except Exception as error:  # noqa: BLE001 - whatever a model raises fails its requests
+            connection.send(pack_frame(FrameKind.RAISED, f"{type(error).__name__}: {error}"))
+            continue
+        seconds = SYSTEM_CLOCK.monotonic_s() - began_s
+        try:
+            entries, parts = describe_arrays(outputs)
+        except (TypeError, AttributeError, ValueError) as error:
+            connection.send(pack_frame(FrameKind.BAD_OUTPUT, f"the model's answer is no arrays by name: {error}"))
+            continue
+        total = sum(entry.size_bytes for entry in entries)
+        shared = SHARED_ABOVE_BYTES < total <= ARENA_BYTES
+        if shared:
+            answers.seek(0)
+            for part in parts:
+                answers.write(part)
+            parts, total = [], 0
+        connection.send(pack_frame(FrameKind.RESULT, ArrayHeader(entries, shared, seconds), total), *parts)
+
+
+if __name__ == "__main__":
+    main()

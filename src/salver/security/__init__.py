@@ -1,0 +1,40 @@
+"""Who may do what, and where doors may open.
+
+Pure rules and values: principals, roles and the table of what each role may do; tokens, of
+which only a keyed hash is ever kept; the rule for listeners. Nothing here reads a file or
+opens a socket.
+"""
+
+from salver.security.access import (
+    ANONYMOUS,
+    DEFAULT_TENANT,
+    PERMISSIONS,
+    Operation,
+    Principal,
+    PrincipalKind,
+    Role,
+    allows,
+    local_principal,
+    require,
+)
+from salver.security.binding import Binding, allowed_host, check_binding
+from salver.security.tokens import MintedToken, TokenVerifier, mint_token
+
+__all__ = [
+    "ANONYMOUS",
+    "DEFAULT_TENANT",
+    "PERMISSIONS",
+    "Binding",
+    "MintedToken",
+    "Operation",
+    "Principal",
+    "PrincipalKind",
+    "Role",
+    "TokenVerifier",
+    "allowed_host",
+    "allows",
+    "check_binding",
+    "local_principal",
+    "mint_token",
+    "require",
+]

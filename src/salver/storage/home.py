@@ -1,0 +1,271 @@
+"""The one data directory: its layout, its lock, its secrets.
+
+    salver-home.json   marks the directory as a home; names the layout's version
+    salver.db          registry, desired state, tokens, audit journal
+    blobs/             content-addressed artifacts
+    tables.json        the published snapshot that servers read
+    serve.json         who serves: pid and addresses
+    isolated.json      versions that crashed or hung once and run in a process of their own
+    lock               flock of the one process that may change this home
+    admin.token        the first administrator's token (0600)
+    secrets/pepper     key of the token hashes (0600 in 0700)
+
+The directory may be moved and is backed up by copying. Paths never appear in errors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from salver.protocol.errors import SalverError
+from salver.storage.snapshot import (
+    TEMPORARY_SUFFIX,
+    create_once,
+    full_disk_is_reported,
+    read_json,
+    sync_directory,
+    write_json,
+)
+
+__all__ = ["Holder", "Home", "Serving"]
+
+_MARKER: Final = "salver-home.json"
+_LAYOUT: Final = 1
+_PEPPER_BYTES: Final = 32
+_LOCK_ATTEMPTS: Final = 200
+"""How often a lock whose record names no living process is tried again: it is being taken or looked at."""
+
+
+class _Marker(msgspec.Struct, frozen=True):
+    layout: int
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who holds the lock of a home, and for what."""
+
+    pid: int
+    purpose: str
+
+
+class Serving(msgspec.Struct, frozen=True):
+    """Who serves from a home. It may outlive its writer: only `Home.holder` tells who lives."""
+
+    pid: int
+    http: str | None
+    control: str | None
+    grpc: str | None = None
+
+
+class Home:
+    """A data directory and the names of what is in it. Made by `Home.open`."""
+
+    __slots__ = (
+        "admin_token_path",
+        "blobs_path",
+        "database_path",
+        "isolated_path",
+        "lock_path",
+        "path",
+        "pepper_path",
+        "secrets_path",
+        "serving_path",
+        "tables_path",
+    )
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.database_path = path / "salver.db"
+        self.blobs_path = path / "blobs"
+        self.tables_path = path / "tables.json"
+        self.serving_path = path / "serve.json"
+        self.isolated_path = path / "isolated.json"
+        self.lock_path = path / "lock"
+        self.admin_token_path = path / "admin.token"
+        self.secrets_path = path / "secrets"
+        self.pepper_path = self.secrets_path / "pepper"
+
+    def __repr__(self) -> str:
+        return f"<Home {self.path}>"
+
+    @classmethod
+    def open(cls, path: Path | str) -> Home:
+        """Open the home at `path`, creating it (mode 0700) when there is none.
+
+        Safe against a second process that opens it at the same moment, and against death
+        half-way: the next call completes it. Raises REFUSED_BY_POLICY for a directory with
+        other content, for one written by a newer Salver, and for one whose pepper is gone
+        or damaged while its database is there; INVALID_SETTING for a path that is no directory.
+        """
+        home = cls(Path(path).expanduser().absolute())
+        with full_disk_is_reported():
+            home._claim()
+            home._complete()
+        return home
+
+    def _claim(self) -> None:
+        """Make the directory ours, or find that it is."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            if not self.path.is_dir():
+                raise SalverError(
+                    "INVALID_SETTING",
+                    f"home {self.path.name!r} is not a directory",
+                    "name a directory with --home or SALVER_HOME",
+                ) from error
+        marker_path = self.path / _MARKER
+        if not marker_path.exists() and self._is_unclaimed():
+            # A mount point may belong to somebody else; the secrets have modes of their own.
+            with contextlib.suppress(PermissionError):
+                self.path.chmod(0o700)
+            create_once(marker_path, msgspec.json.encode(_Marker(_LAYOUT)))
+            sync_directory(self.path.parent)
+        marker = read_json(marker_path, _Marker)
+        if marker is None:
+            raise SalverError(
+                "REFUSED_BY_POLICY",
+                f"directory {self.path.name!r} is not empty and is no Salver home",
+                "name an empty or new directory with --home or SALVER_HOME",
+            )
+        if marker.layout > _LAYOUT:
+            raise SalverError(
+                "REFUSED_BY_POLICY",
+                f"home {self.path.name!r} has layout {marker.layout}; this Salver knows up to {_LAYOUT}",
+                "use the newer Salver that wrote it, or another home",
+            )
+
+    def _is_unclaimed(self) -> bool:
+        """Whether the directory holds nothing but a marker being written and what a fresh volume has."""
+        return all(
+            path.name == "lost+found" or (path.name.startswith(f".{_MARKER}.") and path.name.endswith(TEMPORARY_SUFFIX))
+            for path in self.path.iterdir()
+        )
+
+    def _complete(self) -> None:
+        had_database = self.database_path.exists()  # asked first: a racing opener makes the pepper before it
+        self.blobs_path.mkdir(mode=0o700, exist_ok=True)
+        self.secrets_path.mkdir(mode=0o700, exist_ok=True)
+        _keep_private(self.secrets_path, 0o700)
+        if not self.pepper_path.exists():
+            if had_database:
+                raise SalverError(
+                    "REFUSED_BY_POLICY",
+                    "the home has a database but no secrets/pepper, so no token could be checked",
+                    "restore secrets/pepper from the backup of this home; "
+                    "without one put 32 random bytes there and create new tokens",
+                )
+            create_once(self.pepper_path, secrets.token_bytes(_PEPPER_BYTES))
+            sync_directory(self.path)
+        _keep_private(self.pepper_path, 0o600)
+
+    def pepper(self) -> bytes:
+        """The key of the token hashes; raises REFUSED_BY_POLICY unless it has its 32 bytes."""
+        pepper = self.pepper_path.read_bytes()
+        if len(pepper) != _PEPPER_BYTES:
+            raise SalverError(
+                "REFUSED_BY_POLICY",
+                f"secrets/pepper has {len(pepper)} bytes; {_PEPPER_BYTES} are needed",
+                "restore it from the backup of this home",
+            )
+        return pepper
+
+    @contextlib.contextmanager
+    def lock(self, purpose: str) -> Iterator[None]:
+        """Hold this home for changes, until the block ends or the process dies.
+
+        Raises CONFLICT, naming the holder, when another one has it; never waits for it. The
+        descriptor is closed in programs that this process starts. REQUIRES that the process
+        does not fork without exec meanwhile: such a child would keep the lock.
+        """
+        descriptor = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            self._take(descriptor)
+            record = msgspec.json.encode(Holder(os.getpid(), purpose))
+            with full_disk_is_reported():
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, record, 0)
+            try:
+                yield
+            finally:
+                os.ftruncate(descriptor, 0)
+        finally:
+            os.close(descriptor)
+
+    def _take(self, descriptor: int) -> None:
+        for _ in range(_LOCK_ATTEMPTS):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = _read_holder(descriptor)
+                if holder is not None and _lives(holder.pid):
+                    break
+                os.sched_yield()
+            else:
+                return
+        holder = _read_holder(descriptor)
+        named = f"process {holder.pid} ({holder.purpose})" if holder else "another process"
+        raise SalverError(
+            "CONFLICT",
+            f"the home is held by {named}",
+            "stop that process, or use another home with --home or SALVER_HOME",
+        )
+
+    def holder(self) -> Holder | None:
+        """Who holds the lock now; None when nobody does. Takes nothing and waits for nothing."""
+        try:
+            descriptor = os.open(self.lock_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _read_holder(descriptor) or Holder(0, "unknown")
+        else:
+            return None
+        finally:
+            os.close(descriptor)
+
+    def write_serving(self, serving: Serving) -> None:
+        """Record who serves. REQUIRES the lock."""
+        write_json(self.serving_path, serving)
+
+    def read_serving(self) -> Serving | None:
+        """Who serves from this home, if the recorded process still holds the lock."""
+        serving = read_json(self.serving_path, Serving)
+        holder = self.holder()
+        return serving if serving and holder and serving.pid == holder.pid else None
+
+    def clear_serving(self) -> None:
+        """Remove the record of who serves. REQUIRES the lock."""
+        self.serving_path.unlink(missing_ok=True)
+
+
+def _keep_private(path: Path, mode: int) -> None:
+    """Take back rights that a copy or a restore may have widened."""
+    if path.stat().st_mode & 0o077:
+        path.chmod(mode)
+
+
+def _read_holder(descriptor: int) -> Holder | None:
+    try:
+        return msgspec.json.decode(os.pread(descriptor, 4096, 0), type=Holder)
+    except msgspec.DecodeError:
+        return None
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

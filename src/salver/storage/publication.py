@@ -1,0 +1,38 @@
+"""The published snapshot: how desired state reaches the data path.
+
+The controller writes the whole of it, servers read the whole of it; the revision in it tells
+which of two is newer.
+"""
+
+from __future__ import annotations
+
+from salver.protocol.errors import SalverError
+from salver.protocol.tables import Tables
+from salver.storage.home import Home
+from salver.storage.snapshot import read_json, write_json
+
+__all__ = ["publish", "read_tables"]
+
+
+def read_tables(home: Home) -> Tables | None:
+    """The snapshot last published, whole; None before the first.
+
+    Raises CORRUPT_ARTIFACT for a damaged file: keep serving what was read before.
+    """
+    return read_json(home.tables_path, Tables)
+
+
+def publish(home: Home, tables: Tables) -> bool:
+    """Publish `tables` if they are newer than what is published; return whether they were.
+
+    A damaged file counts as unpublished. REQUIRES the home lock, or to be the one controller
+    below its holder: two publishers at once could put the older snapshot last.
+    """
+    try:
+        published = read_tables(home)
+    except SalverError:
+        published = None
+    if published is not None and published.revision >= tables.revision:
+        return False
+    write_json(home.tables_path, tables)
+    return True

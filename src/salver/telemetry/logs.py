@@ -1,0 +1,98 @@
+"""Structured events on standard error: one JSON object a line, rate-limited by event name.
+
+A log line is an event with fields, never a sentence with values pasted in; JSON escapes
+control characters, so a client cannot forge lines. Per-request facts are metrics; of requests
+only a sample is logged (`AccessSample`).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Final, TextIO
+
+import msgspec
+
+from salver.clock import SYSTEM_CLOCK, Clock
+
+__all__ = ["AccessSample", "configure_logs", "log_event"]
+
+_LOGGER: Final = logging.getLogger("salver")
+_PER_SECOND: Final = 20
+"""Events of one name written in one second; the rest is counted and told with the next."""
+
+
+class _JsonLines(logging.Formatter):
+    def __init__(self, role: str, clock: Clock) -> None:
+        super().__init__()
+        self._role = role
+        self._clock = clock
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "at_s": round(self._clock.wall_s(), 6),
+            "level": record.levelname.lower(),
+            "role": self._role,
+            "event": record.getMessage(),
+        }
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line, enc_hook=repr).decode()
+
+
+class _PerEventLimit(logging.Filter):
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self._seen: dict[str, tuple[int, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        second = int(self._clock.monotonic_s())
+        at, count = self._seen.get(record.msg, (second, 0))
+        if at != second:
+            if count > _PER_SECOND:
+                record.fields = {**getattr(record, "fields", {}), "suppressed_before": count - _PER_SECOND}
+            at, count = second, 0
+        self._seen[record.msg] = (at, count + 1)
+        return count < _PER_SECOND
+
+
+def configure_logs(
+    role: str, *, level: str = "INFO", stream: TextIO | None = None, clock: Clock = SYSTEM_CLOCK
+) -> None:
+    """Write this process's events as JSON lines to `stream` (standard error)."""
+    output = logging.StreamHandler(stream or sys.stderr)
+    output.setFormatter(_JsonLines(role, clock))
+    output.addFilter(_PerEventLimit(clock))
+    _LOGGER.handlers[:] = [output]
+    _LOGGER.setLevel(level)
+    _LOGGER.propagate = False
+
+
+def log_event(event: str, *, level: int = logging.INFO, error: BaseException | None = None, **fields: object) -> None:
+    """Log `event`, a fixed name in snake_case, with `fields`."""
+    if _LOGGER.isEnabledFor(level):
+        _LOGGER.log(level, event, extra={"fields": fields}, exc_info=error)
+
+
+class AccessSample:
+    """Which requests are logged: every failure of the server, and one in `every` of the rest."""
+
+    __slots__ = ("_count", "_every")
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._count = 0
+
+    def takes(self, status: int) -> bool:
+        """Whether to log a request that was answered with `status`."""
+        if status >= 500:
+            return True
+        if self._every <= 0:
+            return False
+        self._count += 1
+        if self._count < self._every:
+            return False
+        self._count = 0
+        return True

@@ -1,0 +1,104 @@
+"""Counters of the data path, kept as plain numbers and rendered only when somebody scrapes.
+
+Successes are counted once per batch, refusals as they happen. Endpoints and versions come from
+the published tables only; what a client merely names is counted under `other`, so that labels
+stay few.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from salver.stats.histogram import HistogramCounter
+
+__all__ = ["UNKNOWN_ENDPOINT", "Metrics", "VersionMetrics"]
+
+UNKNOWN_ENDPOINT = "other"
+
+
+class VersionMetrics:
+    """What one version did behind one endpoint, in seconds and counts."""
+
+    __slots__ = (
+        "batch_seconds",
+        "batches",
+        "compute_s",
+        "fail_s",
+        "failures",
+        "last_success_wall_s",
+        "nonfinite_outputs",
+        "outside_profile",
+        "queue_s",
+        "request_s",
+        "rows",
+        "successes",
+    )
+
+    def __init__(self) -> None:
+        self.successes = 0
+        self.rows = 0
+        self.failures: Counter[str] = Counter()
+        self.fail_s = 0.0
+        self.queue_s = 0.0
+        """Seconds that requests waited, summed over requests."""
+        self.compute_s = 0.0
+        """Seconds that batches ran, counted once for each of a batch's requests."""
+        self.request_s = HistogramCounter()
+        """Seconds from reception to answer."""
+        self.batches: Counter[int] = Counter()
+        """Batches by their number of rows."""
+        self.batch_seconds: defaultdict[int, float] = defaultdict(float)
+        self.last_success_wall_s = 0.0
+        self.outside_profile = 0
+        self.nonfinite_outputs = 0
+
+    def batch_done(
+        self, rows: int, compute_s: float, waits_s: Iterable[float], latencies_s: Iterable[float], wall_s: float
+    ) -> None:
+        """Count a batch that was answered; one element for each of its requests."""
+        self.batches[rows] += 1
+        self.batch_seconds[rows] += compute_s
+        self.rows += rows
+        self.last_success_wall_s = wall_s
+        requests = 0
+        add = self.request_s.add
+        for latency in latencies_s:
+            add(latency)
+            requests += 1
+        self.successes += requests
+        self.queue_s += sum(waits_s)
+        self.compute_s += compute_s * requests
+
+    def failed(self, code: str, seconds: float = 0.0) -> None:
+        """Count one request that was accepted and then failed."""
+        self.failures[code] += 1
+        self.fail_s += seconds
+
+
+class Metrics:
+    """All counters of one server process."""
+
+    def __init__(self) -> None:
+        self.versions: dict[tuple[str, str], VersionMetrics] = {}
+        self.refusals: Counter[tuple[str, str]] = Counter()
+        """Requests refused before they reached a version, by (endpoint, code)."""
+        self.connections = 0
+        self.connections_total = 0
+        self.worker_restarts: Counter[str] = Counter()
+        self.accept_pauses = 0
+        self.loop_lag_s = 0.0
+        self.events_dropped = 0
+        self.insecure = False
+
+    def version(self, endpoint: str, version: str) -> VersionMetrics:
+        """The counters of a version behind an endpoint, made on first use."""
+        key = (endpoint, version)
+        found = self.versions.get(key)
+        if found is None:
+            found = self.versions[key] = VersionMetrics()
+        return found
+
+    def refused(self, endpoint: str | None, code: str) -> None:
+        """Count a refusal; `endpoint` is None where the client named none that exists."""
+        self.refusals[endpoint or UNKNOWN_ENDPOINT, code] += 1

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from salver.protocol.errors import SalverError
+from salver.protocol.tables import DeploymentSpec, Placement, Route, Tables
+from salver.registry.access_tokens import AccessTokens
+from salver.registry.catalog import Catalog
+from salver.registry.deployments import Deployments
+from salver.storage.database import Database
+from salver.storage.home import Home
+from salver.storage.journal import ChainCheck, Journal
+from salver.storage.publication import publish, read_tables
+from salver.storage.snapshot import write_json
+
+DEPLOY = """
+import sys
+from pathlib import Path
+from salver.clock import SYSTEM_CLOCK
+from salver.protocol.tables import DeploymentSpec
+from salver.registry import Deployments
+from salver.security import local_principal
+from salver.storage.database import Database
+from salver.storage.journal import Journal
+
+database = Database.open(Path(sys.argv[1]))
+deployments = Deployments(database, Journal(database, SYSTEM_CLOCK), SYSTEM_CLOCK)
+for n in range(100_000):
+    print(deployments.deploy(local_principal(), DeploymentSpec(f"e{n}", "digits", "1.0.0")).endpoint, flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def two_versions(catalog: Catalog, admin, draft) -> None:
+    catalog.add_version(admin, draft("a"))
+    catalog.add_version(admin, draft("b"))
+
+
+def spec(endpoint: str = "digits", version: str = "1.0.0", **settings: object) -> DeploymentSpec:
+    return DeploymentSpec(endpoint, "digits", version, **settings)
+
+
+def test_a_deployment_is_desired_state_until_it_is_replaced_or_removed(deployments: Deployments, admin) -> None:
+    first = deployments.deploy(admin, spec(replicas=2))
+    assert deployments.list() == (first,)
+    assert deployments.get("digits") == first
+    second = deployments.deploy(admin, spec(version="1.0.1"))
+    assert deployments.list() == (second,)
+    assert second.replicas == 1  # a deployment is whole: nothing lingers from the one before
+    assert deployments.undeploy(admin, "digits") == second
+    assert deployments.list() == ()
+
+
+def test_every_deploy_raises_the_generation_even_after_an_undeploy(deployments: Deployments, admin) -> None:
+    generations = [deployments.deploy(admin, spec(generation=10**9)).generation for _ in range(2)]
+    deployments.undeploy(admin, "digits")
+    generations.append(deployments.deploy(admin, spec()).generation)
+    assert generations == sorted(set(generations))
+    assert generations[-1] < 10**9
+
+
+def test_the_snapshot_holds_what_the_data_path_needs_and_no_more(
+    deployments: Deployments, catalog: Catalog, tokens: AccessTokens, admin, draft
+) -> None:
+    catalog.add_version(admin, draft(model="iris"))
+    assert deployments.tables() == Tables(revision=0)
+    minted = tokens.create(admin, "ann", "predictor")
+    b = deployments.deploy(admin, spec("b", "1.0.1"))
+    a = deployments.deploy(admin, spec("a", "1.0.1"))
+    tables = deployments.tables()
+    assert tables == Tables(
+        revision=3,
+        versions=(catalog.get("digits", "1.0.1"),),
+        deployments=(a, b),
+        routes=(Route("a", "1.0.1"), Route("b", "1.0.1")),
+        tokens=(minted.record,),
+    )
+    assert all(tables.version_of(each).version == "1.0.1" for each in tables.deployments)
+
+
+def test_every_change_of_the_snapshot_raises_the_revision_and_nothing_else_does(
+    deployments: Deployments, catalog: Catalog, tokens: AccessTokens, admin, draft
+) -> None:
+    changes = [
+        lambda: deployments.deploy(admin, spec()),
+        lambda: deployments.deploy(admin, spec()),
+        lambda: deployments.undeploy(admin, "digits"),
+        lambda: tokens.revoke(admin, tokens.create(admin, "ann", "admin").record.id),
+    ]
+    seen = [deployments.revision()]
+    for change in changes:
+        change()
+        seen.append(deployments.revision())
+        assert deployments.tables().revision == seen[-1]
+    assert seen == [0, 1, 2, 3, 5]
+    catalog.add_version(admin, draft("c"))
+    with pytest.raises(SalverError):
+        deployments.undeploy(admin, "absent")
+    assert deployments.revision() == 5
+
+
+def test_the_snapshot_can_be_published_and_read_back(deployments: Deployments, admin, home: Home) -> None:
+    deployments.deploy(admin, spec(placement=Placement.THREAD, max_wait_s=0.01))
+    assert publish(home, deployments.tables())
+    assert read_tables(home) == deployments.tables()
+
+
+def test_a_database_restored_from_a_backup_publishes_again(
+    deployments: Deployments, journal: Journal, admin, home: Home
+) -> None:
+    deployments.deploy(admin, spec())
+    publish(home, deployments.tables())
+    assert not deployments.catch_up(admin, read_tables(home))
+    for ahead in (0, 9):  # as many changes as since the backup, or more
+        published = Tables(revision=deployments.revision() + ahead)
+        write_json(home.tables_path, published)
+        assert not publish(home, deployments.tables())
+        assert deployments.catch_up(admin, published)
+        assert deployments.revision() == published.revision + 1
+        assert publish(home, deployments.tables())
+        assert not deployments.catch_up(admin, read_tables(home))
+    assert [record.action for record in journal.records(after=3)] == ["catch_up", "catch_up"]
+
+
+def test_what_does_not_exist_cannot_be_deployed(deployments: Deployments, admin) -> None:
+    for reference, message in (
+        (DeploymentSpec("e", "digit", "1.0.0"), "no model 'digit'; registered are digits"),
+        (spec(version="7.0.0"), "no version '7.0.0'; it has 1.0.0, 1.0.1"),
+        (spec(version=""), "no version ''"),
+    ):
+        with pytest.raises(SalverError, match=message) as raised:
+            deployments.deploy(admin, reference)
+        assert raised.value.code == "NOT_FOUND"
+    assert deployments.revision() == 0
+
+
+def test_an_unknown_endpoint_is_answered_with_the_known_ones(deployments: Deployments, admin) -> None:
+    with pytest.raises(SalverError, match="no endpoint 'x'; nothing is deployed"):
+        deployments.undeploy(admin, "x")
+    deployments.deploy(admin, spec())
+    with pytest.raises(SalverError, match="no endpoint 'x'; deployed are digits") as raised:
+        deployments.get("x")
+    assert raised.value.code == "NOT_FOUND"
+
+
+def test_names_and_settings_are_checked(deployments: Deployments, admin) -> None:
+    for bad, code in ((spec("../x"), "INVALID_NAME"), (spec(replicas=65), "INVALID_SETTING")):
+        with pytest.raises(SalverError) as raised:
+            deployments.deploy(admin, bad)
+        assert raised.value.code == code
+    assert deployments.list() == ()
+
+
+@pytest.mark.parametrize("kind", ["generate", "sequence"])
+def test_kinds_that_are_not_served_yet_are_refused(
+    deployments: Deployments, catalog: Catalog, admin, draft, kind: str
+) -> None:
+    catalog.add_version(admin, draft(model="writer", kind=kind))
+    with pytest.raises(SalverError, match=f"writer@1.0.0 is of kind {kind}, which is not served yet") as raised:
+        deployments.deploy(admin, DeploymentSpec("writer", "writer", "1.0.0"))
+    assert raised.value.code == "UNSUPPORTED"
+
+
+@pytest.mark.parametrize("placement", Placement)
+@pytest.mark.parametrize("fields", [{"trusts_code": True}, {"preprocess": "m:f"}])
+def test_user_code_is_never_placed_in_the_server_process(
+    deployments: Deployments, catalog: Catalog, admin, draft, placement: Placement, fields: dict
+) -> None:
+    catalog.add_version(admin, draft(model="code", **fields))
+    asked = DeploymentSpec("code", "code", "1.0.0", placement=placement)
+    if placement in (Placement.AUTO, Placement.PROCESS):
+        assert deployments.deploy(admin, asked).placement is placement
+        return
+    with pytest.raises(SalverError, match=f"setting placement is {placement}") as raised:
+        deployments.deploy(admin, asked)
+    assert raised.value.code == "REFUSED_BY_POLICY"
+
+
+@pytest.mark.parametrize("role", ["approver", "developer", "predictor"])
+def test_deploying_needs_the_right(deployments: Deployments, admin, principal, role: str) -> None:
+    deployments.deploy(admin, spec())
+    for change in (
+        lambda: deployments.deploy(principal(role), spec()),
+        lambda: deployments.undeploy(principal(role), "digits"),
+    ):
+        with pytest.raises(SalverError, match=f"role {role}, which may not deploy"):
+            change()
+    assert deployments.revision() == 1
+
+
+def test_the_journal_says_what_changed_from_what(deployments: Deployments, journal: Journal, admin) -> None:
+    first = deployments.deploy(admin, spec(replicas=2))
+    second = deployments.deploy(admin, spec())
+    deployments.undeploy(admin, "digits")
+    records = journal.records(after=2)
+    assert [(record.actor, record.action, record.subject) for record in records] == [
+        ("a-admin", "deploy", "digits"),
+        ("a-admin", "deploy", "digits"),
+        ("a-admin", "undeploy", "digits"),
+    ]
+    assert records[0].details == {"before": None, "after": msgspec.to_builtins(first)}
+    assert records[1].details == {"before": msgspec.to_builtins(first), "after": msgspec.to_builtins(second)}
+    assert journal.verify() == ChainCheck(5)
+
+
+def test_every_deploy_acknowledged_before_kill_9_is_there(deployments: Deployments, home: Home, python, clock) -> None:
+    child = python(DEPLOY, home.database_path)
+    acknowledged = {child.stdout.readline().strip() for _ in range(30)}
+    child.kill()
+    child.wait()
+    database = Database.open(home.database_path)
+    journal = Journal(database, clock)
+    reopened = Deployments(database, journal, clock)
+    assert acknowledged <= {each.endpoint for each in reopened.list()}
+    assert reopened.revision() == len(reopened.list())  # each change with its revision, or neither
+    assert journal.verify() == ChainCheck(2 + len(reopened.list()))
+    database.close()
