@@ -19,14 +19,15 @@ from salver.gateway.routes import Route, RouteTable
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import Tables
 from salver.routing.router import Router, Target
-from salver.runtime.host import EndpointStatus, Host
+from salver.runtime.host import Host
 from salver.runtime.recorder import FlightRecorder
+from salver.runtime.status import EndpointStatus
 from salver.security.access import Principal
 from salver.security.tokens import TokenVerifier
 from salver.storage.blobs import BlobStore
 from salver.storage.home import Home
+from salver.storage.isolation import isolate, read_isolated
 from salver.storage.publication import read_tables
-from salver.storage.snapshot import read_json, write_json
 from salver.telemetry.exposition import CONTENT_TYPE_LATEST, Gauges, render_metrics
 from salver.telemetry.logs import AccessSample, log_event
 from salver.telemetry.metrics import Metrics
@@ -58,7 +59,7 @@ class DataPlane:
         self._recorder = recorder
         self._pepper = pepper
         self._verifier = TokenVerifier((), pepper)
-        self._isolated = set(read_isolated(home))
+        self._isolated = read_isolated(home)
         self._seen: tuple[int, int] | None = None
         self._loop = asyncio.get_running_loop()
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -174,15 +175,3 @@ class DataPlane:
             Gauges(name, pool.manifest.version, pool.waiting, pool.running, len(pool.replicas), pool.available)
             for name, pool in sorted(self.host.pools().items())
         ]
-
-
-def read_isolated(home: Home) -> list[str]:
-    """Digests of the versions that crashed or hung a server process once."""
-    return read_json(home.isolated_path, list[str]) or []
-
-
-def isolate(home: Home, digests: set[str]) -> None:
-    """Note, durably, that versions must compute in processes of their own."""
-    known = set(read_isolated(home))
-    if not digests <= known:
-        write_json(home.isolated_path, sorted(known | digests))

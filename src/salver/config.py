@@ -1,5 +1,6 @@
-"""Process settings: `salver.toml` and environment variables. Desired state is not here but in
-the database.
+"""Process settings: `salver.toml` and environment variables.
+
+Desired state is not here but in the database.
 
 Every setting of section `[server]` can be overridden by `SALVER_SERVER_NAME`, of `[limits]` by
 `SALVER_LIMITS_NAME`. What no setting is called is refused, in the file and in the environment.
@@ -24,8 +25,11 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How `salver serve` runs."""
 
     host: str = "127.0.0.1"
+    """Address of the data listener."""
     http: int = 8080
     """Port of the data listener; 0 takes a free one."""
+    control_host: str = "127.0.0.1"
+    """Address of the control listener."""
     control: int = 8090
     """Port of the control listener; 0 takes a free one."""
     name: str = "salver"
@@ -40,6 +44,8 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Offer load and unload of models on the data listener, to operators."""
     lame_duck_s: float = 5.0
     """After SIGTERM: keep serving for so long while load balancers look away."""
+    hang_s: float = 10.0
+    """A server process whose event loop stands still for longer is replaced."""
     drain_s: float = 30.0
     """Then: how long requests in flight may still take."""
     access_log_every: int = 1000
@@ -104,7 +110,7 @@ def _check(settings: Settings) -> None:
             raise SalverError("INVALID_SETTING", f"server.{name} is {port}", "a port is 0-65535")
     if bool(server.tls_cert) != bool(server.tls_key):
         raise SalverError("INVALID_SETTING", "only one of server.tls_cert and server.tls_key is set", "give both")
-    for name in ("lame_duck_s", "drain_s"):
+    for name in ("lame_duck_s", "drain_s", "hang_s"):
         if not 0 <= getattr(server, name) <= 3600:
             raise SalverError("INVALID_SETTING", f"server.{name} is {getattr(server, name)}", "use 0-3600 seconds")
     if server.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from salver.gateway.exchange import Exchange
-from salver.gateway.openapi import describe_routes, documentation_page
+from salver.protocol.openapi import describe_routes, documentation_page
 from salver.gateway.routes import Route
 from salver.security.access import Operation
 

@@ -25,8 +25,8 @@ from salver.gateway.limits import Limits
 from salver.gateway.repository import repository_routes
 from salver.gateway.routes import Route, RouteTable
 from salver.processes.order import Order, Report, die_with_parent, tell
-from salver.runtime.host import LoadState
 from salver.runtime.recorder import FlightRecorder
+from salver.runtime.status import LoadState
 from salver.security.access import ANONYMOUS
 from salver.storage.home import Home
 from salver.telemetry.logs import AccessSample, configure_logs, log_event
@@ -65,8 +65,10 @@ async def _serve(order: Order) -> None:
     acceptor.start()
     internal = _internal_acceptor(order, plane)
     stopping = asyncio.Event()
+    hurried = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    loop.add_signal_handler(signal.SIGUSR1, hurried.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)
     settled = asyncio.ensure_future(plane.host.settled())
     stop = asyncio.ensure_future(stopping.wait())
@@ -79,7 +81,7 @@ async def _serve(order: Order) -> None:
         await stop
     settled.cancel()
     loop.add_signal_handler(signal.SIGTERM, os._exit, 1)
-    await _drain(plane, acceptor, server.lame_duck_s, server.drain_s)
+    await _drain(plane, acceptor, 0.0 if hurried.is_set() else server.lame_duck_s, server.drain_s)
     await internal.stop()
     plane.stop()
     shutil.rmtree(scratch, ignore_errors=True)
@@ -103,7 +105,7 @@ def _internal_acceptor(order: Order, plane: DataPlane) -> Acceptor:
 
     listener = socket.socket(socket.AF_UNIX)
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(order.server_socket)
+        Path(order.server_socket).unlink()
     listener.bind(order.server_socket)
     listener.listen(16)
     gateway = Gateway(

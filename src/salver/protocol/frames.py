@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from salver.protocol.tensor import pack_bytes_elements, unpack_bytes_elements
+from salver.protocol.tensor import bytes_element, pack_bytes_elements, unpack_bytes_elements
 
 __all__ = [
     "ARENA_BYTES",
@@ -76,13 +76,15 @@ def pack_frame(kind: FrameKind, header: object = None, body_bytes: int = 0) -> b
 def describe_arrays(arrays: Mapping[str, np.ndarray[Any, Any]]) -> tuple[tuple[ArrayEntry, ...], list[bytes]]:
     """The descriptions of `arrays` and their bytes, in the same order.
 
-    Raises TypeError for arrays of anything but numbers, booleans, text and byte strings.
+    Raises TypeError for arrays of anything but numbers, booleans, text and byte strings, and for
+    names that are no text; ValueError for text that UTF-8 cannot hold.
     """
     entries, parts = [], []
     for name, array in arrays.items():
+        if not isinstance(name, str):
+            raise TypeError(f"{name!r} is no name of a tensor")
         if array.dtype.kind in "OSU":
-            elements = [item if isinstance(item, bytes) else str(item).encode() for item in array.reshape(-1).tolist()]
-            dtype, data = "|O", pack_bytes_elements(elements)
+            dtype, data = "|O", pack_bytes_elements([bytes_element(item) for item in array.reshape(-1).tolist()])
         elif array.dtype.kind in "biuf":
             dtype, data = array.dtype.str, array.tobytes()
         else:
@@ -105,5 +107,9 @@ def read_arrays(entries: tuple[ArrayEntry, ...], body: bytes | memoryview) -> di
             array[:] = unpack_bytes_elements(data, count, entry.name)
         else:
             array = np.frombuffer(data, dtype=np.dtype(entry.dtype))
+            if not array.flags.aligned:
+                # Behind an array of odd length. Native code may rely on alignment.
+                array = array.copy()
+                array.flags.writeable = False
         arrays[entry.name] = array.reshape(entry.shape)
     return arrays

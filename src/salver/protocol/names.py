@@ -20,7 +20,8 @@ _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,126}[a-z0-9])?")
 _SEMVER: Final = re.compile(
     r"(0|[1-9]\d{0,9})\.(0|[1-9]\d{0,9})\.(0|[1-9]\d{0,9})"
     r"(?:-((?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(?:\.(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*))?"
-    r"(?:\+([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?"
+    r"(?:\+([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?",
+    re.ASCII,
 )
 _LONGEST_VERSION: Final = 64
 
@@ -40,7 +41,11 @@ def check_name(name: str, what: str) -> str:
 @functools.total_ordering
 @dataclass(frozen=True, slots=True)
 class SemanticVersion:
-    """A semantic version that sorts by precedence.
+    """A semantic version that sorts by precedence, and by build metadata last.
+
+    The specification gives versions that differ in build metadata the same precedence. They are
+    different versions all the same, and whatever sorts or takes a maximum needs one order: among
+    them the one without metadata comes first, the others by their identifiers.
 
     >>> SemanticVersion.parse("1.10.0") > SemanticVersion.parse("1.9.0")
     True
@@ -67,20 +72,24 @@ class SemanticVersion:
         major, minor, patch, prerelease, build = match.groups()
         return cls(int(major), int(minor), int(patch), prerelease or "", build or "")
 
-    def _precedence(self) -> tuple[object, ...]:
-        if not self.prerelease:
-            return (self.major, self.minor, self.patch, 1, ())
-        parts = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in self.prerelease.split("."))
-        return (self.major, self.minor, self.patch, 0, parts)
+    def _order(self) -> tuple[object, ...]:
+        core = (self.major, self.minor, self.patch, not self.prerelease)
+        return (*core, _identifiers(self.prerelease), _identifiers(self.build), self.build)
 
     def __lt__(self, other: SemanticVersion) -> bool:
-        return self._precedence() < other._precedence()
+        return self._order() < other._order()
 
     def __str__(self) -> str:
         text = f"{self.major}.{self.minor}.{self.patch}"
         if self.prerelease:
             text += f"-{self.prerelease}"
         return f"{text}+{self.build}" if self.build else text
+
+
+def _identifiers(dotted: str) -> tuple[tuple[int, int, str], ...]:
+    """Numeric identifiers sort as numbers and before all others."""
+    parts = dotted.split(".") if dotted else []
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)
 
 
 FIRST_VERSION: Final = SemanticVersion(1, 0, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -13,6 +13,8 @@ from salver.protocol.errors import SalverError
 from salver.protocol.signature import Signature, TensorSpec
 
 __all__ = ["FeatureProfile", "InputProfile", "Profile"]
+
+_SAFE_TO_SQUARE: Final = 1e140
 
 
 class FeatureProfile(msgspec.Struct, frozen=True):
@@ -44,7 +46,8 @@ class Profile(msgspec.Struct, frozen=True):
         """Measure training rows for the one numeric input they belong to.
 
         `data` is [rows, features] or [rows, ...] with the trailing shape of that input.
-        Raises INVALID_ARTIFACT when no input, or more than one, takes such rows.
+        Raises INVALID_ARTIFACT when no input, or more than one, takes such rows, and when a value
+        is infinite: a range without an end says nothing, and clipping it would invent one.
         """
         width = int(np.prod(data.shape[1:], dtype=np.int64))
         fitting = [spec for spec in signature.inputs if _takes(spec, width)]
@@ -55,6 +58,14 @@ class Profile(msgspec.Struct, frozen=True):
                 "give at least one row of numbers, as wide as exactly one input",
             )
         table = data.reshape(len(data), width).astype(np.float64)
+        infinite = np.argwhere(np.isinf(table))
+        if len(infinite):
+            row, feature = infinite[0].tolist()
+            raise SalverError(
+                "INVALID_ARTIFACT",
+                f"{len(infinite)} values of the profile's rows are infinite, the first in row {row}, feature {feature}",
+                "remove those rows, or mark missing values as NaN",
+            )
         return cls((InputProfile(fitting[0].name, len(data), tuple(map(_measure_feature, table.T))),))
 
 
@@ -72,10 +83,14 @@ def _measure_feature(column: np.ndarray[Any, Any]) -> FeatureProfile:
     present = column[~np.isnan(column)]
     if not len(present):
         return FeatureProfile(-sys.float_info.max, sys.float_info.max, 0.0, 0.0, len(column))
+    # Sums of values near the end of the float range overflow; those of scaled values do not.
+    largest = float(np.abs(present).max())
+    scale = largest if largest > _SAFE_TO_SQUARE else 1.0
+    scaled = present / scale
     return FeatureProfile(
         float(present.min()),
         float(present.max()),
-        float(present.mean()),
-        float(present.std()),
+        float(scaled.mean() * scale),
+        float(scaled.std() * scale),
         len(column) - len(present),
     )

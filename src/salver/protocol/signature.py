@@ -89,9 +89,11 @@ class SignatureCheck:
             for name in self._required:
                 if name not in inputs:
                     raise SalverError("MISSING_INPUT", f"input {name!r} is missing", f"send {_listed(self._required)}")
-        if rows == 0:
+        if not self.batched:
+            return 1
+        if rows < 1:
             raise SalverError("WRONG_SHAPE", "the request has 0 rows", "send at least one")
-        return rows if self.batched else 1
+        return rows
 
 
 def _fixed_tail(spec: TensorSpec) -> tuple[int, ...] | None:

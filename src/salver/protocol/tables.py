@@ -94,7 +94,7 @@ class VersionManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def runs_user_code(self) -> bool:
         """Whether loading or running it executes code that came with the artifact."""
-        return self.trusts_code or bool(self.preprocess or self.postprocess)
+        return self.trusts_code or self.format == "python" or bool(self.preprocess or self.postprocess)
 
 
 class RuntimeOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

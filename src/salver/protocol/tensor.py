@@ -18,7 +18,7 @@ import numpy as np
 from salver.protocol.datatypes import DATATYPES, datatype_of
 from salver.protocol.errors import SalverError
 
-__all__ = ["MAX_RANK", "Tensor", "check_shape", "pack_bytes_elements", "unpack_bytes_elements"]
+__all__ = ["MAX_RANK", "Tensor", "bytes_element", "check_shape", "pack_bytes_elements", "unpack_bytes_elements"]
 
 MAX_RANK = 16
 _LENGTH = struct.Struct("<I")
@@ -61,18 +61,22 @@ class Tensor(msgspec.Struct, frozen=True, gc=False, array_like=True):
                 f"convert it to one of {', '.join(DATATYPES)}",
             )
         if datatype == "BYTES":
-            data = pack_bytes_elements([_as_bytes(item) for item in array.reshape(-1)])
+            try:
+                data = pack_bytes_elements([bytes_element(item) for item in array.reshape(-1)])
+            except (TypeError, ValueError) as error:
+                raise SalverError("WRONG_DATATYPE", f"tensor {name!r} holds no text or bytes: {error}") from None
         else:
             data = np.ascontiguousarray(array, dtype=DATATYPES[datatype].dtype).tobytes()
         return cls(name, datatype, array.shape, data)
 
 
-def _as_bytes(element: object) -> bytes:
+def bytes_element(element: object) -> bytes:
+    """One element of a BYTES tensor; TypeError for what is no text or bytes, ValueError for lone surrogates."""
     if isinstance(element, bytes):
         return element
     if isinstance(element, str):
         return element.encode()
-    raise SalverError("WRONG_DATATYPE", f"a BYTES element is a {type(element).__name__}, not text or bytes")
+    raise TypeError(f"an element is a {type(element).__name__}")
 
 
 def check_shape(name: str, shape: Sequence[int], max_elements: int) -> int:
@@ -84,8 +88,11 @@ def check_shape(name: str, shape: Sequence[int], max_elements: int) -> int:
         raise SalverError("INVALID_TENSOR", f"input {name!r} has rank {len(shape)}; at most {MAX_RANK} is allowed")
     size = 1
     for dimension in shape:
-        if dimension < 0:
-            raise SalverError("INVALID_TENSOR", f"input {name!r} has the negative dimension {dimension}")
+        if not 0 <= dimension <= max_elements:
+            raise SalverError(
+                "INVALID_TENSOR",
+                f"input {name!r} has the dimension {_shortened(dimension)}; it may be 0 to {max_elements}",
+            )
         size *= dimension
     if size > max_elements:
         raise SalverError(
@@ -93,6 +100,12 @@ def check_shape(name: str, shape: Sequence[int], max_elements: int) -> int:
             f"input {name!r} of shape {list(shape)} has {size} elements; at most {max_elements} are allowed",
         )
     return size
+
+
+def _shortened(number: int) -> str:
+    # Writing a number of thousands of digits costs time, and more than 4300 are refused by Python.
+    sign = "-" if number < 0 else ""
+    return str(number) if number.bit_length() <= 64 else f"about {sign}2**{number.bit_length()}"
 
 
 def pack_bytes_elements(elements: Sequence[bytes]) -> bytes:

@@ -9,12 +9,9 @@ version as it is.
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import msgspec
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
@@ -25,47 +22,17 @@ from salver.runtime.inprocess import InProcessReplica
 from salver.runtime.loader import load_version
 from salver.runtime.pool import Pool
 from salver.runtime.recorder import FlightRecorder
+from salver.runtime.status import EndpointStatus, LoadState
 from salver.runtime.warmup import warm_up
 from salver.runtime.worker_replica import WorkerReplica
 from salver.storage.blobs import BlobStore
 from salver.telemetry.logs import log_event
 from salver.telemetry.metrics import Metrics
 
-__all__ = ["EndpointStatus", "Host", "LoadState"]
+__all__ = ["Host", "placement_of"]
 
 _DRAIN_S = 30.0
 """How long a replaced version may still answer what it has."""
-
-
-class LoadState(enum.StrEnum):
-    """Where an endpoint stands on the way to its desired state."""
-
-    LOADING = "loading"
-    READY = "ready"
-    FAILED = "failed"
-
-
-class EndpointStatus(msgspec.Struct, frozen=True):
-    """What one endpoint does now; for people and for the controller."""
-
-    endpoint: str
-    state: LoadState
-    required: bool
-    wanted: str
-    """NAME@VERSION that should serve."""
-    serving: str | None
-    """NAME@VERSION that does serve, if any."""
-    available: bool
-    code: str | None
-    problem: str | None
-    placement: str | None
-    replicas: int
-    waiting: int
-    running: int
-    workers: tuple[int, ...]
-    restarts: int
-    curve: dict[str, float]
-    """Largest rows of each measured batch size -> seconds."""
 
 
 class _Endpoint:
@@ -297,6 +264,7 @@ def _status(endpoint: _Endpoint) -> EndpointStatus:
         pool.running if pool else 0,
         tuple(worker.pid for worker in workers if worker.pid is not None),
         sum(worker.restarts for worker in workers),
+        endpoint.reached[0].generation if endpoint.reached else 0,
         {str(rows): seconds for rows, seconds in pool.curve.points().items()} if pool else {},
     )
 

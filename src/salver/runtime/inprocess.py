@@ -49,7 +49,10 @@ class InProcessReplica:
         self._slot = recorder.slot(pool.manifest.digest)
         self._on_hang = on_hang
         self._fixed = pool.spec.placement
-        self.lane = Lane.INLINE if self._fixed is Placement.INLINE else Lane.THREAD
+        if self._fixed is Placement.AUTO:
+            self.lane = choose_lane(pool.curve.predict(1), Lane.INLINE)
+        else:
+            self.lane = Lane.INLINE if self._fixed is Placement.INLINE else Lane.THREAD
         self._loop = asyncio.get_running_loop()
         self._work: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None

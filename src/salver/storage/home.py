@@ -62,6 +62,8 @@ class Serving(msgspec.Struct, frozen=True):
     http: str | None
     control: str | None
     grpc: str | None = None
+    run_dir: str = ""
+    """The private directory with the Unix sockets of the serving processes."""
 
 
 class Home:

@@ -87,7 +87,7 @@ def decode_raw_tensor(body: bytes, signature: Signature, max_elements: int) -> I
         )
     spec = signature.inputs[0]
     kind = DATATYPES[spec.datatype]
-    shape = [1, *spec.shape[1:]] if spec.shape[:1] == (-1,) else list(spec.shape)
+    shape = [1, *spec.shape[1:]] if signature.batched else list(spec.shape)
     if spec.datatype == "BYTES":
         tensor = Tensor(spec.name, "BYTES", tuple(1 for _ in shape), pack_bytes_elements([body]))
         return InferBody({spec.name: tensor}, None, {"binary_data_output": True}, None)
@@ -135,13 +135,20 @@ def _parameter_members(parameters: dict[str, Scalar] | msgspec.UnsetType) -> int
 
 
 def _refuse_duplicate_keys(body: bytes) -> None:
-    def unique(pairs: list[tuple[str, object]]) -> None:
+    def unique(pairs: list[tuple[str, object]]) -> object:
         names = [name for name, _ in pairs]
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise SalverError("DUPLICATE_KEY", f"the key {twice[:80]!r} stands twice in one JSON object")
+        return None
 
-    json.loads(body, object_pairs_hook=unique)
+    try:
+        # The numbers do not matter here, and one of thousands of digits would not convert.
+        json.loads(body, object_pairs_hook=unique, parse_int=len, parse_float=len)
+    except RecursionError:
+        raise SalverError("INVALID_JSON", "the JSON is nested too deeply") from None
+    except ValueError as error:
+        raise SalverError("INVALID_JSON", f"the body is not JSON: {error}") from None
 
 
 def _assemble(request: _JsonRequest, tail: memoryview, max_elements: int) -> InferBody:
@@ -168,9 +175,16 @@ def _assemble(request: _JsonRequest, tail: memoryview, max_elements: int) -> Inf
     return InferBody(
         inputs,
         None if request.id is msgspec.UNSET else request.id,
-        None if request.parameters is msgspec.UNSET else request.parameters,
+        None if request.parameters is msgspec.UNSET else _checked_parameters(request.parameters),
         None if request.outputs is msgspec.UNSET else _requested(request.outputs),
     )
+
+
+def _checked_parameters(parameters: dict[str, Scalar]) -> dict[str, Scalar]:
+    binary = parameters.get("binary_data_output", False)
+    if not isinstance(binary, bool):
+        raise SalverError("INVALID_PARAMETER", f"binary_data_output is {binary!r}", "write true or false")
+    return parameters
 
 
 def _requested(outputs: list[_JsonOutput]) -> tuple[RequestedOutput, ...] | None:
@@ -181,13 +195,13 @@ def _requested(outputs: list[_JsonOutput]) -> tuple[RequestedOutput, ...] | None
         classes = parameters.get("classification", 0)
         if "shared_memory_region" in parameters:
             raise SalverError("UNSUPPORTED", "this server offers no shared memory to clients")
-        if not isinstance(binary, bool | None) or not isinstance(classes, int) or classes < 0:
+        if not isinstance(binary, bool | None) or type(classes) is not int or classes < 0:
             raise SalverError(
                 "INVALID_PARAMETER",
                 f"output {output.name[:80]!r} has binary_data={binary!r} and classification={classes!r}",
                 "binary_data is true or false, classification a number of classes",
             )
-        requested.append(RequestedOutput(output.name, binary, int(classes)))
+        requested.append(RequestedOutput(output.name, binary, classes))
     if len({output.name for output in requested}) != len(requested):
         raise SalverError("INVALID_TENSOR", "an output is requested twice", "name each output once")
     return tuple(requested) or None

@@ -1,0 +1,97 @@
+"""What every command has: the home, the way of output, and an administration to talk to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from salver.protocol.errors import SalverError
+
+if TYPE_CHECKING:
+    from salver.control.administration import Administration
+    from salver.storage.home import Home, Serving
+
+__all__ = ["Context", "Exit"]
+
+
+class Exit(Exception):  # noqa: N818 - it is no error
+    """End the command with this exit code; everything has been said."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(code)
+
+
+@dataclass(frozen=True)
+class Context:
+    """The global options of one invocation."""
+
+    home_path: Path
+    json: bool
+
+    def say(self, document: Any, text: str) -> None:
+        """Print the result: `document` with --json, else `text`."""
+        if self.json:
+            sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
+        elif text:
+            sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Tell a person something on the side; never part of the result."""
+        if not self.json:
+            sys.stderr.write(text + "\n")
+
+    def home(self) -> Home:
+        """The home, made if it is not there."""
+        from salver.storage.home import Home
+
+        return Home.open(self.home_path)
+
+    def serving(self) -> Serving:
+        """Who serves this home; raises NOT_READY when nobody does."""
+        serving = self.home().read_serving()
+        if serving is None:
+            raise SalverError("NOT_READY", f"nothing serves the home {self.home_path}", "start `salver serve`")
+        return serving
+
+    @contextlib.contextmanager
+    def administration(self) -> Iterator[Administration]:
+        """The running server's controller, or the home itself under its lock when none runs."""
+        from salver.control.remote import RemoteAdministration
+
+        home = self.home()
+        serving = home.read_serving()
+        if serving is None:
+            with home.lock("command line"), _local(home) as local:
+                yield local
+            return
+        token = os.environ.get("SALVER_TOKEN") or home.admin_token_path.read_text().strip()
+        remote = RemoteAdministration(f"{serving.run_dir}/control.sock", token)
+        try:
+            yield remote
+        finally:
+            remote.close()
+
+
+@contextlib.contextmanager
+def _local(home: Home) -> Iterator[Administration]:
+    from salver.clock import SYSTEM_CLOCK
+    from salver.control.administration import LocalAdministration
+    from salver.security.access import local_principal
+    from salver.storage.database import Database
+
+    database = Database.open(home.database_path)
+    try:
+        administration = LocalAdministration(home, database, local_principal(), SYSTEM_CLOCK)
+        administration.begin()
+        yield administration
+    finally:
+        database.close()

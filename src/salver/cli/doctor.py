@@ -1,0 +1,115 @@
+"""`salver doctor`: is this machine and this home fit to serve?"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import typer
+
+from salver.cli.context import Context, Exit
+from salver.cli.tables import table
+from salver.protocol.errors import SalverError
+
+__all__ = ["add_to"]
+
+_FREE_BYTES = 2**30
+_DESCRIPTORS = 4096
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing looked at: `ok`, `warning` or `error`, and what to do."""
+
+    check: str
+    state: str
+    found: str
+    remedy: str = ""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("doctor", epilog="Example: salver doctor --json")(doctor)
+
+
+def doctor(context: typer.Context) -> None:
+    """Check the machine, the home, every stored byte and the audit journal."""
+    here: Context = context.obj
+    findings = [*_machine(), *_formats(), *_home(here)]
+    rows = [[each.state, each.check, each.found, each.remedy] for each in findings]
+    here.say(findings, table(["state", "check", "found", "what to do"], rows))
+    if any(each.state == "error" for each in findings):
+        raise Exit(1)
+
+
+def _machine() -> Iterator[Finding]:
+    version = sys.version.split()[0]
+    yield Finding("python", "ok", version)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = soft >= _DESCRIPTORS
+    remedy = "" if enough else f"ulimit -n {min(hard, 65536)}: every connection takes one"
+    yield Finding("open files", "ok" if enough else "warning", str(soft), remedy)
+    yield Finding("processors", "ok", str(len(os.sched_getaffinity(0))))
+
+
+def _formats() -> Iterator[Finding]:
+    from salver.runtime.formats import FORMATS, format_named
+
+    for name in FORMATS:
+        try:
+            format_named(name)
+        except SalverError as error:
+            yield Finding(f"format {name}", "warning", error.message, error.remedy)
+        else:
+            yield Finding(f"format {name}", "ok", "available")
+
+
+def _home(here: Context) -> Iterator[Finding]:
+    home = here.home()
+    free = shutil.disk_usage(home.path).free
+    state = "ok" if free > _FREE_BYTES else "warning"
+    yield Finding("free disk", state, f"{free // 2**20:,} MiB", "" if state == "ok" else "free some space")
+    yield from _private(home.path)
+    serving = home.read_serving()
+    yield Finding("server", "ok", f"pid {serving.pid} at {serving.http}" if serving else "none runs on this home")
+    with here.administration() as admin:
+        check = admin.verify_audit()
+        if check.bad_seq is None:
+            yield Finding("audit journal", "ok", f"{check.records} records, chain is whole")
+        else:
+            yield Finding("audit journal", "error", f"record {check.bad_seq}: {check.reason}", "restore from a backup")
+        yield from _stored_bytes(here, [m for s in admin.models() for m in admin.versions(s.name)])
+        for endpoint in admin.status().endpoints:
+            if endpoint.problem:
+                yield Finding(f"endpoint {endpoint.endpoint}", "error", endpoint.problem, "deploy a version that loads")
+
+
+def _private(path: Path) -> Iterator[Finding]:
+    mode = path.stat().st_mode & 0o777
+    open_to_others = bool(mode & 0o077)
+    yield Finding(
+        "home is private",
+        "error" if open_to_others else "ok",
+        oct(mode),
+        f"chmod 700 {path}" if open_to_others else "",
+    )
+
+
+def _stored_bytes(here: Context, manifests: list) -> Iterator[Finding]:  # type: ignore[type-arg]
+    from salver.storage.blobs import BlobStore
+
+    blobs = BlobStore(here.home().blobs_path)
+    digests = {file.sha256: manifest.reference for manifest in manifests for file in manifest.files}
+    damaged = 0
+    for digest, reference in digests.items():
+        try:
+            blobs.verify(digest)
+        except SalverError as error:
+            damaged += 1
+            yield Finding("stored bytes", "error", f"{reference}: {error.message}", "register the same bytes again")
+    if not damaged:
+        yield Finding("stored bytes", "ok", f"{len(digests)} files match their digests")

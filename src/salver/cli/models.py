@@ -1,0 +1,94 @@
+"""`salver register` and `salver models`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from salver.cli.context import Context
+from salver.cli.tables import table
+from salver.protocol.signature import Signature, TensorSpec
+from salver.protocol.tables import VersionManifest
+
+__all__ = ["add_to", "describe_signature"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("register", epilog="Example: salver register digits model.onnx --profile train.npy")(register)
+    app.command("models", epilog="Example: salver models digits")(models)
+
+
+def register(
+    context: typer.Context,
+    name: str = typer.Argument(help="The model's name."),
+    path: Path = typer.Argument(help="A file or a directory."),
+    version: str | None = typer.Option(None, help="X.Y.Z; without it the next number."),
+    format: str | None = typer.Option(None, help="onnx, sklearn or python; without it, what the files suggest."),
+    profile: Path | None = typer.Option(None, help="Training inputs (npy, csv, parquet) to profile."),
+    trust_code: bool = typer.Option(
+        False, "--trust-code", help="Vouch for code or a pickle inside; it runs in a worker."
+    ),
+) -> None:
+    """Add a version of a model to the registry."""
+    from salver.control.registration import draft_version
+    from salver.protocol.names import SemanticVersion, check_name
+    from salver.storage.blobs import BlobStore
+
+    here: Context = context.obj
+    check_name(name, "model")
+    if version is not None:
+        SemanticVersion.parse(version)
+    blobs = BlobStore(here.home().blobs_path)
+    draft = draft_version(blobs, name, path, version=version, format=format, profile=profile, trust_code=trust_code)
+    with here.administration() as admin:
+        done = admin.register(draft)
+    manifest = done.manifest
+    here.say(
+        {
+            "model": manifest.model,
+            "version": manifest.version,
+            "reference": manifest.reference,
+            "created": done.created,
+            "digest": manifest.digest,
+            "format": manifest.format,
+            "signature": manifest.signature,
+            "profiled": [profiled.input for profiled in manifest.profile.inputs] if manifest.profile else [],
+        },
+        f"{manifest.reference}{'' if done.created else '  (was registered already)'}\n"
+        f"  digest     sha256:{manifest.digest}\n"
+        f"  format     {manifest.format}\n"
+        f"{describe_signature(manifest.signature)}",
+    )
+
+
+def models(
+    context: typer.Context, name: str | None = typer.Argument(None, help="One model, to list its versions.")
+) -> None:
+    """List models, or the versions of one."""
+    here: Context = context.obj
+    with here.administration() as admin:
+        if name is None:
+            summaries = admin.models()
+            rows = [[each.name, str(len(each.versions)), each.latest or "-"] for each in summaries]
+            here.say(summaries, table(["model", "versions", "latest release"], rows) or "no models; try `salver register`")
+        else:
+            manifests = admin.versions(name)
+            here.say(manifests, table(["version", "ordinal", "format", "digest", "bytes"], list(map(_row, manifests))))
+
+
+def _row(manifest: VersionManifest) -> list[str]:
+    size = sum(file.size_bytes for file in manifest.files)
+    return [manifest.version, str(manifest.ordinal), manifest.format, manifest.digest[:12], f"{size:,}"]
+
+
+def describe_signature(signature: Signature) -> str:
+    """The inputs and outputs, a line each."""
+
+    def line(side: str, spec: TensorSpec) -> str:
+        shape = ", ".join("any" if size == -1 else str(size) for size in spec.shape)
+        return f"  {side:<10} {spec.name}  {spec.datatype} [{shape}]{'  optional' if spec.optional else ''}"
+
+    lines = [line("input", spec) for spec in signature.inputs] + [line("output", spec) for spec in signature.outputs]
+    return "\n".join(lines)

@@ -1,0 +1,52 @@
+"""`salver status`."""
+
+from __future__ import annotations
+
+import typer
+
+from salver.cli.context import Context
+from salver.cli.tables import table
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("status", epilog="Example: salver status --json")(status)
+
+
+def status(context: typer.Context) -> None:
+    """Show what is deployed, what serves, where it computes and how long batches take."""
+    here: Context = context.obj
+    serving = here.home().read_serving()
+    with here.administration() as admin:
+        state = admin.status()
+    by_endpoint = {endpoint.endpoint: endpoint for endpoint in state.endpoints}
+    rows, problems = [], []
+    for spec in state.deployments:
+        now = by_endpoint.get(spec.endpoint)
+        wanted = f"{spec.model}@{spec.version}"
+        if now is None:
+            rows.append([spec.endpoint, wanted, "not running", "-", "-", str(spec.replicas), "-", "-"])
+            continue
+        curve = sorted((int(size), seconds) for size, seconds in now.curve.items())
+        times = f"{curve[0][1] * 1e6:.0f}-{curve[-1][1] * 1e6:.0f} us" if curve else "-"
+        replicas = f"{now.replicas}/{spec.replicas}"
+        rows.append(
+            [
+                spec.endpoint,
+                wanted,
+                f"{now.state}" if now.available or now.serving is None else f"{now.state}, unavailable",
+                now.serving or "-",
+                now.placement or "-",
+                replicas,
+                str(now.waiting),
+                times,
+            ]
+        )
+        if now.problem:
+            problems.append(f"{spec.endpoint}: {now.code}: {now.problem}")
+    head = ["endpoint", "wanted", "state", "serving", "placement", "replicas", "waiting", "batch time"]
+    where = f"serving at {serving.http}, control at {serving.control}, pid {serving.pid}" if serving else "not serving"
+    lines = [where, "", table(head, rows) or "nothing is deployed", *problems]
+    here.say({"serving": serving, "deployments": state.deployments, "endpoints": state.endpoints}, "\n".join(lines))

@@ -1,0 +1,23 @@
+"""Plain aligned tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["table"]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """`rows` under `head` in aligned columns; nothing when there are no rows.
+
+    >>> print(table(["a", "bc"], [["1", "2"], ["345", "6"]]))
+    a    bc
+    1    2
+    345  6
+    """
+    if not rows:
+        return ""
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
+    )

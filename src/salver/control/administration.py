@@ -1,0 +1,254 @@
+"""The actions of an administrator, and their carrying out on a home held by this process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from salver.clock import Clock
+from salver.protocol.errors import SalverError
+from salver.protocol.tables import DeploymentSpec, TokenRecord, VersionManifest
+from salver.registry.access_tokens import AccessTokens, ensure_admin_token
+from salver.registry.catalog import Catalog, ModelSummary
+from salver.registry.deployments import Deployments
+from salver.registry.draft import VersionDraft
+from salver.runtime.status import EndpointStatus
+from salver.security.access import DEFAULT_TENANT, Operation, Principal, require
+from salver.storage.database import Database
+from salver.storage.home import Home
+from salver.storage.journal import ChainCheck, Journal, JournalRecord
+from salver.storage.publication import publish, read_tables
+
+__all__ = [
+    "Administration",
+    "DeployRequest",
+    "LocalAdministration",
+    "NewToken",
+    "Registered",
+    "ServerStatus",
+    "TokenRequest",
+]
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """The answer to a registration; `created` is false when the very same version was there."""
+
+    manifest: VersionManifest
+    created: bool
+
+
+class DeployRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What to deploy.
+
+    Without `version` the highest release; without `endpoint` one named like the model. Of
+    `settings` (the fields of `DeploymentSpec`) those not given stay as they are when the
+    endpoint exists already, else take their defaults.
+    """
+
+    model: str
+    version: str | None = None
+    endpoint: str | None = None
+    settings: dict[str, Any] = {}
+
+
+class TokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A token to be."""
+
+    name: str
+    role: str
+    tenant: str = DEFAULT_TENANT
+
+
+class NewToken(msgspec.Struct, frozen=True):
+    """A token, shown this once, and what is stored of it."""
+
+    token: str
+    record: TokenRecord
+
+    def __repr__(self) -> str:
+        return f"<NewToken {self.record.id} for {self.record.name}>"
+
+
+class ServerStatus(msgspec.Struct, frozen=True):
+    """What is deployed and, where a server runs, what it does about it."""
+
+    serving: bool
+    deployments: tuple[DeploymentSpec, ...]
+    endpoints: tuple[EndpointStatus, ...] = ()
+    """Empty while no server process answers."""
+
+
+class Administration(Protocol):
+    """What an administrator can do. Everything raises `SalverError`."""
+
+    def register(self, draft: VersionDraft) -> Registered:
+        """Add a version whose blobs are stored."""
+
+    def models(self) -> tuple[ModelSummary, ...]:
+        """All models."""
+
+    def versions(self, model: str) -> tuple[VersionManifest, ...]:
+        """All versions of a model, oldest first."""
+
+    def deploy(self, request: DeployRequest) -> DeploymentSpec:
+        """Change the desired state of an endpoint."""
+
+    def undeploy(self, endpoint: str) -> DeploymentSpec:
+        """Remove an endpoint; returns what it was."""
+
+    def status(self) -> ServerStatus:
+        """Desired and actual state."""
+
+    def create_token(self, request: TokenRequest) -> NewToken:
+        """Make a token."""
+
+    def tokens(self) -> tuple[TokenRecord, ...]:
+        """All tokens, without their secrets."""
+
+    def revoke_token(self, token_id: str) -> TokenRecord:
+        """Make a token worthless."""
+
+    def audit(self, limit: int, after: int) -> tuple[JournalRecord, ...]:
+        """Records of the journal."""
+
+    def verify_audit(self) -> ChainCheck:
+        """Check the journal's chain."""
+
+
+class LocalAdministration:
+    """Carries actions out on `home` as `principal` and publishes what they change.
+
+    REQUIRES the home lock, or to be the one controller below its holder. Safe to use from
+    several threads: the database serialises changes, and publications are made one at a time.
+    `endpoints` tells what the server process does, where there is one.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        database: Database,
+        principal: Principal,
+        clock: Clock,
+        *,
+        endpoints: Callable[[], tuple[EndpointStatus, ...]] | None = None,
+        publishing: threading.Lock | None = None,
+    ) -> None:
+        journal = Journal(database, clock)
+        self._home = home
+        self._database = database
+        self._clock = clock
+        self._principal = principal
+        self._journal = journal
+        self._endpoints = endpoints
+        self._publishing = publishing or threading.Lock()
+        self._catalog = Catalog(database, journal, clock)
+        self._deployments = Deployments(database, journal, clock)
+        self._tokens = AccessTokens(database, journal, clock, home.pepper())
+
+    def as_principal(self, principal: Principal) -> LocalAdministration:
+        """The same for somebody else."""
+        return LocalAdministration(
+            self._home,
+            self._database,
+            principal,
+            self._clock,
+            endpoints=self._endpoints,
+            publishing=self._publishing,
+        )
+
+    def begin(self) -> None:
+        """Bring a home into order at start: the first administrator's token, and the published snapshot."""
+        ensure_admin_token(self._home, self._tokens, self._principal)
+        try:
+            published = read_tables(self._home)
+        except SalverError:
+            published = None
+        if published is not None:
+            self._deployments.catch_up(self._principal, published)
+        self._publish()
+
+    def _publish(self) -> None:
+        with self._publishing:
+            publish(self._home, self._deployments.tables())
+
+    def register(self, draft: VersionDraft) -> Registered:
+        """See `Administration`."""
+        manifest, created = self._catalog.add_version(self._principal, draft)
+        return Registered(manifest, created)
+
+    def models(self) -> tuple[ModelSummary, ...]:
+        """See `Administration`."""
+        require(self._principal, Operation.READ)
+        return self._catalog.models()
+
+    def versions(self, model: str) -> tuple[VersionManifest, ...]:
+        """See `Administration`."""
+        require(self._principal, Operation.READ)
+        return self._catalog.versions(model)
+
+    def deploy(self, request: DeployRequest) -> DeploymentSpec:
+        """See `Administration`."""
+        require(self._principal, Operation.DEPLOY)
+        manifest = self._catalog.get(request.model, request.version)
+        endpoint = request.endpoint or request.model
+        fields = self._current_settings(endpoint, request.model) | request.settings
+        fields |= {"endpoint": endpoint, "model": manifest.model, "version": manifest.version}
+        try:
+            spec = msgspec.convert(fields, DeploymentSpec)
+        except msgspec.ValidationError as error:
+            raise SalverError("INVALID_SETTING", f"the deployment is wrong: {error}") from None
+        spec = self._deployments.deploy(self._principal, spec)
+        self._publish()
+        return spec
+
+    def _current_settings(self, endpoint: str, model: str) -> dict[str, Any]:
+        try:
+            current = self._deployments.get(endpoint)
+        except SalverError as error:
+            if error.code != "NOT_FOUND":
+                raise
+            return {}
+        fields: dict[str, Any] = msgspec.to_builtins(current) if current.model == model else {}
+        return fields
+
+    def undeploy(self, endpoint: str) -> DeploymentSpec:
+        """See `Administration`."""
+        spec = self._deployments.undeploy(self._principal, endpoint)
+        self._publish()
+        return spec
+
+    def status(self) -> ServerStatus:
+        """See `Administration`."""
+        require(self._principal, Operation.READ)
+        endpoints = self._endpoints() if self._endpoints else ()
+        return ServerStatus(self._endpoints is not None, self._deployments.list(), endpoints)
+
+    def create_token(self, request: TokenRequest) -> NewToken:
+        """See `Administration`."""
+        minted = self._tokens.create(self._principal, request.name, request.role, request.tenant)
+        self._publish()
+        return NewToken(minted.token, minted.record)
+
+    def tokens(self) -> tuple[TokenRecord, ...]:
+        """See `Administration`."""
+        require(self._principal, Operation.READ_TOKENS)
+        return self._tokens.list()
+
+    def revoke_token(self, token_id: str) -> TokenRecord:
+        """See `Administration`."""
+        record = self._tokens.revoke(self._principal, token_id)
+        self._publish()
+        return record
+
+    def audit(self, limit: int, after: int) -> tuple[JournalRecord, ...]:
+        """See `Administration`."""
+        require(self._principal, Operation.READ_AUDIT)
+        return self._journal.records(limit, after)
+
+    def verify_audit(self) -> ChainCheck:
+        """See `Administration`."""
+        require(self._principal, Operation.READ_AUDIT)
+        return self._journal.verify()

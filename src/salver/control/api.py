@@ -1,0 +1,285 @@
+"""The control listener: the administration over HTTP, on Starlette.
+
+One table of routes says which verb and path does what; OpenAPI and the documentation page are
+written from it. Every request passes the same three checks: its Host header is ours (against
+DNS rebinding), its body is small, its token is known. Whether its principal may do the thing is
+decided by the administration itself, on the operation and not on the path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from salver.control.administration import (
+    Administration,
+    DeployRequest,
+    LocalAdministration,
+    NewToken,
+    Registered,
+    ServerStatus,
+    TokenRequest,
+)
+from salver.control.repository import RepositoryModel, load, repository_index, unload
+from salver.protocol.errors import SalverError
+from salver.protocol.openapi import describe_routes, documentation_page
+from salver.protocol.tables import DeploymentSpec, TokenRecord, VersionManifest
+from salver.registry.catalog import ModelSummary
+from salver.registry.draft import VersionDraft
+from salver.security.access import Operation, Principal
+from salver.security.binding import allowed_host
+from salver.storage.journal import ChainCheck, JournalRecord
+from salver.telemetry.logs import log_event
+
+__all__ = ["ControlRoute", "control_app"]
+
+_BODY_LIMIT: Final = 16 * 2**20
+_TITLE: Final = "Salver control listener"
+_MOST_RECORDS: Final = 1000
+
+
+class _Call(NamedTuple):
+    """One request, decoded: its path and query parameters and its body."""
+
+    params: dict[str, str]
+    query: dict[str, str]
+    body: Any
+
+
+class ControlRoute(NamedTuple):
+    """One path and verb of the control listener."""
+
+    method: str
+    template: str
+    operation: Operation | None
+    """What the administration will require; here for people and for OpenAPI."""
+    act: Callable[[Administration, _Call], Any]
+    """Carries the action out; runs in a thread, may block."""
+    summary: str
+    request: Any = None
+    response: Any = None
+
+
+ROUTES: Final = (
+    ControlRoute("GET", "/v1/status", Operation.READ, lambda admin, _: admin.status(), "State", None, ServerStatus),
+    ControlRoute(
+        "GET",
+        "/v1/models",
+        Operation.READ,
+        lambda admin, _: admin.models(),
+        "All models",
+        None,
+        tuple[ModelSummary, ...],
+    ),
+    ControlRoute(
+        "GET",
+        "/v1/models/{model}",
+        Operation.READ,
+        lambda admin, call: admin.versions(call.params["model"]),
+        "All versions of a model",
+        None,
+        tuple[VersionManifest, ...],
+    ),
+    ControlRoute(
+        "POST",
+        "/v1/versions",
+        Operation.REGISTER,
+        lambda admin, call: admin.register(call.body),
+        "Register a version whose blobs are stored",
+        VersionDraft,
+        Registered,
+    ),
+    ControlRoute(
+        "POST",
+        "/v1/deployments",
+        Operation.DEPLOY,
+        lambda admin, call: admin.deploy(call.body),
+        "Deploy a version to an endpoint",
+        DeployRequest,
+        DeploymentSpec,
+    ),
+    ControlRoute(
+        "DELETE",
+        "/v1/deployments/{endpoint}",
+        Operation.DEPLOY,
+        lambda admin, call: admin.undeploy(call.params["endpoint"]),
+        "Remove an endpoint",
+        None,
+        DeploymentSpec,
+    ),
+    ControlRoute(
+        "GET",
+        "/v1/tokens",
+        Operation.READ_TOKENS,
+        lambda admin, _: admin.tokens(),
+        "All tokens",
+        None,
+        tuple[TokenRecord, ...],
+    ),
+    ControlRoute(
+        "POST",
+        "/v1/tokens",
+        Operation.CREATE_TOKEN,
+        lambda admin, call: admin.create_token(call.body),
+        "Make a token",
+        TokenRequest,
+        NewToken,
+    ),
+    ControlRoute(
+        "DELETE",
+        "/v1/tokens/{token}",
+        Operation.REVOKE_TOKEN,
+        lambda admin, call: admin.revoke_token(call.params["token"]),
+        "Revoke a token",
+        None,
+        TokenRecord,
+    ),
+    ControlRoute(
+        "GET",
+        "/v1/audit",
+        Operation.READ_AUDIT,
+        lambda admin, call: admin.audit(_whole(call, "limit", 100, _MOST_RECORDS), _whole(call, "after", 0, 2**53)),
+        "Records of the audit journal",
+        None,
+        tuple[JournalRecord, ...],
+    ),
+    ControlRoute(
+        "GET",
+        "/v1/audit/verification",
+        Operation.READ_AUDIT,
+        lambda admin, _: admin.verify_audit(),
+        "Check the chain",
+        None,
+        ChainCheck,
+    ),
+    ControlRoute(
+        "POST",
+        "/v2/repository/index",
+        Operation.READ,
+        lambda admin, call: repository_index(admin, call.body),
+        "All registered versions, in the Open Inference Protocol",
+        None,
+        list[RepositoryModel],
+    ),
+    ControlRoute(
+        "POST",
+        "/v2/repository/models/{model}/load",
+        Operation.DEPLOY,
+        lambda admin, call: load(admin, call.params["model"], call.body),
+        "Deploy a registered model and wait until it serves",
+    ),
+    ControlRoute(
+        "POST",
+        "/v2/repository/models/{model}/unload",
+        Operation.DEPLOY,
+        lambda admin, call: unload(admin, call.params["model"]),
+        "Remove an endpoint",
+    ),
+)
+
+
+def control_app(
+    administration: LocalAdministration, authenticate: Callable[[str], Principal | None], bound_host: str
+) -> Starlette:
+    """The control listener's application."""
+
+    def endpoint(route: ControlRoute) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            try:
+                _check_host(request, bound_host)
+                principal = _principal(request, authenticate)
+                call = _Call(dict(request.path_params), dict(request.query_params), await _body(request, route.request))
+                result = await run_in_threadpool(route.act, administration.as_principal(principal), call)
+            except SalverError as error:
+                return _refusal(error)
+            except Exception as error:  # noqa: BLE001 - a fault of ours must still answer, without details
+                log_event("fault", error=error)
+                return _refusal(SalverError("INTERNAL", "the request met a fault of this server"))
+            return _json(result)
+
+        return answer
+
+    async def live(request: Request) -> Response:
+        del request
+        return _json({"live": True})
+
+    async def openapi(request: Request) -> Response:
+        del request
+        return _json(describe_routes(_TITLE, ROUTES))
+
+    async def docs(request: Request) -> Response:
+        del request
+        return HTMLResponse(documentation_page(_TITLE, ROUTES))
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        status = getattr(error, "status_code", 404)
+        code = "METHOD_NOT_ALLOWED" if status == 405 else "NOT_FOUND"  # noqa: PLR2004
+        return _refusal(SalverError(code, f"there is no {request.method} {request.url.path[:200]}", "see /docs"))
+
+    routes = [Route(route.template, endpoint(route), methods=[route.method]) for route in ROUTES]
+    routes += [
+        Route("/v2/health/live", live),
+        Route("/openapi.json", openapi),
+        Route("/docs", docs),
+    ]
+    return Starlette(routes=routes, exception_handlers={404: unknown, 405: unknown})
+
+
+def _check_host(request: Request, bound_host: str) -> None:
+    host = request.headers.get("host", "")
+    if not allowed_host(host, bound_host):
+        raise SalverError("MISDIRECTED_HOST", f"the Host header {host[:80]!r} is none of this server's names")
+
+
+def _principal(request: Request, authenticate: Callable[[str], Principal | None]) -> Principal:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    principal = authenticate(token.strip()) if scheme.lower() == "bearer" else None
+    if principal is None:
+        raise SalverError(
+            "UNAUTHENTICATED",
+            "no valid token came with the request",
+            "send Authorization: Bearer TOKEN; the first one is in the file admin.token of the home",
+        )
+    return principal
+
+
+async def _body(request: Request, kind: Any) -> Any:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _BODY_LIMIT:
+            raise SalverError("BODY_TOO_LARGE", f"the body exceeds {_BODY_LIMIT} bytes")
+    if not body and kind is None:
+        return None
+    try:
+        return msgspec.json.decode(body, type=Any if kind is None else kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SalverError("INVALID_JSON", f"the body is not what this route takes: {error}", "see /docs") from None
+    except RecursionError:
+        raise SalverError("INVALID_JSON", "the JSON is nested too deeply") from None
+
+
+def _whole(call: _Call, name: str, default: int, most: int) -> int:
+    text = call.query.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 18 and int(text) <= most):  # noqa: PLR2004
+        raise SalverError("INVALID_PARAMETER", f"{name} is {text[:40]!r}", f"use a whole number up to {most}")
+    return int(text)
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def _refusal(error: SalverError) -> Response:
+    response = _json(
+        {"error": str(error), "code": error.code, "message": error.message, "remedy": error.remedy}, error.http
+    )
+    response.headers["x-salver-error"] = error.code
+    return response

@@ -1,0 +1,53 @@
+"""From a path to a version ready to be registered: bytes stored, signature and profile known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from salver.protocol.profile import Profile
+from salver.protocol.tables import FileEntry
+from salver.registry.draft import VersionDraft
+from salver.runtime.artifact import read_artifact
+from salver.storage.blobs import BlobStore
+from salver.storage.tabular import read_table
+
+__all__ = ["draft_version"]
+
+
+def draft_version(
+    blobs: BlobStore,
+    name: str,
+    path: Path,
+    *,
+    version: str | None = None,
+    format: str | None = None,
+    profile: Path | None = None,
+    trust_code: bool = False,
+) -> VersionDraft:
+    """Read the artifact at `path`, store its bytes, and describe the version they make.
+
+    Raises what reading the artifact or the profile raises; then nothing has been stored.
+    """
+    artifact = read_artifact(path, format=format, trust_code=trust_code)
+    measured = Profile.measure(read_table(profile), artifact.signature) if profile else None
+    files = []
+    for relative, file in artifact.files.items():
+        blob = blobs.put_file(file)
+        files.append(FileEntry(relative, blob.sha256, blob.size_bytes))
+    declared = artifact.declaration
+    return VersionDraft(
+        model=name,
+        format=artifact.format,
+        files=tuple(files),
+        signature=artifact.signature,
+        version=version,
+        kind=declared.kind,
+        entry=declared.entry,
+        preprocess=declared.preprocess,
+        postprocess=declared.postprocess,
+        cost=declared.cost,
+        idempotent=declared.idempotent,
+        trusts_code=artifact.executes_code,
+        profile=measured,
+        metadata=declared.metadata,
+    )

@@ -1,0 +1,108 @@
+"""The administration of a running server, through its control listener."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import httpx2
+import msgspec
+
+from salver.control.administration import DeployRequest, NewToken, Registered, ServerStatus, TokenRequest
+from salver.protocol.errors import CATALOGUE, SalverError
+from salver.protocol.tables import DeploymentSpec, TokenRecord, VersionManifest
+from salver.registry.catalog import ModelSummary
+from salver.registry.draft import VersionDraft
+from salver.storage.journal import ChainCheck, JournalRecord
+
+__all__ = ["RemoteAdministration"]
+
+_TIMEOUT_S: Final = 150.0
+T = TypeVar("T")
+
+
+class RemoteAdministration:
+    """See `Administration`. Raises CONTROL_UNAVAILABLE when the controller does not answer.
+
+    Reaches the controller through its Unix socket `uds`, which only the owner of the home can
+    open, so neither ports nor certificates matter.
+    """
+
+    def __init__(self, uds: str, token: str) -> None:
+        self._http = httpx2.Client(
+            base_url="http://localhost",
+            transport=httpx2.HTTPTransport(uds=uds),
+            headers={"authorization": f"Bearer {token}"},
+            timeout=_TIMEOUT_S,
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def _ask(self, method: str, path: str, kind: type[T], body: object = None) -> T:
+        content = None if body is None else msgspec.json.encode(body)
+        try:
+            answer = self._http.request(method, path, content=content)
+        except httpx2.HTTPError as error:
+            raise SalverError(
+                "CONTROL_UNAVAILABLE", f"the controller does not answer ({type(error).__name__})", "try again shortly"
+            ) from error
+        if answer.status_code >= 400:  # noqa: PLR2004
+            raise _error(answer)
+        return msgspec.json.decode(answer.content, type=kind)
+
+    def register(self, draft: VersionDraft) -> Registered:
+        """See `Administration`."""
+        return self._ask("POST", "/v1/versions", Registered, draft)
+
+    def models(self) -> tuple[ModelSummary, ...]:
+        """See `Administration`."""
+        return self._ask("GET", "/v1/models", tuple[ModelSummary, ...])
+
+    def versions(self, model: str) -> tuple[VersionManifest, ...]:
+        """See `Administration`."""
+        return self._ask("GET", f"/v1/models/{quote(model, safe='')}", tuple[VersionManifest, ...])
+
+    def deploy(self, request: DeployRequest) -> DeploymentSpec:
+        """See `Administration`."""
+        return self._ask("POST", "/v1/deployments", DeploymentSpec, request)
+
+    def undeploy(self, endpoint: str) -> DeploymentSpec:
+        """See `Administration`."""
+        return self._ask("DELETE", f"/v1/deployments/{quote(endpoint, safe='')}", DeploymentSpec)
+
+    def status(self) -> ServerStatus:
+        """See `Administration`."""
+        return self._ask("GET", "/v1/status", ServerStatus)
+
+    def create_token(self, request: TokenRequest) -> NewToken:
+        """See `Administration`."""
+        return self._ask("POST", "/v1/tokens", NewToken, request)
+
+    def tokens(self) -> tuple[TokenRecord, ...]:
+        """See `Administration`."""
+        return self._ask("GET", "/v1/tokens", tuple[TokenRecord, ...])
+
+    def revoke_token(self, token_id: str) -> TokenRecord:
+        """See `Administration`."""
+        return self._ask("DELETE", f"/v1/tokens/{quote(token_id, safe='')}", TokenRecord)
+
+    def audit(self, limit: int, after: int) -> tuple[JournalRecord, ...]:
+        """See `Administration`."""
+        return self._ask("GET", f"/v1/audit?limit={limit}&after={after}", tuple[JournalRecord, ...])
+
+    def verify_audit(self) -> ChainCheck:
+        """See `Administration`."""
+        return self._ask("GET", "/v1/audit/verification", ChainCheck)
+
+
+def _error(answer: httpx2.Response) -> SalverError:
+    try:
+        body: dict[str, Any] = msgspec.json.decode(answer.content, type=dict[str, Any])
+        code = body["code"]
+        if code in CATALOGUE:
+            return SalverError(code, body["message"], body["remedy"])
+    except (msgspec.DecodeError, KeyError):
+        pass
+    return SalverError("CONTROL_UNAVAILABLE", f"the controller answered with status {answer.status_code}")

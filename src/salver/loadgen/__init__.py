@@ -1,0 +1,25 @@
+"""Load on a server, measured from outside: `run_load(LoadPlan(...)) -> LoadReport`.
+
+`plan` says what to send and how fast, `connection` speaks HTTP/1.1 with as little as possible,
+`arrivals` wakes at the times requests are meant to leave, `generator` sends and counts, `report`
+makes percentiles of it and `rendering` text. Latency counts from the moment a request was meant
+to leave, so a server that stalls cannot hide the requests it kept from being sent.
+"""
+
+from salver.loadgen.generator import Progress, run_load
+from salver.loadgen.plan import Arrivals, LoadPlan, Mode
+from salver.loadgen.rendering import render_report
+from salver.loadgen.report import Bucket, Lateness, Latency, LoadReport
+
+__all__ = [
+    "Arrivals",
+    "Bucket",
+    "Lateness",
+    "Latency",
+    "LoadPlan",
+    "LoadReport",
+    "Mode",
+    "Progress",
+    "render_report",
+    "run_load",
+]

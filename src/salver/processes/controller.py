@@ -1,0 +1,135 @@
+"""`python -m salver.processes.controller ORDER`: the controller. Takes changes, publishes tables.
+
+Serving does not depend on it: while it is away nothing can be changed, and that is all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+import msgspec
+import uvicorn
+import uvloop
+
+from salver.clock import SYSTEM_CLOCK
+from salver.control.administration import LocalAdministration
+from salver.control.api import control_app
+from salver.processes.order import Order, Report, die_with_parent, tell
+from salver.protocol.tables import Tables
+from salver.runtime.status import EndpointStatus
+from salver.security.access import Principal, local_principal
+from salver.security.tokens import TokenVerifier
+from salver.storage.database import Database
+from salver.storage.home import Home
+from salver.storage.publication import read_tables
+from salver.telemetry.logs import configure_logs
+
+__all__ = ["main"]
+
+_ASK_TIMEOUT_S: Final = 2.0
+
+
+def main() -> None:
+    """Take changes until told to stop."""
+    order = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Order)
+    die_with_parent(order.supervisor_pid)
+    configure_logs("controller", level=order.settings.server.log_level)
+    uvloop.run(_control(order))
+
+
+async def _control(order: Order) -> None:
+    home = Home.open(order.home)
+    server = order.settings.server
+    administration = LocalAdministration(
+        home,
+        Database.open(home.database_path),
+        local_principal(),
+        SYSTEM_CLOCK,
+        endpoints=_EndpointReader(order.server_socket),
+    )
+    administration.begin()
+    app = control_app(administration, _PublishedTokens(home), server.control_host)
+    tls = {"ssl_certfile": server.tls_cert, "ssl_keyfile": server.tls_key} if server.tls_cert else {}
+    listeners: tuple[tuple[socket.socket, dict[str, Any]], ...] = (
+        # The command line of this machine comes through the Unix socket; its directory is private.
+        (socket.socket(fileno=order.control_fd), tls),
+        (socket.socket(fileno=order.control_socket_fd), {}),
+    )
+    servers = [
+        _Quiet(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False, **options))
+        for _, options in listeners
+    ]
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop, servers, number)
+    tasks = [
+        asyncio.ensure_future(each.serve(sockets=[listener]))
+        for each, (listener, _) in zip(servers, listeners, strict=True)
+    ]
+    # uvicorn has no event for "started", only the attribute.
+    while not all(each.started for each in servers) and not any(task.done() for task in tasks):  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    tell(order, Report("controller", ready=True))
+    await asyncio.gather(*tasks)
+
+
+class _Quiet(uvicorn.Server):
+    """uvicorn without its own signal handlers: two servers share this process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to this module."""
+        yield
+
+
+def _stop(servers: list[_Quiet], number: signal.Signals) -> None:
+    # Ctrl-C reaches the whole terminal; the supervisor decides when the controller goes.
+    if number is signal.SIGTERM:
+        for each in servers:
+            each.should_exit = True
+
+
+class _EndpointReader:
+    """Asks the server process what its endpoints do; nothing while it does not answer."""
+
+    def __init__(self, server_socket: str) -> None:
+        self._http = httpx2.Client(
+            base_url="http://localhost", transport=httpx2.HTTPTransport(uds=server_socket), timeout=_ASK_TIMEOUT_S
+        )
+
+    def __call__(self) -> tuple[EndpointStatus, ...]:
+        try:
+            answer = self._http.get("/status")
+            return msgspec.json.decode(answer.content, type=tuple[EndpointStatus, ...])
+        except (httpx2.HTTPError, msgspec.DecodeError):
+            return ()
+
+
+class _PublishedTokens:
+    """Checks tokens against the published snapshot, reading it again when it has changed."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._pepper = home.pepper()
+        self._seen: tuple[int, int] | None = None
+        self._verifier = TokenVerifier((), self._pepper)
+
+    def __call__(self, token: str) -> Principal | None:
+        found = self._home.tables_path.stat()
+        seen = (found.st_mtime_ns, found.st_ino)
+        if seen != self._seen:
+            self._verifier = TokenVerifier((read_tables(self._home) or Tables()).tokens, self._pepper)
+            self._seen = seen
+        return self._verifier.verify(token)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Reading tables of numbers from files: npy, csv and parquet."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from salver.protocol.errors import SalverError
+
+__all__ = ["read_table"]
+
+
+def read_table(path: Path) -> np.ndarray[Any, Any]:
+    """The rows of a table as an array [rows, ...]; nothing in the file is executed.
+
+    csv may have a header line; parquet needs the extra `parquet`. Raises INVALID_ARTIFACT for
+    files that hold no table of numbers.
+    """
+    if not path.is_file():
+        raise SalverError("INVALID_ARTIFACT", f"there is no file {str(path)!r}", "check the path")
+    readers = {".npy": _read_npy, ".csv": _read_csv, ".parquet": _read_parquet}
+    reader = readers.get(path.suffix)
+    if reader is None:
+        raise SalverError("INVALID_ARTIFACT", f"{path.name!r} is no table", f"use one of {', '.join(readers)}")
+    try:
+        table = reader(path)
+    except (ValueError, OSError, EOFError) as error:
+        raise SalverError("INVALID_ARTIFACT", f"{path.name!r} is no table of numbers: {error}") from None
+    return table.reshape(-1, 1) if table.ndim == 1 else table
+
+
+def _read_npy(path: Path) -> np.ndarray[Any, Any]:
+    loaded: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
+    return loaded
+
+
+def _read_csv(path: Path) -> np.ndarray[Any, Any]:
+    with path.open(newline="") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if rows and not all(_is_number(cell) for cell in rows[0]):
+        rows = rows[1:]
+    return np.array([[float(cell) if cell.strip() else np.nan for cell in row] for row in rows])
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell or "nan")
+    except ValueError:
+        return False
+    return True
+
+
+def _read_parquet(path: Path) -> np.ndarray[Any, Any]:
+    try:
+        import pyarrow.parquet  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise SalverError("UNSUPPORTED", "parquet files need pyarrow", "pip install 'salver[parquet]'") from None
+    table = pyarrow.parquet.read_table(path)
+    return np.column_stack([column.to_numpy() for column in table.columns]).astype(np.float64)
