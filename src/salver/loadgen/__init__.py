@@ -9,13 +9,13 @@ to leave, so a server that stalls cannot hide the requests it kept from being se
 from salver.loadgen.generator import Progress, run_load
 from salver.loadgen.plan import Arrivals, LoadPlan, Mode
 from salver.loadgen.rendering import render_report
-from salver.loadgen.report import Bucket, Lateness, Latency, LoadReport
+from salver.loadgen.report import Bucket, Latency, Lateness, LoadReport
 
 __all__ = [
     "Arrivals",
     "Bucket",
-    "Lateness",
     "Latency",
+    "Lateness",
     "LoadPlan",
     "LoadReport",
     "Mode",

@@ -31,7 +31,7 @@ class Connection(asyncio.Protocol):
     broken. Error codes are read from the first 16 KiB of an answer only.
     """
 
-    __slots__ = ("_complete", "_owner", "_parser", "_reason", "_received", "_transport", "busy", "intended_s")
+    __slots__ = ("_complete", "_keep", "_owner", "_parser", "_reason", "_received", "_transport", "busy", "intended_s")
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
@@ -39,6 +39,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._received = b""
         self._complete = 0
+        self._keep = True
         self._reason: str | None = None
         self.busy = False
         self.intended_s = 0.0
@@ -88,11 +89,12 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """httptools: the answer is whole."""
         self._complete += 1
+        self._keep = self._parser.should_keep_alive()  # known only here: the parser then starts afresh
 
     def _finish(self) -> None:
         self.busy = False
         status = self._parser.get_status_code()
-        if not self._parser.should_keep_alive() and self._transport is not None:
+        if not self._keep and self._transport is not None:
             self._transport.close()
         self._owner.answered(self, None if status < _CLIENT_ERROR else self._problem(status))
 

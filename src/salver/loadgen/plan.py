@@ -95,7 +95,9 @@ class LoadPlan(msgspec.Struct, frozen=True):
         if len(self.body) > _LARGEST_BODY:
             raise SalverError("INVALID_SETTING", f"the body has {len(self.body)} bytes", f"use at most {_LARGEST_BODY}")
         if _TARGET.fullmatch(self.path) is None:
-            raise SalverError("INVALID_SETTING", f"path is {self.path[:80]!r}", "begin with '/', percent-encode the rest")
+            raise SalverError(
+                "INVALID_SETTING", f"path is {self.path[:80]!r}", "begin with '/', percent-encode the rest"
+            )
         for name, value in self.headers:
             if _TOKEN.fullmatch(name) is None or _VALUE.fullmatch(value) is None or name.lower() in _OURS:
                 raise SalverError("INVALID_SETTING", f"the header {name[:80]!r} cannot be sent", "use another header")

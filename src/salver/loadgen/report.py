@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-__all__ = ["Bucket", "Lateness", "Latency", "LoadReport", "Samples", "summarise"]
+__all__ = ["Bucket", "Latency", "Lateness", "LoadReport", "Samples", "summarise"]
 
 _BUCKETS: Final = 20
 _BLOCK: Final = 4096
@@ -103,8 +103,7 @@ class Samples:
     def add(self, value: float) -> None:
         """Take in one value."""
         self.seen += 1
-        if value > self.largest:
-            self.largest = value
+        self.largest = max(self.largest, value)
         if self.seen <= self._capacity:
             self._values.append(value)
             return
@@ -137,8 +136,8 @@ def summarise(latencies: Samples, lags: Samples) -> tuple[Latency | None, tuple[
     if not latencies.seen:
         return None, (), lateness
     values = latencies.numpy()
-    quantiles = _quantiles(values, 0.5, 0.9, 0.95, 0.99, 0.999)
-    latency = Latency(float(values.mean()), *quantiles, latencies.largest, latencies.exact)
+    p50, p90, p95, p99, p999 = _quantiles(values, 0.5, 0.9, 0.95, 0.99, 0.999)
+    latency = Latency(float(values.mean()), p50, p90, p95, p99, p999, latencies.largest, latencies.exact)
     return latency, _histogram(values), lateness
 
 

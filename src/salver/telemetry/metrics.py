@@ -27,7 +27,6 @@ class VersionMetrics:
         "fail_s",
         "failures",
         "last_success_wall_s",
-        "nonfinite_outputs",
         "outside_profile",
         "queue_s",
         "request_s",
@@ -51,7 +50,6 @@ class VersionMetrics:
         self.batch_seconds: defaultdict[int, float] = defaultdict(float)
         self.last_success_wall_s = 0.0
         self.outside_profile = 0
-        self.nonfinite_outputs = 0
 
     def batch_done(
         self, rows: int, compute_s: float, waits_s: Iterable[float], latencies_s: Iterable[float], wall_s: float

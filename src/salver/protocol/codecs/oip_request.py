@@ -27,6 +27,7 @@ __all__ = ["InferBody", "decode_json", "decode_raw_tensor", "decode_with_binary"
 Scalar = bool | int | float | str
 _PACKABLE_ELEMENTS: Final = 4096
 """Up to here one `struct` call packs the values; compiled formats beyond it would fill the cache."""
+_LONGEST_NAME: Final = 256
 
 
 class _JsonTensor(msgspec.Struct, gc=False):
@@ -154,6 +155,10 @@ def _refuse_duplicate_keys(body: bytes) -> None:
 def _assemble(request: _JsonRequest, tail: memoryview, max_elements: int) -> InferBody:
     inputs: dict[str, Tensor] = {}
     for tensor in request.inputs:
+        if len(tensor.name) > _LONGEST_NAME:
+            raise SalverError(
+                "INVALID_TENSOR", f"the name of an input has {len(tensor.name)} characters, no model's has"
+            )
         size = check_shape(tensor.name, tensor.shape, max_elements)
         kind = DATATYPES.get(tensor.datatype)
         if kind is None:
@@ -183,7 +188,7 @@ def _assemble(request: _JsonRequest, tail: memoryview, max_elements: int) -> Inf
 def _checked_parameters(parameters: dict[str, Scalar]) -> dict[str, Scalar]:
     binary = parameters.get("binary_data_output", False)
     if not isinstance(binary, bool):
-        raise SalverError("INVALID_PARAMETER", f"binary_data_output is {binary!r}", "write true or false")
+        raise SalverError("INVALID_PARAMETER", f"binary_data_output is {_shown(binary)}", "write true or false")
     return parameters
 
 
@@ -198,7 +203,7 @@ def _requested(outputs: list[_JsonOutput]) -> tuple[RequestedOutput, ...] | None
         if not isinstance(binary, bool | None) or type(classes) is not int or classes < 0:
             raise SalverError(
                 "INVALID_PARAMETER",
-                f"output {output.name[:80]!r} has binary_data={binary!r} and classification={classes!r}",
+                f"output {_shown(output.name)} has binary_data={_shown(binary)} and classification={_shown(classes)}",
                 "binary_data is true or false, classification a number of classes",
             )
         requested.append(RequestedOutput(output.name, binary, classes))
@@ -213,7 +218,7 @@ def _take_binary(tensor: _JsonTensor, kind: Datatype, size: int, tail: memoryvie
     if not isinstance(length, int) or isinstance(length, bool) or not 0 <= length <= len(tail):
         raise SalverError(
             "INVALID_TENSOR",
-            f"input {tensor.name!r} has binary_data_size {length!r}; {len(tail)} bytes of tensor data are left",
+            f"input {tensor.name!r} has binary_data_size {_shown(length)}; {len(tail)} bytes of tensor data are left",
         )
     if tensor.data:
         raise SalverError("INVALID_TENSOR", f"input {tensor.name!r} has both data and binary_data_size")
@@ -273,7 +278,8 @@ def _pack_json(tensor: _JsonTensor, kind: Datatype, size: int) -> bytes:
             return np.array(values, dtype=kind.dtype).tobytes()
     except (struct.error, OverflowError, FloatingPointError):
         raise SalverError(
-            "INVALID_VALUE", f"input {tensor.name!r} holds {_misfit(values, kind)!r}, which {kind.name} cannot"
+            "INVALID_VALUE",
+            f"input {tensor.name!r} holds {_shown(_misfit(values, kind))}, which {kind.name} cannot",
         ) from None
 
 
@@ -297,6 +303,11 @@ def _flatten_nested(tensor: _JsonTensor, json_type: type) -> list[Any]:
             "WRONG_SHAPE", f"the nested data of input {tensor.name!r} do not have the shape {list(tensor.shape)}"
         )
     return values
+
+
+def _shown(value: object) -> str:
+    """A client's own value as far as an error repeats it."""
+    return repr(value)[:80]
 
 
 def _misfit(values: list[Any], kind: Datatype) -> object:

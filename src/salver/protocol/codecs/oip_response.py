@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from salver.protocol.datatypes import DATATYPES, datatype_of
+from salver.protocol.datatypes import DATATYPES
 from salver.protocol.errors import SalverError
 from salver.protocol.request import BatchOutputs, Request, RequestedOutput, Response
 from salver.protocol.signature import TensorSpec
@@ -100,7 +100,8 @@ class ResponseEncoder:
             columns = []
             for name, spec in self._outputs.items():
                 array = batch.arrays[name]
-                templates.append(_describe(name, spec.datatype, (1, *array.shape[1:])) + b',"data":[%b]}')
+                described = _describe(name, spec.datatype, (1, *array.shape[1:]))
+                templates.append(described.replace(b"%", b"%%") + b',"data":[%b]}')
                 columns.append(self._json_rows(batch, name))
             template = b",".join(templates)
             cached = [None if None in row else template % row for row in zip(*columns, strict=True)]
@@ -110,7 +111,7 @@ class ResponseEncoder:
     def _one_output(self, output: RequestedOutput, response: Response, binary: bool) -> tuple[bytes, bytes | None]:
         spec = self._outputs[output.name]
         if output.classification:
-            tensor = _classify(spec, response.array(output.name), output.classification)
+            tensor = self._classify(spec, response.array(output.name), output.classification)
             shape, datatype = tensor.shape, "BYTES"
         else:
             tensor = None
@@ -162,6 +163,24 @@ class ResponseEncoder:
             return json.dumps(row.tolist(), separators=(",", ":"))[1:-1].encode()
         return None
 
+    def _classify(self, spec: TensorSpec, scores: np.ndarray[Any, Any], k: int) -> Tensor:
+        """The k largest scores along the last dimension as "value:index[:label]"; ties in order of index."""
+        if spec.datatype == "BYTES" or not scores.ndim:
+            raise SalverError("INVALID_PARAMETER", f"output {spec.name!r} has no scores to classify")
+        if spec.datatype == "BF16":
+            scores = (scores.astype("<u4") << 16).view("<f4")
+        if scores.dtype.kind == "f" and self._nonfinite is Nonfinite.ERROR and not np.isfinite(scores).all():
+            raise self._refuse_nonfinite()
+        order = _descending(scores)[..., :k]
+        best = np.take_along_axis(scores, order, axis=-1)
+        labels = spec.labels
+        elements = []
+        for value, index in zip(best.reshape(-1).tolist(), order.reshape(-1).tolist(), strict=True):
+            label = f":{labels[index]}" if index < len(labels) else ""
+            number = f"{value:f}" if isinstance(value, float) else f"{value}"
+            elements.append(f"{number}:{index}{label}".encode())
+        return Tensor(spec.name, "BYTES", order.shape, pack_bytes_elements(elements))
+
     def _refuse_nonfinite(self) -> SalverError:
         return SalverError(
             "NONFINITE_OUTPUT",
@@ -191,17 +210,10 @@ def _text(element: object, name: str) -> str:
     return str(element)
 
 
-def _classify(spec: TensorSpec, scores: np.ndarray[Any, Any], k: int) -> Tensor:
-    """The k largest scores along the last dimension as "value:index[:label]"."""
-    if datatype_of(scores) == "BYTES" or not scores.ndim:
-        raise SalverError("INVALID_PARAMETER", f"output {spec.name!r} has no scores to classify")
-    k = min(k, scores.shape[-1])
-    order = np.argsort(-scores.astype(np.float64), axis=-1, kind="stable")[..., :k]
-    best = np.take_along_axis(scores, order, axis=-1)
-    labels = spec.labels
-    elements = []
-    for value, index in zip(best.reshape(-1).tolist(), order.reshape(-1).tolist(), strict=True):
-        label = f":{labels[index]}" if index < len(labels) else ""
-        number = f"{value:f}" if isinstance(value, float) else f"{value}"
-        elements.append(f"{number}:{index}{label}".encode())
-    return Tensor(spec.name, "BYTES", order.shape, pack_bytes_elements(elements))
+def _descending(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Indices of the largest scores first along the last dimension, NaN last, equal ones in order."""
+    if scores.dtype.kind == "f":
+        return np.argsort(-scores, axis=-1, kind="stable")
+    # Integers have no negative to sort by (unsigned ones, and the least of the signed): sort the mirror image.
+    mirrored = np.argsort(scores[..., ::-1], axis=-1, kind="stable")[..., ::-1]
+    return np.subtract(scores.shape[-1] - 1, mirrored)

@@ -1,0 +1,434 @@
+"""Sends the requests of a plan and counts what comes back: one event loop, one processor."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+import signal
+import ssl
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import uvloop
+
+from salver.clock import SYSTEM_CLOCK, Clock
+from salver.loadgen.arrivals import Alarm, arrival_times
+from salver.loadgen.connection import Connection
+from salver.loadgen.plan import LoadPlan, Mode, Server
+from salver.loadgen.report import LoadReport, Samples, summarise
+from salver.protocol.errors import SalverError
+
+__all__ = ["Progress", "run_load"]
+
+_TICK_S: Final = 0.25
+_CONNECT_TOGETHER: Final = 64
+_CONNECT_AGAIN_S: Final = 0.1
+_CONNECT_TIMEOUT_S: Final = 10.0
+_SENT_AT_ONCE: Final = 256
+"""Due requests sent before answers are looked at again, when the generator cannot keep up."""
+_SPARE_DESCRIPTORS: Final = 64
+_BUSY_RATIO: Final = 0.9
+_LATE_S: Final = 0.005
+_KEPT_UP_RATIO: Final = 0.95
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a run is; `rate_per_s` is that of successful answers since the last report."""
+
+    phase: str
+    """connecting, warming, measuring or finishing."""
+    elapsed_s: float
+    total_s: float
+    ok: int
+    failed: int
+    rate_per_s: float
+
+
+def run_load(
+    plan: LoadPlan,
+    *,
+    tls: ssl.SSLContext | None = None,
+    generator: np.random.Generator | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> LoadReport:
+    """Carry out `plan` and report; takes its warm-up and duration, and `timeout_s` more at most.
+
+    An https URL is checked against `tls`, by default the usual authorities. `generator` draws
+    the arrival times (default: from the plan's seed). `on_progress` is called about four times
+    a second. Ctrl-C in the main thread ends the run early; the report says so. REQUIRES a
+    `clock` on the kernel's monotonic time and a thread without a running event loop. Raises
+    INVALID_SETTING for a plan that cannot be carried out, NOT_READY when no server answers.
+    """
+    server = plan.check()
+    _allow_descriptors(plan.connections)
+    context = (tls or ssl.create_default_context()) if server.tls else None
+    generator = np.random.default_rng(plan.seed) if generator is None else generator
+    run = _Run(plan, server, generator, on_progress, clock)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    previous = signal.getsignal(signal.SIGINT)
+    gc.collect()
+    gc.freeze()  # collections in the middle of a measurement then look at little
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(run.carry_out(context, heed_interrupt=in_main_thread))
+    finally:
+        gc.unfreeze()
+        if in_main_thread:
+            signal.signal(signal.SIGINT, previous)
+
+
+def _allow_descriptors(connections: int) -> None:
+    wanted = connections + _SPARE_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise SalverError(
+            "INVALID_SETTING",
+            f"{connections} connections need {wanted} open files; this process may have {hard}",
+            f"use at most {max(hard - _SPARE_DESCRIPTORS, 1)} connections, or raise the limit (ulimit -n)",
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class _Run:
+    """One run of a plan. Owns its connections; everything happens on the event loop."""
+
+    def __init__(
+        self,
+        plan: LoadPlan,
+        server: Server,
+        generator: np.random.Generator,
+        on_progress: Callable[[Progress], None] | None,
+        clock: Clock,
+    ) -> None:
+        self._plan = plan
+        self._server = server
+        self._request = plan.request(server)
+        self._generator = generator
+        self._on_progress = on_progress
+        self._now_s = clock.monotonic_s
+        self._closed_loop = plan.mode is Mode.CLOSED
+        # The measured seconds, known when the load begins.
+        self._start_s = self._from_s = self._end_s = float("inf")
+        self._connections: set[Connection] = set()
+        self._free: deque[Connection] = deque()
+        self._backlog: deque[float] = deque()
+        self._in_flight = 0
+        self._sent = self._ok = self._arrived = self._answers = 0
+        self._reconnects = self._connect_failures = self._backlog_max = 0
+        self._errors: Counter[str] = Counter()
+        self._latencies = Samples(plan.max_samples, generator)
+        self._lags = Samples(plan.max_samples, generator)
+        self._cpu: tuple[float, float] | None = None
+        self._cpu_ratio = 0.0
+        self._interrupted = False
+        self._times: Iterator[float] = iter(())
+        self._next_s = float("inf")
+        self._last_tick: tuple[float, int] = (0.0, 0)
+
+    async def carry_out(self, tls: ssl.SSLContext | None, *, heed_interrupt: bool) -> LoadReport:
+        self._loop = asyncio.get_running_loop()
+        self._tls = tls
+        self._done: asyncio.Future[None] = self._loop.create_future()
+        self._opening: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self._loop, self._ring)
+        if heed_interrupt:
+            self._loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        try:
+            await self._connect()
+            if not self._done.done():
+                self._begin()
+            await self._done
+            return self._report()
+        finally:
+            await self._clean_up()
+
+    def _interrupt(self) -> None:
+        self._interrupted = True
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
+
+    async def _clean_up(self) -> None:
+        self._alarm.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._opening:
+            task.cancel()
+        await asyncio.gather(*self._opening, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.abort(None)
+        await asyncio.sleep(0)
+
+    # Connections.
+
+    async def _connect(self) -> None:
+        """Open all connections, the first one alone so that a wrong address is one clear error."""
+        self._tell_progress("connecting", 0.0)
+        left = self._plan.connections
+        together = 1
+        while left and not self._done.done():
+            opening = [self._loop.create_task(self._open()) for _ in range(min(together, left))]
+            self._opening.update(opening)
+            both: list[asyncio.Future[Any]] = [self._done, *opening]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if not self._done.done():
+                results = await asyncio.gather(*opening, return_exceptions=True)
+                self._judge_opened([result for result in results if isinstance(result, BaseException)])
+                self._opening.difference_update(opening)
+            left -= len(opening)
+            together = _CONNECT_TOGETHER
+
+    def _judge_opened(self, problems: list[BaseException]) -> None:
+        for problem in problems:
+            if not isinstance(problem, OSError):
+                raise problem
+            if not self._connections:
+                what = problem.strerror or str(problem) or type(problem).__name__
+                raise SalverError(
+                    "NOT_READY", f"no connection to {self._plan.url}: {what}", "is `salver serve` running there?"
+                ) from None
+            self._connect_failures += 1
+            self._open_later()
+
+    async def _open(self) -> Connection:
+        server = self._server
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            _, connection = await self._loop.create_connection(
+                lambda: Connection(self),
+                server.host,
+                server.port,
+                ssl=self._tls,
+                server_hostname=server.host if self._tls else None,
+            )
+        self._connections.add(connection)
+        return connection
+
+    def _open_later(self) -> None:
+        task = self._loop.create_task(self._open_again())
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _open_again(self) -> None:
+        while True:
+            try:
+                connection = await self._open()
+            except OSError:
+                self._connect_failures += 1
+                await asyncio.sleep(_CONNECT_AGAIN_S)
+            else:
+                if self._start_s <= self._now_s():
+                    self._go_on(connection, self._now_s())
+                return
+
+    # Sending.
+
+    def _begin(self) -> None:
+        self._start_s = now_s = self._now_s()
+        self._from_s = now_s + self._plan.warmup_s
+        self._end_s = self._from_s + self._plan.duration_s
+        self._last_tick = (now_s, self._answers)
+        if self._closed_loop:
+            for connection in list(self._connections):
+                self._go_on(connection, now_s)
+        else:
+            self._free.extend(self._connections)
+            plan = self._plan
+            self._times = arrival_times(plan.arrivals, plan.rate_per_s, now_s, self._generator)
+            self._next_s = next(self._times)
+            self._alarm.set(self._next_s)
+        self._tick()
+
+    def _ring(self) -> None:
+        """Send what is due, and set the alarm for what is next."""
+        due_s, end_s = self._next_s, self._end_s
+        for _ in range(_SENT_AT_ONCE):
+            now_s = self._now_s()
+            if due_s > now_s or due_s >= end_s:
+                break
+            if due_s >= self._from_s:
+                self._lags.add(now_s - due_s)
+            self._arrive(due_s)
+            due_s = next(self._times)
+        self._next_s = due_s
+        if due_s < end_s:
+            self._alarm.set(due_s)
+
+    def _arrive(self, due_s: float) -> None:
+        free = self._free
+        while free:
+            connection = free.popleft()
+            if not connection.closing:
+                self._send(connection, due_s)
+                return
+        if len(self._backlog) >= self._plan.max_backlog:
+            if due_s >= self._from_s:
+                self._errors["BACKLOG_FULL"] += 1
+            return
+        self._backlog.append(due_s)
+        self._backlog_max = max(self._backlog_max, len(self._backlog))
+
+    def _send(self, connection: Connection, intended_s: float) -> None:
+        self._in_flight += 1
+        if self._from_s <= intended_s < self._end_s:
+            self._sent += 1
+        connection.send(self._request, intended_s)
+
+    def _go_on(self, connection: Connection, now_s: float) -> None:
+        """Give a connection without a request its next one."""
+        if connection.closing:
+            return
+        if self._backlog:
+            self._send(connection, self._backlog.popleft())
+        elif self._closed_loop and now_s < self._end_s:
+            self._send(connection, now_s)
+        else:
+            self._free.append(connection)
+            self._settle(now_s)
+
+    # What comes back.
+
+    def answered(self, connection: Connection, problem: str | None) -> None:
+        """See `salver.loadgen.connection.Owner`."""
+        now_s = self._now_s()
+        self._in_flight -= 1
+        intended_s = connection.intended_s
+        measured = self._from_s <= intended_s < self._end_s
+        if problem is None:
+            self._answers += 1
+            if self._from_s <= now_s < self._end_s:
+                self._arrived += 1
+            if measured:
+                self._ok += 1
+                self._latencies.add(now_s - intended_s)
+        elif measured:
+            self._errors[problem] += 1
+        self._go_on(connection, now_s)
+
+    def lost(self, connection: Connection, problem: str | None) -> None:
+        """See `salver.loadgen.connection.Owner`."""
+        now_s = self._now_s()
+        self._connections.discard(connection)
+        if problem is not None:
+            self._in_flight -= 1
+            self._give_up(connection.intended_s, problem, now_s)
+        if self._done.done():
+            return
+        if now_s < self._end_s or self._backlog:
+            self._reconnects += 1
+            self._open_later()
+        else:
+            self._settle(now_s)
+
+    def _give_up(self, intended_s: float, problem: str, now_s: float) -> None:
+        if self._from_s <= intended_s < self._end_s:
+            self._errors[problem] += 1
+            if problem == "TIMEOUT":
+                self._latencies.add(now_s - intended_s)
+
+    def _settle(self, now_s: float) -> None:
+        if now_s >= self._end_s and not self._in_flight and not self._backlog:
+            self._finish()
+
+    def _tick(self) -> None:
+        """Four times a second: give up what waits too long, tell how far we are, perhaps end."""
+        now_s = self._now_s()
+        horizon_s = now_s - self._plan.timeout_s
+        while self._backlog and self._backlog[0] < horizon_s:
+            self._give_up(self._backlog.popleft(), "TIMEOUT", now_s)
+        for connection in self._connections:
+            if connection.busy and connection.intended_s < horizon_s:
+                connection.abort("TIMEOUT")
+        self._watch_cpu(now_s)
+        try:
+            self._tell_progress(self._phase(now_s), now_s - self._start_s)
+        except Exception as error:  # noqa: BLE001 - the caller's own, and the caller gets it
+            if not self._done.done():
+                self._done.set_exception(error)
+        self._settle(now_s)
+        wait_s = min([_TICK_S, *(at_s - now_s for at_s in (self._from_s, self._end_s) if at_s > now_s)])
+        self._timer = self._loop.call_later(wait_s + 0.001, self._tick)
+
+    def _phase(self, now_s: float) -> str:
+        if now_s < self._from_s:
+            return "warming"
+        return "measuring" if now_s < self._end_s else "finishing"
+
+    def _tell_progress(self, phase: str, elapsed_s: float) -> None:
+        if self._on_progress is None:
+            return
+        now_s = self._now_s()
+        (before_s, answers), self._last_tick = self._last_tick, (now_s, self._answers)
+        rate_per_s = (self._answers - answers) / (now_s - before_s) if now_s > before_s else 0.0
+        total_s = self._plan.warmup_s + self._plan.duration_s
+        failed = self._errors.total()
+        self._on_progress(Progress(phase, min(elapsed_s, total_s), total_s, self._answers, failed, rate_per_s))
+
+    def _watch_cpu(self, now_s: float) -> None:
+        """Processor time over the measured seconds, as far as they have come."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        cpu_s = used.ru_utime + used.ru_stime
+        if self._cpu is None:
+            if now_s >= self._from_s:
+                self._cpu = (cpu_s, now_s)
+        elif now_s < self._end_s or not self._cpu_ratio:
+            before_cpu_s, before_s = self._cpu
+            self._cpu_ratio = (cpu_s - before_cpu_s) / max(now_s - before_s, 1e-9)
+
+    # The report.
+
+    def _report(self) -> LoadReport:
+        plan, now_s = self._plan, self._now_s()
+        measured_s = max(0.0, min(now_s, self._end_s) - self._from_s)
+        waiting = [connection.intended_s for connection in self._connections if connection.busy] + list(self._backlog)
+        latency, histogram, lateness = summarise(self._latencies, self._lags)
+        report = LoadReport(
+            url=plan.url,
+            path=plan.path,
+            mode=plan.mode.value,
+            connections=plan.connections,
+            arrivals=None if self._closed_loop else plan.arrivals.value,
+            rate_per_s=None if self._closed_loop else plan.rate_per_s,
+            warmup_s=plan.warmup_s,
+            measured_s=measured_s,
+            sent=self._sent,
+            ok=self._ok,
+            failed=self._errors.total(),
+            unanswered=sum(self._from_s <= intended_s < self._end_s for intended_s in waiting),
+            errors=dict(self._errors),
+            achieved_rate_per_s=self._arrived / measured_s if measured_s else 0.0,
+            latency=latency,
+            histogram=histogram,
+            lateness=lateness,
+            backlog_max=self._backlog_max,
+            reconnects=self._reconnects,
+            connect_failures=self._connect_failures,
+            generator_cpu_ratio=self._cpu_ratio,
+            interrupted=self._interrupted,
+        )
+        return msgspec.structs.replace(report, notes=tuple(_doubts(report)))
+
+
+def _doubts(report: LoadReport) -> Iterator[str]:
+    if report.generator_cpu_ratio > _BUSY_RATIO:
+        yield "the generator was busy nearly all the time: the server may be able to do more"
+    if report.lateness is not None and report.lateness.p99_s > _LATE_S:
+        yield f"the generator fell behind its own schedule by {report.lateness.p99_s:.3f} s (p99)"
+    if report.rate_per_s and report.measured_s and report.achieved_rate_per_s < _KEPT_UP_RATIO * report.rate_per_s:
+        yield f"of {report.rate_per_s:g} requests a second {report.achieved_rate_per_s:.0f} were answered with success"
+    if report.errors.get("BACKLOG_FULL"):
+        yield f"{report.errors['BACKLOG_FULL']} requests were never sent because too many waited already"
+    if report.latency is not None and not report.latency.exact:
+        yield "more answers than samples kept: percentiles are estimates from a uniform sample"
+    if report.connect_failures:
+        yield f"{report.connect_failures} attempts to connect failed"
