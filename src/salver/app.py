@@ -59,7 +59,7 @@ class DataPlane:
         self._recorder = recorder
         self._pepper = pepper
         self._verifier = TokenVerifier((), pepper)
-        self._isolated = read_isolated(home)
+        self._isolated = _read_isolated(home)
         self._seen: tuple[int, int] | None = None
         self._loop = asyncio.get_running_loop()
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -135,7 +135,11 @@ class DataPlane:
 
     def _isolate(self, digest: str) -> None:
         self._isolated.add(digest)
-        isolate(self._home, {digest})
+        try:
+            isolate(self._home, {digest})
+        except (SalverError, OSError) as error:
+            # It holds for the life of this process; a full disk must not stop the answers.
+            log_event("isolation_not_recorded", level=logging.ERROR, problem=str(error))
 
     # Beating.
 
@@ -175,3 +179,12 @@ class DataPlane:
             Gauges(name, pool.manifest.version, pool.waiting, pool.running, len(pool.replicas), pool.available)
             for name, pool in sorted(self.host.pools().items())
         ]
+
+
+def _read_isolated(home: Home) -> set[str]:
+    try:
+        return read_isolated(home)
+    except SalverError as error:
+        # Worth a crash to learn again; not worth refusing to serve.
+        log_event("isolation_unreadable", level=logging.ERROR, problem=str(error))
+        return set()

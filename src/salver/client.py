@@ -275,7 +275,7 @@ class Client:
 def _check_url(url: str) -> httpx2.URL:
     try:
         parsed = httpx2.URL(url)
-    except (httpx2.InvalidURL, TypeError):
+    except (httpx2.InvalidURL, ValueError, TypeError):
         parsed = httpx2.URL("")
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
         raise SalverError(

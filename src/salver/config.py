@@ -8,6 +8,7 @@ Every setting of section `[server]` can be overridden by `SALVER_SERVER_NAME`, o
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,14 +77,14 @@ def read_settings(file: Path | None, environment: Mapping[str, str] = os.environ
     table: dict[str, dict[str, Any]] = {"server": {}, "limits": {}}
     if file is not None:
         table |= _read_file(file)
-    for section in table:
+    for section in ("server", "limits"):
         prefix = f"{_PREFIX}{section.upper()}_"
         for name, value in environment.items():
             if name.startswith(prefix):
                 table[section][name.removeprefix(prefix).lower()] = value
     table["server"] |= {name: value for name, value in given.items() if value is not None}
     try:
-        settings = msgspec.convert(table, Settings, strict=False)
+        settings = msgspec.convert(table, Settings, strict=False)  # the environment knows only text
     except msgspec.ValidationError as error:
         raise SalverError("INVALID_SETTING", f"the settings are wrong: {error}", "see docs/operations.md") from None
     _check(settings)
@@ -99,6 +100,10 @@ def _read_file(file: Path) -> dict[str, Any]:
         raise SalverError("INVALID_SETTING", f"{file.name}: {error}") from None
     if not isinstance(content, dict) or not all(isinstance(section, dict) for section in content.values()):
         raise SalverError("INVALID_SETTING", f"{file.name}: settings stand in sections such as [server]")
+    try:
+        msgspec.convert(content, Settings)
+    except msgspec.ValidationError as error:
+        raise SalverError("INVALID_SETTING", f"{file.name}: {error}", "see docs/operations.md") from None
     return content
 
 
@@ -110,15 +115,20 @@ def _check(settings: Settings) -> None:
             raise SalverError("INVALID_SETTING", f"server.{name} is {port}", "a port is 0-65535")
     if bool(server.tls_cert) != bool(server.tls_key):
         raise SalverError("INVALID_SETTING", "only one of server.tls_cert and server.tls_key is set", "give both")
-    for name in ("lame_duck_s", "drain_s", "hang_s"):
-        if not 0 <= getattr(server, name) <= 3600:
-            raise SalverError("INVALID_SETTING", f"server.{name} is {getattr(server, name)}", "use 0-3600 seconds")
+    for name, least in (("lame_duck_s", 0), ("drain_s", 0), ("hang_s", 1)):
+        if not least <= getattr(server, name) <= 3600:
+            raise SalverError(
+                "INVALID_SETTING", f"server.{name} is {getattr(server, name)}", f"use {least}-3600 seconds"
+            )
+    if server.access_log_every < 0:
+        raise SalverError(
+            "INVALID_SETTING", f"server.access_log_every is {server.access_log_every}", "use 0 for failures only"
+        )
     if server.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise SalverError(
             "INVALID_SETTING", f"server.log_level is {server.log_level!r}", "use DEBUG, INFO, WARNING, ERROR"
         )
     for name in Limits.__struct_fields__:
-        if getattr(settings.limits, name) <= 0:
-            raise SalverError(
-                "INVALID_SETTING", f"limits.{name} is {getattr(settings.limits, name)}", "use more than 0"
-            )
+        limit = getattr(settings.limits, name)
+        if not 0 < limit < math.inf:
+            raise SalverError("INVALID_SETTING", f"limits.{name} is {limit}", "use a finite number above 0")

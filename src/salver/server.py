@@ -7,13 +7,14 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import msgspec
 
-from salver.protocol.errors import SalverError
+from salver.protocol.errors import CATALOGUE, SalverError
 
 __all__ = ["Server"]
 
@@ -24,9 +25,10 @@ _STOP_S: Final = 60.0
 class Server:
     """`salver serve` on a home for as long as the block lasts.
 
-    The very processes that the command starts, so nothing here behaves differently. `http`,
-    `control`, `pid`, `pids` and `failed` are those of the command's ready line. Entering raises
-    `SalverError` with what the command refused to start with.
+    The very processes that the command starts, so nothing here behaves differently; they end
+    with this process whatever becomes of it. `http`, `control`, `pid`, `pids` and `failed` are
+    those of the command's ready line. Entering raises `SalverError` with what the command
+    refused to start with, leaving `RuntimeError` when serving could not be ended cleanly.
 
     Examples:
         >>> async def first_prediction(home):
@@ -44,9 +46,10 @@ class Server:
         environment: dict[str, str] | None = None,
     ) -> None:
         self._home = Path(home)
-        self._arguments = ("--http", str(http), "--control", str(control))
+        self._arguments = ("--http", str(http), "--control", str(control), "--until-stdin-closes")
         self._environment = {"SALVER_SERVER_LAME_DUCK_S": str(lame_duck_s)} | (environment or {})
         self._process: asyncio.subprocess.Process | None = None
+        self._log: _Log | None = None
         self.http = ""
         self.control = ""
         self.pid = 0
@@ -54,14 +57,20 @@ class Server:
         self.failed: list[dict[str, str]] = []
 
     async def __aenter__(self) -> Self:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "salver", "--json", "--home", str(self._home), "serve"),
-            *self._arguments,
-            stdout=asyncio.subprocess.PIPE,
-            stdin=asyncio.subprocess.DEVNULL,
-            env=os.environ | self._environment,
-        )
+        self._log = _Log()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "salver", "--json", "--home", str(self._home), "serve"),
+                *self._arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=self._log.write_end,
+                env=os.environ | self._environment,
+                process_group=0,  # Ctrl-C is for this process, which ends that one
+            )
+        finally:
+            self._log.begin()
         assert self._process.stdout is not None
         try:
             line = await asyncio.wait_for(self._process.stdout.readline(), _START_S)
@@ -70,7 +79,7 @@ class Server:
             raise
         if not line:
             code = await self._process.wait()
-            raise SalverError("NOT_READY", f"salver serve ended with code {code}", "see its standard error")
+            raise self._log.refusal() or SalverError("NOT_READY", f"salver serve ended with code {code}", "see its log")
         ready = msgspec.json.decode(line)
         self.http, self.control = ready["http"], ready["control"]
         self.pid, self.pids, self.failed = ready["pid"], ready["pids"], ready["failed"]
@@ -79,19 +88,54 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stop()
+        code = await self._stop()
+        if code and error is None:
+            raise RuntimeError(f"salver serve ended with code {code}")
 
-    async def _stop(self) -> None:
+    async def _stop(self) -> int:
         process = self._process
-        if process is None or process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
+        assert process is not None
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(process.wait(), _STOP_S)
+            return await asyncio.wait_for(process.wait(), _STOP_S)
         except TimeoutError:
             process.kill()
-            await process.wait()
+            return await process.wait()
 
     def __repr__(self) -> str:
         return f"<Server {self._home} at {self.http or 'nowhere yet'}>"
+
+
+class _Log:
+    """Passes the log of the processes on to this process's standard error, and finds the refusal in it.
+
+    A thread, because nobody may wait for this process's event loop in order to log.
+    """
+
+    def __init__(self) -> None:
+        self._read_end, self.write_end = os.pipe()
+        self._last = b""
+        self._thread = threading.Thread(target=self._pass_on, name="salver log", daemon=True)
+
+    def begin(self) -> None:
+        """Begin to read; REQUIRES that the processes have the other end now."""
+        os.close(self.write_end)
+        self._thread.start()
+
+    def _pass_on(self) -> None:
+        with open(self._read_end, "rb") as lines:
+            for line in lines:
+                self._last = line
+                with contextlib.suppress(ValueError, OSError):  # standard error may be closed
+                    sys.stderr.write(line.decode(errors="replace"))
+
+    def refusal(self) -> SalverError | None:
+        """What the command said last, if that was why it refused; REQUIRES that it has ended."""
+        self._thread.join(timeout=5.0)
+        with contextlib.suppress(msgspec.DecodeError, KeyError, TypeError):
+            said = msgspec.json.decode(self._last)["error"]
+            if said["code"] in CATALOGUE:
+                return SalverError(said["code"], said["message"], said["remedy"])
+        return None

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import typer
 
-from salver.cli import deployments, develop, doctor, models, predict, serve, status, tokens
+from salver.cli import bench, deployments, develop, doctor, models, package, predict, serve, status, tokens
 from salver.cli.context import Context, Exit
 from salver.config import default_home
 from salver.protocol.errors import SalverError
+from salver.storage.snapshot import full_disk_is_reported
 
 __all__ = ["app", "run"]
 
 _REFUSED: Final = frozenset({"REFUSED_BY_POLICY", "PERMISSION_DENIED", "UNAUTHENTICATED"})
-_UsageError: Final = typer.BadParameter.__mro__[1]
+_UsageError: Final = cast("type[Exception]", typer.BadParameter.__mro__[1])
 """click's UsageError, which typer carries inside without exporting it."""
 
 app = typer.Typer(
@@ -39,7 +42,7 @@ def _globals(
     context.obj = Context(home or default_home(), json)
 
 
-for _module in (models, deployments, serve, develop, predict, status, tokens, doctor):
+for _module in (models, deployments, serve, develop, predict, status, bench, tokens, package, doctor):
     _module.add_to(app)
 
 
@@ -48,22 +51,46 @@ def run(arguments: list[str] | None = None) -> int:
     given = _globals_first(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
     try:
-        result = app(given, standalone_mode=False)
+        with full_disk_is_reported():
+            result = app(given, standalone_mode=False)
     except Exit as ended:
         return ended.code
     except SalverError as error:
         _complain(as_json, error.code, error.message, error.remedy)
         return 3 if error.code in _REFUSED else 1
     except _UsageError as error:
-        _complain(as_json, "USAGE", error.format_message(), "see `salver --help` and `salver COMMAND --help`")
-        return 2
-    except typer.Abort:
-        return 130
-    except KeyboardInterrupt:
+        return _misused(as_json, error)
+    except (typer.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:
+        # Whoever read the output has seen enough; Python must not try to write the rest at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - a person gets a line, not a stack trace
+        if os.environ.get("SALVER_DEBUG"):
+            traceback.print_exc()
+        _complain(as_json, "INTERNAL", _in_a_line(error), "set SALVER_DEBUG=1 to see where it happened")
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _misused(as_json: bool, error: Any) -> int:
+    """Say what was wrong with the arguments; without any, show what there is."""
+    command = error.ctx.command_path if error.ctx else "salver"
+    if type(error).__name__ == "NoArgsIsHelpError":
+        if not as_json:
+            sys.stderr.write(error.format_message() + "\n")
+            return 2
+        _complain(as_json, "USAGE", "no command was given", f"see `{command} --help`")
+        return 2
+    _complain(as_json, "USAGE", error.format_message(), f"see `{command} --help`")
+    return 2
+
+
+def _in_a_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
 def _globals_first(arguments: list[str]) -> list[str]:

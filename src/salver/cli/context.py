@@ -65,20 +65,28 @@ class Context:
     @contextlib.contextmanager
     def administration(self) -> Iterator[Administration]:
         """The running server's controller, or the home itself under its lock when none runs."""
+        from salver.clock import SYSTEM_CLOCK
+        from salver.control.holding import hold_home
         from salver.control.remote import RemoteAdministration
 
         home = self.home()
-        serving = home.read_serving()
-        if serving is None:
-            with home.lock("command line"), _local(home) as local:
-                yield local
-            return
-        token = os.environ.get("SALVER_TOKEN") or home.admin_token_path.read_text().strip()
-        remote = RemoteAdministration(f"{serving.run_dir}/control.sock", token)
-        try:
+        with contextlib.ExitStack() as stack:
+            serving = hold_home(home, "command line", stack, SYSTEM_CLOCK)
+            if serving is None:
+                yield stack.enter_context(_local(home))
+                return
+            remote = RemoteAdministration(f"{serving.run_dir}/control.sock", _token(home))
+            stack.callback(remote.close)
             yield remote
-        finally:
-            remote.close()
+
+
+def _token(home: Home) -> str:
+    try:
+        return os.environ.get("SALVER_TOKEN") or home.admin_token_path.read_text().strip()
+    except FileNotFoundError:
+        raise SalverError(
+            "UNAUTHENTICATED", "the home has no file admin.token", "set SALVER_TOKEN to an administrator's token"
+        ) from None
 
 
 @contextlib.contextmanager

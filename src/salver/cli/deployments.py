@@ -19,7 +19,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("undeploy", epilog="Example: salver undeploy digits")(undeploy)
 
 
-def deploy(
+def deploy(  # noqa: PLR0913, PLR0917 - one argument for each option
     context: typer.Context,
     model: str = typer.Argument(metavar="NAME[@VERSION]", help="Without a version: the highest release."),
     endpoint: str | None = typer.Option(None, help="The name clients call; by default the model's."),

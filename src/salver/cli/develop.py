@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from salver.cli.context import Context, Exit
+from salver.protocol.errors import SalverError
+
+if TYPE_CHECKING:
+    from salver.protocol.tables import DeploymentSpec
 
 __all__ = ["add_to"]
+
+_LOAD_TIMEOUT_S = 120.0
 
 
 def add_to(app: typer.Typer) -> None:
@@ -32,53 +43,118 @@ def dev(
 ) -> None:
     """Serve a model from a throw-away home; Ctrl-C removes everything."""
     here: Context = context.obj
-    endpoint = name or _name_of(path)
-    with tempfile.TemporaryDirectory(prefix="salver-dev-") as folder:
+    with _interrupted_by_sigterm(), tempfile.TemporaryDirectory(prefix="salver-dev-") as folder:
         private = Context(Path(folder) / "home", here.json)
-        _deploy(private, endpoint, path, format, trust_code)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "salver", "--home", str(private.home_path), "serve"]
-            + ["--http", str(http), "--control", "0"],
-            stdout=subprocess.PIPE,
-        )
-        stop = threading.Event()
-        try:
+        draft = _Draft(private, path.resolve(), name or _name_of(path), format, trust_code)
+        draft.deploy()
+        with contextlib.suppress(KeyboardInterrupt), _server(private, http) as process:
             assert process.stdout is not None
             line = process.stdout.readline()
-            if not line:
-                raise Exit(process.wait() or 1)
-            _announce(here, line, endpoint)
-            if reload:
-                watcher = threading.Thread(
-                    target=_reload_on_save, args=(private, endpoint, path, format, trust_code, stop), daemon=True
-                )
-                watcher.start()
-            raise Exit(process.wait())
-        except KeyboardInterrupt:
-            raise Exit(0) from None
+            if line:
+                _announce(here, line, draft.endpoint)
+                with draft.reloading() if reload else contextlib.nullcontext():
+                    raise Exit(process.wait())
+            raise Exit(process.wait() or 1)
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block like Ctrl-C does, so that nothing is left behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _server(here: Context, http: int) -> Iterator[subprocess.Popen[bytes]]:
+    """`salver serve` on a home, until the block ends or this process dies."""
+    command = [sys.executable, "-m", "salver", "--home", str(here.home_path), "serve", "--http", str(http)]
+    process = subprocess.Popen(
+        [*command, "--control", "0", "--until-stdin-closes"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        process_group=0,  # Ctrl-C is for this process, which ends that one
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """What is being developed, and how it is deployed again."""
+
+    here: Context
+    path: Path
+    endpoint: str
+    format: str | None
+    trust_code: bool
+
+    def deploy(self) -> DeploymentSpec:
+        from salver.control.administration import DeployRequest
+        from salver.control.registration import draft_version
+        from salver.storage.blobs import BlobStore
+
+        blobs = BlobStore(self.here.home().blobs_path)
+        draft = draft_version(blobs, self.endpoint, self.path, format=self.format, trust_code=self.trust_code)
+        with self.here.administration() as admin:
+            version = admin.register(draft).manifest.version
+            return admin.deploy(DeployRequest(self.endpoint, version, settings={"required": False}))
+
+    def deploy_and_tell(self) -> None:
+        """Deploy again and say how it went; the version before serves on when it went badly."""
+        from salver.clock import SYSTEM_CLOCK
+        from salver.control.waiting import wait_until_reached
+
+        try:
+            spec = self.deploy()
+            with self.here.administration() as admin:
+                reached = wait_until_reached(admin, spec, _LOAD_TIMEOUT_S, SYSTEM_CLOCK)
+        except (SalverError, OSError) as error:
+            self.here.note(f"not deployed: {error}")
+            return
+        problem = reached.problem if reached else f"it did not load within {_LOAD_TIMEOUT_S:g} s"
+        reference = f"{spec.model}@{spec.version}"
+        self.here.note(f"{reference} failed: {problem}" if problem else f"{reference} serves")
+
+    @contextlib.contextmanager
+    def reloading(self) -> Iterator[None]:
+        """Deploy again whenever the artifact changes on disk, until the block ends."""
+        stop = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(stop,), daemon=True)
+        watcher.start()
+        try:
+            yield
         finally:
             stop.set()
-            process.terminate()
-            process.wait()
+            watcher.join(timeout=10)
+
+    def _watch(self, stop: threading.Event) -> None:
+        from watchfiles import DefaultFilter, watch
+
+        usual = DefaultFilter()
+        is_file = self.path.is_file()
+        # A file is watched through its directory: editors replace it.
+        for _ in watch(
+            self.path.parent if is_file else self.path,
+            watch_filter=lambda change, changed: changed == str(self.path) if is_file else usual(change, changed),
+            recursive=not is_file,
+            stop_event=stop,
+            raise_interrupt=False,
+        ):
+            self.deploy_and_tell()
 
 
 def _name_of(path: Path) -> str:
-    import re
-
     plain = re.sub(r"[^a-z0-9._-]+", "-", path.resolve().stem.lower()).strip("._-")
     return plain or "model"
-
-
-def _deploy(here: Context, endpoint: str, path: Path, format: str | None, trust_code: bool) -> str:
-    from salver.control.administration import DeployRequest
-    from salver.control.registration import draft_version
-    from salver.storage.blobs import BlobStore
-
-    draft = draft_version(BlobStore(here.home().blobs_path), endpoint, path, format=format, trust_code=trust_code)
-    with here.administration() as admin:
-        done = admin.register(draft)
-        admin.deploy(DeployRequest(endpoint, done.manifest.version, settings={"required": False}))
-    return done.manifest.reference
 
 
 def _announce(here: Context, line: bytes, endpoint: str) -> None:
@@ -92,17 +168,3 @@ def _announce(here: Context, line: bytes, endpoint: str) -> None:
         f"serving {endpoint}\n  inputs     curl {url}\n  predict    curl {url}/infer -d @request.json\n"
         f"  docs       {ready['http']}/docs{problems}",
     )
-
-
-def _reload_on_save(
-    here: Context, endpoint: str, path: Path, format: str | None, trust_code: bool, stop: threading.Event
-) -> None:
-    from watchfiles import watch
-
-    from salver.protocol.errors import SalverError
-
-    for _ in watch(path if path.is_dir() else path.parent, stop_event=stop, raise_interrupt=False):
-        try:
-            here.note(f"deployed {_deploy(here, endpoint, path, format, trust_code)}")
-        except SalverError as error:
-            here.note(f"not deployed: {error}")

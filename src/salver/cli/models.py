@@ -72,7 +72,9 @@ def models(
         if name is None:
             summaries = admin.models()
             rows = [[each.name, str(len(each.versions)), each.latest or "-"] for each in summaries]
-            here.say(summaries, table(["model", "versions", "latest release"], rows) or "no models; try `salver register`")
+            here.say(
+                summaries, table(["model", "versions", "latest release"], rows) or "no models; try `salver register`"
+            )
         else:
             manifests = admin.versions(name)
             here.say(manifests, table(["version", "ordinal", "format", "digest", "bytes"], list(map(_row, manifests))))

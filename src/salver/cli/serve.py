@@ -9,7 +9,7 @@ import typer
 
 from salver.cli.context import Context, Exit
 
-__all__ = ["add_to", "serve_home"]
+__all__ = ["add_to"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -28,6 +28,9 @@ def serve(
     tls_key: str | None = typer.Option(None, help="Its private key in PEM."),
     require_token: bool | None = typer.Option(None, "--require-token", help="Ask every client for a token."),
     insecure: bool | None = typer.Option(None, "--insecure", help="Allow other addresses without TLS and tokens."),
+    until_stdin_closes: bool = typer.Option(
+        False, "--until-stdin-closes", help="End with the program that holds the other end of standard input."
+    ),
 ) -> None:
     """Serve what is deployed; prints one JSON line when ready."""
     here: Context = context.obj
@@ -40,13 +43,12 @@ def serve(
         "require_token": require_token,
         "insecure": insecure,
     }
-    code = serve_home(here, config, given)
+    code = _serve_home(here, config, given, 0 if until_stdin_closes else None)
     if code:
         raise Exit(code)
 
 
-def serve_home(here: Context, config: Path | None, given: dict[str, Any]) -> int:
-    """Run the supervisor on the home until it is stopped; returns its exit code."""
+def _serve_home(here: Context, config: Path | None, given: dict[str, Any], leash: int | None) -> int:
     import asyncio
 
     from salver.clock import SYSTEM_CLOCK
@@ -56,7 +58,7 @@ def serve_home(here: Context, config: Path | None, given: dict[str, Any]) -> int
 
     settings = read_settings(config, **given)
     configure_logs("supervisor", level=settings.server.log_level)
-    return asyncio.run(Supervisor(here.home(), settings, SYSTEM_CLOCK).run())
+    return asyncio.run(Supervisor(here.home(), settings, SYSTEM_CLOCK, leash=leash).run())
 
 
 def version(context: typer.Context) -> None:

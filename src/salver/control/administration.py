@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from salver.clock import Clock
+from salver.control.seed import draft_of
 from salver.protocol.errors import SalverError
-from salver.protocol.tables import DeploymentSpec, TokenRecord, VersionManifest
+from salver.protocol.tables import DeploymentSpec, Tables, TokenRecord, VersionManifest
 from salver.registry.access_tokens import AccessTokens, ensure_admin_token
 from salver.registry.catalog import Catalog, ModelSummary
 from salver.registry.deployments import Deployments
@@ -31,6 +32,9 @@ __all__ = [
     "ServerStatus",
     "TokenRequest",
 ]
+
+_FIRST_TOKEN: Final = 1
+"""The revision of a database in which nothing has happened but the first administrator's token."""
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -167,8 +171,17 @@ class LocalAdministration:
         except SalverError:
             published = None
         if published is not None:
+            if published.deployments and self._deployments.revision() <= _FIRST_TOKEN and not self._catalog.models():
+                self._adopt(published)
             self._deployments.catch_up(self._principal, published)
         self._publish()
+
+    def _adopt(self, published: Tables) -> None:
+        """Take a snapshot as desired state: the database is new, a seed's or in place of a lost one."""
+        for manifest in published.versions:
+            self._catalog.add_version(self._principal, draft_of(manifest))
+        for spec in published.deployments:
+            self._deployments.deploy(self._principal, spec)
 
     def _publish(self) -> None:
         with self._publishing:

@@ -2,19 +2,21 @@
 
 One table of routes says which verb and path does what; OpenAPI and the documentation page are
 written from it. Every request passes the same three checks: its Host header is ours (against
-DNS rebinding), its body is small, its token is known. Whether its principal may do the thing is
+DNS rebinding), its token is known, its body is small. The pages about the listener itself need
+no token. Whether its principal may do the thing is
 decided by the administration itself, on the operation and not on the path.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
@@ -190,51 +192,63 @@ def control_app(
 ) -> Starlette:
     """The control listener's application."""
 
-    def endpoint(route: ControlRoute) -> Callable[[Request], Awaitable[Response]]:
+    def answered(page: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """`page` with the check of the Host header in front, and refusals in words behind it."""
+
         async def answer(request: Request) -> Response:
             try:
                 _check_host(request, bound_host)
-                principal = _principal(request, authenticate)
-                call = _Call(dict(request.path_params), dict(request.query_params), await _body(request, route.request))
-                result = await run_in_threadpool(route.act, administration.as_principal(principal), call)
+                return await page(request)
             except SalverError as error:
                 return _refusal(error)
+            except ClientDisconnect:
+                return Response(status_code=400)  # nobody reads it
             except Exception as error:  # noqa: BLE001 - a fault of ours must still answer, without details
-                log_event("fault", error=error)
+                log_event("fault", level=logging.ERROR, error=error)
                 return _refusal(SalverError("INTERNAL", "the request met a fault of this server"))
-            return _json(result)
 
         return answer
 
-    async def live(request: Request) -> Response:
-        del request
+    def acting(route: ControlRoute) -> Callable[[Request], Awaitable[Response]]:
+        async def act(request: Request) -> Response:
+            principal = _principal(request, authenticate)
+            call = _Call(dict(request.path_params), dict(request.query_params), await _body(request, route.request))
+            return _json(await run_in_threadpool(route.act, administration.as_principal(principal), call))
+
+        return act
+
+    async def live(_: Request) -> Response:
         return _json({"live": True})
 
-    async def openapi(request: Request) -> Response:
-        del request
+    async def openapi(_: Request) -> Response:
         return _json(describe_routes(_TITLE, ROUTES))
 
-    async def docs(request: Request) -> Response:
-        del request
+    async def docs(_: Request) -> Response:
         return HTMLResponse(documentation_page(_TITLE, ROUTES))
 
     async def unknown(request: Request, error: Exception) -> Response:
-        status = getattr(error, "status_code", 404)
-        code = "METHOD_NOT_ALLOWED" if status == 405 else "NOT_FOUND"  # noqa: PLR2004
-        return _refusal(SalverError(code, f"there is no {request.method} {request.url.path[:200]}", "see /docs"))
+        code = "METHOD_NOT_ALLOWED" if getattr(error, "status_code", 404) == 405 else "NOT_FOUND"
+        what = SalverError(code, f"there is no {request.method[:20]} {request.url.path[:200]}", "see /docs")
 
-    routes = [Route(route.template, endpoint(route), methods=[route.method]) for route in ROUTES]
-    routes += [
-        Route("/v2/health/live", live),
-        Route("/openapi.json", openapi),
-        Route("/docs", docs),
-    ]
-    return Starlette(routes=routes, exception_handlers={404: unknown, 405: unknown})
+        async def refuse(_: Request) -> Response:
+            raise what
+
+        response = await answered(refuse)(request)
+        response.headers.update(getattr(error, "headers", None) or {})  # Allow
+        return response
+
+    routes = [Route(route.template, answered(acting(route)), methods=[route.method]) for route in ROUTES]
+    pages = {"/v2/health/live": live, "/openapi.json": openapi, "/docs": docs}
+    routes += [Route(path, answered(page), methods=["GET"]) for path, page in pages.items()]
+    app = Starlette(routes=routes, exception_handlers={404: unknown, 405: unknown})
+    app.router.redirect_slashes = False
+    return app
 
 
 def _check_host(request: Request, bound_host: str) -> None:
     host = request.headers.get("host", "")
-    if not allowed_host(host, bound_host):
+    # The Unix socket's clients say localhost, which no page of another site can.
+    if not allowed_host(host, bound_host, ("localhost",)):
         raise SalverError("MISDIRECTED_HOST", f"the Host header {host[:80]!r} is none of this server's names")
 
 
@@ -251,11 +265,14 @@ def _principal(request: Request, authenticate: Callable[[str], Principal | None]
 
 
 async def _body(request: Request, kind: Any) -> Any:
+    too_large = SalverError("BODY_TOO_LARGE", f"the body exceeds {_BODY_LIMIT} bytes")
+    if int(request.headers.get("content-length", "0")) > _BODY_LIMIT:
+        raise too_large
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > _BODY_LIMIT:
-            raise SalverError("BODY_TOO_LARGE", f"the body exceeds {_BODY_LIMIT} bytes")
+            raise too_large
     if not body and kind is None:
         return None
     try:
@@ -268,7 +285,7 @@ async def _body(request: Request, kind: Any) -> Any:
 
 def _whole(call: _Call, name: str, default: int, most: int) -> int:
     text = call.query.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 18 and int(text) <= most):  # noqa: PLR2004
+    if not (text.isascii() and text.isdigit() and len(text) < 18 and int(text) <= most):
         raise SalverError("INVALID_PARAMETER", f"{name} is {text[:40]!r}", f"use a whole number up to {most}")
     return int(text)
 
@@ -282,4 +299,6 @@ def _refusal(error: SalverError) -> Response:
         {"error": str(error), "code": error.code, "message": error.message, "remedy": error.remedy}, error.http
     )
     response.headers["x-salver-error"] = error.code
+    if error.code == "UNAUTHENTICATED":
+        response.headers["www-authenticate"] = "Bearer"
     return response

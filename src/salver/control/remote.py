@@ -18,6 +18,8 @@ from salver.storage.journal import ChainCheck, JournalRecord
 __all__ = ["RemoteAdministration"]
 
 _TIMEOUT_S: Final = 150.0
+_ALIVE_S: Final = 10.0
+"""How long a controller that is being started or replaced is waited for."""
 T = TypeVar("T")
 
 
@@ -25,7 +27,8 @@ class RemoteAdministration:
     """See `Administration`. Raises CONTROL_UNAVAILABLE when the controller does not answer.
 
     Reaches the controller through its Unix socket `uds`, which only the owner of the home can
-    open, so neither ports nor certificates matter.
+    open, so neither ports nor certificates matter. The socket outlives a controller: requests
+    wait in it for the next one.
     """
 
     def __init__(self, uds: str, token: str) -> None:
@@ -35,6 +38,7 @@ class RemoteAdministration:
             headers={"authorization": f"Bearer {token}"},
             timeout=_TIMEOUT_S,
         )
+        self._is_alive = False
 
     def close(self) -> None:
         """Close the connection."""
@@ -43,12 +47,15 @@ class RemoteAdministration:
     def _ask(self, method: str, path: str, kind: type[T], body: object = None) -> T:
         content = None if body is None else msgspec.json.encode(body)
         try:
+            if not self._is_alive:
+                self._http.get("/v2/health/live", timeout=_ALIVE_S)
+                self._is_alive = True
             answer = self._http.request(method, path, content=content)
         except httpx2.HTTPError as error:
             raise SalverError(
                 "CONTROL_UNAVAILABLE", f"the controller does not answer ({type(error).__name__})", "try again shortly"
             ) from error
-        if answer.status_code >= 400:  # noqa: PLR2004
+        if answer.status_code >= 400:
             raise _error(answer)
         return msgspec.json.decode(answer.content, type=kind)
 

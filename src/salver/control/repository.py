@@ -57,13 +57,17 @@ def load(admin: Administration, model: str, body: Any) -> dict[str, Any]:
     """Deploy the highest release of a registered model and wait until it serves."""
     parameters = body.get("parameters") if isinstance(body, dict) else None
     if parameters:
-        named = sorted(map(str, parameters))[0][:80]
+        named = min(map(str, parameters))[:80] if isinstance(parameters, dict) else str(parameters)[:80]
         raise SalverError(
             "INVALID_PARAMETER",
             f"load takes no parameter {named!r}: models come from the registry only",
             "register the version with `salver register`, then load it",
         )
-    spec = admin.deploy(DeployRequest(model))
+    try:
+        spec = admin.deploy(DeployRequest(model))
+    except SalverError as error:
+        # Clients of this extension look for these three words.
+        raise SalverError(error.code, f"failed to load {model[:140]!r}: {error.message}", error.remedy) from None
     reached = wait_until_reached(admin, spec, _LOAD_TIMEOUT_S, SYSTEM_CLOCK)
     if reached is None or reached.state is not LoadState.READY:
         problem = reached.problem if reached else f"not serving after {_LOAD_TIMEOUT_S:g} s"

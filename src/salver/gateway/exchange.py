@@ -2,63 +2,57 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping
+from asyncio import Future
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
+from salver.gateway.negotiation import check_accept
 from salver.protocol.errors import SalverError
-
-if TYPE_CHECKING:
-    from salver.gateway.lane import Lane
-    from salver.gateway.routes import Route
 
 __all__ = ["Exchange"]
 
 JSON: Final = b"application/json"
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-_RETRY_LATER: Final = frozenset({"QUEUE_FULL", "TOO_MANY_CONNECTIONS", "NOT_READY", "WORKER_LOST"})
+_RETRY_LATER: Final = frozenset(
+    {"QUEUE_FULL", "TOO_MANY_CONNECTIONS", "NOT_READY", "WORKER_LOST", "CONTROL_UNAVAILABLE"}
+)
+_LAST: Final = b"connection: close\r\n"
+_NO_PARAMS: Final[Mapping[str, str]] = {}
+_REPLY_JSON: Final = msgspec.json.Encoder()
 
 
-class Exchange:
-    """A request that was read whole, and its place in the order of replies on its connection.
+class Exchange(msgspec.Struct, eq=False):
+    """A request on its way in or read whole, and its place in the order of replies on its connection.
 
     Exactly one of `reply` and `refuse` is called, once; when the client has gone meanwhile the
     reply is dropped. `pending` is what the exchange waits for, cancelled when the client goes.
+    A struct because one is made for every request and that costs a third of a plain object.
     """
 
-    __slots__ = (
-        "answered",
-        "body",
-        "endpoint",
-        "headers",
-        "id",
-        "keep_alive",
-        "lane",
-        "method",
-        "params",
-        "pending",
-        "received_s",
-        "route",
-        "target",
-    )
-
-    def __init__(self, lane: Lane, method: str, target: bytes, headers: dict[bytes, bytes], received_s: float) -> None:
-        self.lane = lane
-        self.method = method
-        self.target = target
-        self.headers = headers
-        self.received_s = received_s
-        self.body = b""
-        self.keep_alive = True
-        self.id = b""
-        self.endpoint: str | None = None
-        self.route: Route | None = None
-        self.params: Mapping[str, str] = {}
-        self.pending: asyncio.Future[Any] | None = None
-        self.answered = False
+    lane: Any
+    """The connection: a `Lane`, which knows this class and not the other way round."""
+    method: bytes
+    target: bytes
+    headers: dict[bytes, bytes]
+    """By name in lower case."""
+    keep_alive: bool = True
+    received_s: float = 0.0
+    body: bytes = b""
+    """Whoever has taken from it what is needed sets it to nothing, so that it is not held twice."""
+    body_bytes: int = 0
+    """What this request is counted with in the gateway's `inflight_bytes` until it is answered."""
+    connection: bytes = b""
+    """A header line about the connection, for clients that need to be told."""
+    id: bytes = b""
+    endpoint: str | None = None
+    route: Any = None
+    """The `Route` it was resolved to."""
+    params: Mapping[str, str] = _NO_PARAMS
+    pending: Future[Any] | None = None
+    answered: bool = False
 
     def reply(
         self,
@@ -66,44 +60,64 @@ class Exchange:
         *,
         status: int = 200,
         content_type: bytes = JSON,
-        headers: Iterable[tuple[bytes, bytes]] = (),
+        headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         """Answer the request."""
         if self.answered:
             return
         self.answered = True
-        gateway = self.lane.gateway
-        extra = b"".join([b"%b: %b\r\n" % header for header in headers]) if headers else b""
-        if not self.keep_alive:
-            extra += b"connection: close\r\n"
-        head = b"%bdate: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n" % (
-            _STATUS_LINES[status],
-            gateway.date,
-            content_type,
-            len(body),
-            self.id,
-            extra,
-        )
-        gateway.observe(self, status)
-        self.lane.send(self, head, b"" if self.method == "HEAD" else body)
+        lane = self.lane
+        gateway = lane.gateway
+        if gateway.draining and lane.is_last:
+            self.keep_alive = False
+        if status == 200 and content_type is JSON and not headers and self.keep_alive:
+            # The form almost every reply has, its beginning written twice a second.
+            head = b"%b%d\r\nx-request-id: %b\r\n%b\r\n" % (gateway.ok_head, len(body), self.id, self.connection)
+        else:
+            head = b"%bdate: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b\r\n" % (
+                _STATUS_LINES[status],
+                gateway.date,
+                content_type,
+                len(body),
+                self.id,
+                b"".join([b"%b: %b\r\n" % header for header in headers]),
+                self.connection if self.keep_alive else _LAST,
+            )
+        if gateway.access.takes(status):
+            gateway.observe(self, status)
+        lane.send(self, head, b"" if self.method == b"HEAD" else body)
 
     def reply_json(self, value: object, *, status: int = 200) -> None:
-        """Answer with `value` as JSON."""
-        self.reply(msgspec.json.encode(value), status=status)
+        """Answer with `value` as JSON; raises NOT_ACCEPTABLE if the client rules that out."""
+        if b"accept" in self.headers:
+            check_accept(self.headers[b"accept"], JSON)
+        self.reply(_REPLY_JSON.encode(value), status=status)
 
-    def refuse(self, error: SalverError, *, close: bool = False) -> None:
-        """Answer with an error of the catalogue; `close` when the rest of the stream makes no sense."""
+    def refuse(
+        self,
+        error: SalverError,
+        *,
+        close: bool = False,
+        counted: bool = False,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """Answer with an error of the catalogue.
+
+        `close` when the rest of the stream makes no sense, `counted` when the metrics have the
+        error already because the request had reached a version.
+        """
         if self.answered:
             return
         if close:
             self.keep_alive = False
-        headers = [(b"x-salver-error", error.code.encode())]
+        told = [(b"x-salver-error", error.code.encode()), *headers]
         if error.code in _RETRY_LATER:
-            headers.append((b"retry-after", b"1"))
+            told.append((b"retry-after", b"1"))
         if error.code == "UNAUTHENTICATED":
-            headers.append((b"www-authenticate", b"Bearer"))
-        self.lane.gateway.refused(self.endpoint, error)
-        self.reply(msgspec.json.encode({"error": str(error)}), status=error.http, headers=headers)
+            told.append((b"www-authenticate", b"Bearer"))
+        if not counted:
+            self.lane.gateway.refused(self.endpoint, error)
+        self.reply(_REPLY_JSON.encode({"error": str(error)}), status=error.http, headers=told)
 
     def abandon(self) -> None:
         """The client has gone: what has not started for it must not start."""

@@ -14,7 +14,7 @@ from salver.clock import Clock
 from salver.gateway.exchange import Exchange
 from salver.gateway.lane import Lane
 from salver.gateway.limits import Limits
-from salver.gateway.routes import Route, RouteTable
+from salver.gateway.routes import Route, RouteTable, WrongVerbError
 from salver.protocol.errors import SalverError
 from salver.security.access import ANONYMOUS, Operation, Principal, allows, require
 from salver.telemetry.logs import AccessSample, log_event
@@ -54,32 +54,44 @@ class Gateway:
         """Operations that need no token; None is that of health pages."""
         if open_to_anyone:
             self._free |= {operation for operation in Operation if allows(ANONYMOUS.role, operation)}
+        self.access = access
         self.lanes: set[Lane] = set()
         self.inflight_bytes = 0
+        """All bodies that are being received or answered."""
+        self.hosts: set[bytes] = set()
+        """Some Host headers that were found well-formed."""
+        self.unmeasured_bytes = min(limits.uri_bytes, limits.header_bytes)
+        """Target and headers that came in less are within their limits."""
         self.draining = False
         self.date = b""
+        self.ok_head = b""
+        """How a reply begins that is JSON, as far as the length of its body."""
         self.now_s = 0.0
         self._id_prefix = id_prefix.encode()
         self._next_id = 0
-        self._access = access
         self.sweep()
 
     def begin(self, exchange: Exchange) -> None:
         """Take a request that was read whole; it will be answered exactly once, and this never raises."""
-        exchange.id = self._id_of(exchange)
         try:
+            self.name(exchange)
             route, exchange.params = self.routes.resolve(exchange.method, exchange.target)
             exchange.route = route
-            if route.operation not in self._free or b"authorization" in exchange.headers:
+            if b"authorization" in exchange.headers or route.operation not in self._free:
                 self._admit(exchange, route)
             route.open(exchange)
+        except WrongVerbError as error:
+            # Behind CONNECT no HTTP would follow.
+            exchange.refuse(error, close=exchange.method == b"CONNECT", headers=[(b"allow", error.verbs.encode())])
         except SalverError as error:
-            exchange.refuse(error)
+            exchange.refuse(error, close=exchange.method == b"CONNECT")
         except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
             self.fault(error)
             exchange.refuse(SalverError("INTERNAL", "the request met a fault of this server"))
 
     def _admit(self, exchange: Exchange, route: Route) -> None:
+        if route.operation is None:
+            return
         credentials = exchange.headers.get(b"authorization", b"")
         principal: Principal | None = None
         if credentials[: len(_BEARER)].lower() == _BEARER:
@@ -90,56 +102,58 @@ class Gateway:
                 "no valid token came with the request" if credentials else "this server asks for a token",
                 "send Authorization: Bearer TOKEN; `salver token create` makes one",
             )
-        if route.operation is not None:
-            require(principal, route.operation)
+        require(principal, route.operation)
 
-    def _id_of(self, exchange: Exchange) -> bytes:
-        given = exchange.headers.get(b"x-request-id")
-        if given and len(given) <= _LONGEST_ID_BYTES and given.isascii() and given.decode().isprintable():
-            return given
-        return self.next_id()
-
-    def next_id(self) -> bytes:
-        """An id for a request that brought none: unique in this process and unlike other processes'."""
+    def name(self, exchange: Exchange) -> None:
+        """Give a request its id: the one it brought, else one unlike all others of all processes."""
+        if b"x-request-id" in exchange.headers:
+            given = exchange.headers[b"x-request-id"]
+            if given and len(given) <= _LONGEST_ID_BYTES and given.isascii() and given.decode().isprintable():
+                exchange.id = given
+                return
         self._next_id += 1
-        return b"%b-%x" % (self._id_prefix, self._next_id)
+        exchange.id = b"%b-%x" % (self._id_prefix, self._next_id)
 
     def sweep(self) -> None:
         """Renew the date and the coarse time, close connections that are too slow; called twice a second."""
         self.date = email.utils.formatdate(self.clock.wall_s(), usegmt=True).encode()
+        self.ok_head = b"HTTP/1.1 200 OK\r\ndate: %b\r\ncontent-type: application/json\r\ncontent-length: " % self.date
         self.now_s = self.clock.monotonic_s()
         for lane in list(self.lanes):
-            lane.sweep(self.now_s)
+            try:
+                lane.sweep(self.now_s)
+            except Exception as error:  # noqa: BLE001 - one connection must not keep the rest from being swept
+                self.fault(error)
 
     def drain(self) -> None:
-        """From now on every reply is the last on its connection."""
+        """From now on every reply is the last on its connection, unless more requests have come."""
         self.draining = True
 
     def close_idle(self) -> None:
-        """Close the connections to which nothing is owed."""
+        """Close the connections that have been quiet and are owed nothing; to be called until `owes` is 0."""
+        now_s = self.clock.monotonic_s()
         for lane in list(self.lanes):
-            lane.drain()
+            lane.drain(now_s)
 
     @property
     def owes(self) -> int:
-        """Connections with a request that has no reply yet."""
-        return sum(lane.owes for lane in self.lanes)
+        """Connections that wait for a reply, for the rest of one, or for a moment of quiet."""
+        return len(self.lanes)
 
     # What connections report.
 
     def observe(self, exchange: Exchange, status: int) -> None:
-        """Note a reply in the sampled access log."""
-        if self._access.takes(status):
-            log_event(
-                "request",
-                id=exchange.id.decode(),
-                method=exchange.method,
-                route=exchange.route.template if exchange.route else None,
-                endpoint=exchange.endpoint,
-                status=status,
-                seconds=round(self.clock.monotonic_s() - exchange.received_s, 6),
-                bytes_in=len(exchange.body),
-            )
+        """Log a reply that the sample has taken."""
+        log_event(
+            "request",
+            id=exchange.id.decode(),
+            method=exchange.method.decode(),
+            route=exchange.route.template if exchange.route else None,
+            endpoint=exchange.endpoint,
+            status=status,
+            seconds=round(self.clock.monotonic_s() - exchange.received_s, 6),
+            bytes_in=exchange.body_bytes,
+        )
 
     def refused(self, endpoint: str | None, error: SalverError) -> None:
         """Count a refusal."""

@@ -21,10 +21,13 @@ from salver.routing.router import Router, Target
 
 __all__ = ["InferDoor"]
 
-_OFFLOAD_BYTES: Final = 64 * 2**10
-"""A compressed body larger than this is decompressed off the event loop."""
+_OFFLOAD_BYTES: Final = 16 * 2**10
+"""A compressed body larger than this is decompressed off the event loop: it may hold 100 times as much."""
+_OFFLOAD_ANSWER_BYTES: Final = 256 * 2**10
+"""An answer larger than this is compressed off the event loop."""
 _MICROSECONDS: Final = 1e-6
 _LONGEST_TIMEOUT_S: Final = 3600.0
+_LENGTH_DIGITS: Final = 12
 
 
 class _Contract:
@@ -51,73 +54,101 @@ class InferDoor:
         self._contracts: dict[str, _Contract] = {}
 
     def open(self, exchange: Exchange) -> None:
-        """Begin an inference; answers the exchange now or when the model has."""
-        try:
-            if b"content-encoding" in exchange.headers:
-                self._open_compressed(exchange)
-            else:
-                self._enqueue(exchange, exchange.body)
-        except SalverError as error:
-            exchange.refuse(error)
+        """Begin an inference; raises SalverError, or answers the exchange when the model has."""
+        if b"content-encoding" in exchange.headers:
+            self._open_compressed(exchange)
+        else:
+            self._enqueue(exchange, exchange.body)
 
     def _open_compressed(self, exchange: Exchange) -> None:
-        coding = exchange.headers[b"content-encoding"]
-        if len(exchange.body) <= _OFFLOAD_BYTES:
-            self._enqueue(exchange, decompress(exchange.body, coding, self._body_limit))
+        coding, body = exchange.headers[b"content-encoding"], exchange.body
+        exchange.body = b""
+        if len(body) <= _OFFLOAD_BYTES:
+            self._enqueue_plain(exchange, decompress(body, coding, self._body_limit))
             return
         loop = asyncio.get_running_loop()
-        exchange.pending = loop.run_in_executor(None, decompress, exchange.body, coding, self._body_limit)
+        exchange.pending = loop.run_in_executor(None, decompress, body, coding, self._body_limit)
         exchange.pending.add_done_callback(functools.partial(self._decompressed, exchange))
 
     def _decompressed(self, exchange: Exchange, body: asyncio.Future[bytes]) -> None:
         if body.cancelled() or exchange.answered:
             return
         try:
-            self._enqueue(exchange, body.result())
+            self._enqueue_plain(exchange, body.result())
         except SalverError as error:
             exchange.refuse(error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
+            exchange.lane.gateway.fault(error)
+            exchange.refuse(SalverError("INTERNAL", "the request met a fault of this server"))
+
+    def _enqueue_plain(self, exchange: Exchange, body: bytes) -> None:
+        """Go on with a decompressed body, which counts in place of the compressed one."""
+        gateway = exchange.lane.gateway
+        gateway.inflight_bytes += len(body) - exchange.body_bytes
+        exchange.body_bytes = len(body)
+        if gateway.inflight_bytes > gateway.limits.inflight_bytes:
+            raise SalverError(
+                "QUEUE_FULL",
+                f"the bodies in flight would have {gateway.inflight_bytes} bytes, decompressed; "
+                f"at most {gateway.limits.inflight_bytes} may be",
+                "retry later",
+            )
+        self._enqueue(exchange, body)
 
     def _enqueue(self, exchange: Exchange, body: bytes) -> None:
         params = exchange.params
         target = self._router.resolve(params["model"], params.get("version"))
-        exchange.endpoint = target.spec.endpoint
-        contract = self._contracts.get(exchange.endpoint)
+        endpoint = exchange.endpoint = target.spec.endpoint
+        contract = self._contracts.get(endpoint)
         if contract is None or contract.target is not target:
-            contract = self._contracts[exchange.endpoint] = _Contract(target)
+            contract = self._prepare(endpoint, target)
         request = self._read(exchange, body, target, contract)
+        # What the model needs has been taken out of the body.
+        exchange.body = b""
         answer = target.service(request)
         # A pool answers with a future as it is; only layered services cost a task.
         future = answer if isinstance(answer, asyncio.Future) else asyncio.ensure_future(answer)
         exchange.pending = future
-        future.add_done_callback(functools.partial(self._answered, exchange, request, contract.encoder))
+        future.add_done_callback(functools.partial(_answered, exchange, request, contract.encoder))
+
+    def _prepare(self, endpoint: str, target: Target) -> _Contract:
+        """A new contract; those of endpoints that no longer are go, and the versions they hold."""
+        current = {name for name, _ in self._router.targets()}
+        self._contracts = {name: contract for name, contract in self._contracts.items() if name in current}
+        contract = self._contracts[endpoint] = _Contract(target)
+        return contract
 
     def _read(self, exchange: Exchange, body: bytes, target: Target, contract: _Contract) -> Request:
         headers = exchange.headers
         content_type = headers.get(b"content-type")
         if content_type is not None and content_type != b"application/json":
             check_content_type(content_type)
-        infer = self._decode(headers.get(b"inference-header-content-length"), body, target)
+        if b"inference-header-content-length" in headers:
+            infer = self._decode(headers[b"inference-header-content-length"], body, target)
+        else:
+            infer = decode_json(body, self._max_elements)
         if b"accept" in headers and headers[b"accept"] != b"*/*":
             check_accept(headers[b"accept"], _offered(infer))
-        rows = contract.check.rows(infer.inputs)
-        if infer.outputs is not None:
-            contract.encoder.check_requested(infer.outputs)
+        inputs, outputs, parameters = infer.inputs, infer.outputs, infer.parameters
+        rows = contract.check.rows(inputs)
+        if outputs is not None:
+            contract.encoder.check_requested(outputs)
+        spec, received_s = target.spec, exchange.received_s
+        wait_s = spec.deadline_s if parameters is None else _timeout_s(parameters, spec.deadline_s)
         return Request(
-            target.spec.endpoint,
-            infer.inputs,
-            version=target.manifest.version,
-            id=infer.id,
-            outputs=infer.outputs,
-            parameters=infer.parameters,
-            received_s=exchange.received_s,
-            deadline_s=exchange.received_s + _timeout_s(infer.parameters, target.spec.deadline_s),
-            rows=rows,
+            spec.endpoint,
+            inputs,
+            target.manifest.version,
+            infer.id,
+            outputs,
+            parameters,
+            received_s,
+            received_s + wait_s,
+            rows,
         )
 
-    def _decode(self, json_length: bytes | None, body: bytes, target: Target) -> InferBody:
-        if json_length is None:
-            return decode_json(body, self._max_elements)
-        if not json_length.isdigit() or len(json_length) > 12:
+    def _decode(self, json_length: bytes, body: bytes, target: Target) -> InferBody:
+        if not json_length.isdigit() or len(json_length) > _LENGTH_DIGITS:
             raise SalverError(
                 "INVALID_TENSOR",
                 f"Inference-Header-Content-Length is {json_length[:40].decode('latin-1')!r}, no length",
@@ -126,25 +157,33 @@ class InferDoor:
             return decode_raw_tensor(body, target.manifest.signature, self._max_elements)
         return decode_with_binary(body, int(json_length), self._max_elements)
 
-    @staticmethod
-    def _answered(
-        exchange: Exchange, request: Request, encoder: ResponseEncoder, answer: asyncio.Future[Response]
-    ) -> None:
-        if answer.cancelled() or exchange.answered:
-            return
-        try:
-            response = answer.result()
-            body, json_bytes = encoder.encode(request, response)
-        except SalverError as error:
-            exchange.refuse(error)
-        except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
-            exchange.lane.gateway.fault(error)
-            exchange.refuse(SalverError("INTERNAL", "the answer could not be written"))
+
+def _answered(exchange: Exchange, request: Request, encoder: ResponseEncoder, answer: asyncio.Future[Response]) -> None:
+    """The model has answered, or the request has failed on the way to it."""
+    if answer.cancelled() or exchange.answered:
+        return
+    try:
+        response = answer.result()
+    except SalverError as error:
+        # Whoever failed a request that had been accepted has counted it.
+        exchange.refuse(error, counted=True)
+        return
+    except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
+        exchange.lane.gateway.fault(error)
+        exchange.refuse(SalverError("INTERNAL", "the request met a fault of this server"))
+        return
+    try:
+        body, json_bytes = encoder.encode(request, response)
+    except SalverError as error:
+        exchange.refuse(error)
+    except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
+        exchange.lane.gateway.fault(error)
+        exchange.refuse(SalverError("INTERNAL", "the answer could not be written"))
+    else:
+        if json_bytes is None and b"accept-encoding" not in exchange.headers:
+            exchange.reply(body)
         else:
-            if json_bytes is None and b"accept-encoding" not in exchange.headers:
-                exchange.reply(body)
-            else:
-                _reply_with_headers(exchange, body, json_bytes)
+            _reply_with_headers(exchange, body, json_bytes)
 
 
 def _offered(infer: InferBody) -> bytes:
@@ -154,9 +193,9 @@ def _offered(infer: InferBody) -> bytes:
     return b"application/octet-stream" if binary else b"application/json"
 
 
-def _timeout_s(parameters: dict[str, Any] | None, default_s: float) -> float:
+def _timeout_s(parameters: dict[str, Any], default_s: float) -> float:
     """The request's own `timeout` in microseconds, as the protocol has it, if it is shorter."""
-    if parameters is None or "timeout" not in parameters:
+    if "timeout" not in parameters:
         return default_s
     timeout = parameters["timeout"]
     if (
@@ -178,9 +217,20 @@ def _reply_with_headers(exchange: Exchange, body: bytes, json_bytes: int | None)
     if json_bytes is not None:
         content_type = b"application/octet-stream"
         headers.append((b"inference-header-content-length", b"%d" % json_bytes))
-    coding = wanted_encoding(exchange.headers.get(b"accept-encoding", b""))
-    packed = compress(body, coding) if coding else None
-    if coding and packed is not None:
-        headers += [(b"content-encoding", coding), (b"vary", b"accept-encoding")]
-        body = packed
-    exchange.reply(body, content_type=content_type, headers=headers)
+    coding = wanted_encoding(exchange.headers.get(b"accept-encoding", b""), len(body))
+    if coding is None:
+        exchange.reply(body, content_type=content_type, headers=headers)
+        return
+    headers += [(b"content-encoding", coding), (b"vary", b"accept-encoding")]
+    if len(body) <= _OFFLOAD_ANSWER_BYTES:
+        exchange.reply(compress(body, coding), content_type=content_type, headers=headers)
+        return
+    exchange.pending = asyncio.get_running_loop().run_in_executor(None, compress, body, coding)
+    exchange.pending.add_done_callback(functools.partial(_compressed, exchange, content_type, headers))
+
+
+def _compressed(
+    exchange: Exchange, content_type: bytes, headers: list[tuple[bytes, bytes]], packed: asyncio.Future[bytes]
+) -> None:
+    if not packed.cancelled():
+        exchange.reply(packed.result(), content_type=content_type, headers=headers)

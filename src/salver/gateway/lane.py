@@ -1,20 +1,19 @@
 """One client connection of the data listener: bytes in, replies out, in order, under limits.
 
-llhttp (through httptools) reads HTTP/1.1 strictly; what it would buffer without end or leave
-to its user - header sizes, repeated and contradicting headers, paces, stalls - is held here.
-One request of a connection is answered at a time; the few that a client may send ahead wait.
+One request of a connection is answered at a time; the few that a client may send ahead wait,
+also while the client does not read. Whatever happens to the connection, each request that was
+taken is either answered once or abandoned, and gives back the bytes it was counted with.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
+import socket
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, cast
-
-import httptools
+from typing import TYPE_CHECKING, Final, cast
 
 from salver.gateway.exchange import Exchange
+from salver.gateway.reader import Phase, RequestReader
 from salver.protocol.errors import SalverError
 
 if TYPE_CHECKING:
@@ -22,66 +21,30 @@ if TYPE_CHECKING:
 
 __all__ = ["Lane"]
 
-_ONCE: Final = frozenset(
-    {
-        b"host",
-        b"content-type",
-        b"content-encoding",
-        b"content-length",
-        b"transfer-encoding",
-        b"authorization",
-        b"inference-header-content-length",
-    }
-)
-"""Headers whose repetition would let two readers of the request see two different requests."""
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_JOINED_BYTES: Final = 64 * 2**10
+"""Up to here a reply is copied behind its head, which is cheaper than a second write."""
+_LAST_CHANCE_S: Final = 0.2
+"""At the end: how long a quiet connection is kept for a request that is on its way."""
+_IDLE: Final = Phase.IDLE
 
 
-class _Phase(enum.Enum):
-    IDLE = enum.auto()
-    HEADERS = enum.auto()
-    BODY = enum.auto()
-    CLOSING = enum.auto()
-    """A final reply is or will be sent; what else comes is thrown away."""
-
-
-class Lane(asyncio.Protocol):
+class Lane(RequestReader, asyncio.Protocol):
     """A connection. Times that only serve timeouts of a second and more come from `gateway.now_s`."""
 
-    __slots__ = (
-        "_answering",
-        "_body",
-        "_body_bytes",
-        "_chunked",
-        "_expects",
-        "_header_bytes",
-        "_headers",
-        "_parser",
-        "_phase",
-        "_since_s",
-        "_stalled_s",
-        "_target",
-        "_transport",
-        "_waiting",
-        "gateway",
-    )
+    __slots__ = ("_answering", "_half_closed", "_paced", "_quiet_s", "_refusal", "_stalled_s", "_transport", "_waiting")
 
     def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
+        super().__init__(gateway)
         self._transport: asyncio.Transport | None = None
-        self._parser: Any = httptools.HttpRequestParser(self)
-        self._phase = _Phase.IDLE
-        self._since_s = gateway.now_s
-        self._stalled_s: float | None = None
-        self._target = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._header_bytes = 0
-        self._body: list[bytes] = []
-        self._body_bytes = 0
-        self._chunked = False
-        self._expects = False
         self._answering: Exchange | None = None
-        self._waiting: deque[tuple[Exchange, SalverError | None]] = deque()
+        self._waiting: deque[Exchange] = deque()
+        self._refusal: SalverError | None = None
+        """What is wrong with the last of those that wait: the stream could not be read further."""
+        self._stalled_s: float | None = None
+        self._half_closed = False
+        self._paced: tuple[Exchange, int, float] | None = None
+        self._quiet_s: float | None = None
 
     # The connection.
 
@@ -94,176 +57,99 @@ class Lane(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the client is gone."""
         del exc
+        self.phase = Phase.CLOSING
         self.gateway.lanes.discard(self)
-        self.gateway.inflight_bytes -= self._body_bytes
-        self._body_bytes = 0
         self._transport = None
         if self._answering is not None:
-            self.gateway.inflight_bytes -= len(self._answering.body)
+            self._release(self._answering)
             self._answering.abandon()
             self._answering = None
-        for exchange, _ in self._waiting:
-            self.gateway.inflight_bytes -= len(exchange.body)
-        self._waiting.clear()
+        self._drop_unanswered()
 
     def data_received(self, data: bytes) -> None:
         """asyncio: bytes from the client."""
-        if self._phase is _Phase.CLOSING:
+        if self.phase is Phase.CLOSING:
             return
-        if self._phase is _Phase.IDLE:
-            self._since_s = self.gateway.now_s
-            self._phase = _Phase.HEADERS
-            self._header_bytes = 0
-        if self._phase is _Phase.HEADERS:
-            self._header_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(SalverError("UNSUPPORTED", "this server does not change protocols on a connection"))
-        except httptools.HttpParserCallbackError as error:
-            # Raised by our own callbacks below, on purpose or by a fault of ours.
-            cause = error.__context__
-            if not isinstance(cause, SalverError):
-                self.gateway.fault(cause or error)
-                cause = SalverError("INTERNAL", "the request could not be read")
-            self._refuse(cause)
-        except httptools.HttpParserError as error:
-            self._refuse(SalverError("BAD_HTTP", f"this is no HTTP/1.1 request: {error}"))
-        else:
-            # Headers still incomplete: the parser holds them, and would hold any amount.
-            if self._phase is _Phase.HEADERS and self._header_bytes > self.gateway.limits.header_bytes:
-                self._refuse(self._headers_too_large())
+            self._feed(data)
+        except SalverError as error:
+            self._refuse(error)
+
+    def eof_received(self) -> bool:
+        """asyncio: the client sends no more, because it has gone or because that was all.
+
+        What it is owed is still answered. Whether anybody reads it is found out by sending the
+        one thing that means nothing: from a client that has gone it brings a reset, see `sweep`.
+        """
+        transport = self._transport
+        owed = self._waiting[-1] if self._waiting else self._answering
+        if owed is None or transport is None or not transport.can_write_eof():
+            return False
+        owed.keep_alive = False
+        self._half_closed = True
+        self.phase = Phase.CLOSING
+        self._drop_incoming()
+        if self._parser.get_http_version() == "1.1" and self._stalled_s is None:
+            transport.write(_CONTINUE)
+        return True
 
     def pause_writing(self) -> None:
         """asyncio: the client does not read."""
         self._stalled_s = self.gateway.now_s
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing() and not self._half_closed:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """asyncio: the client reads again."""
         self._stalled_s = None
-        if self._transport is not None:
-            self._transport.resume_reading()
-
-    # What llhttp found.
-
-    def on_url(self, url: bytes) -> None:
-        """httptools: (a part of) the request target."""
-        self._phase = _Phase.HEADERS
-        self._target += url
-        if len(self._target) > self.gateway.limits.uri_bytes:
-            raise SalverError("URI_TOO_LONG", f"the request target exceeds {self.gateway.limits.uri_bytes} bytes")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """httptools: one header."""
-        name = name.lower()
-        headers = self._headers
-        if name in headers:
-            if name in _ONCE:
-                raise SalverError("BAD_HTTP", f"the header {name.decode('latin-1')!r} stands twice in the request")
-            value = b"%b, %b" % (headers[name], value)
-        elif len(headers) >= self.gateway.limits.headers:
-            raise SalverError("HEADERS_TOO_LARGE", f"more than {self.gateway.limits.headers} headers")
-        headers[name] = value
-
-    def on_headers_complete(self) -> None:
-        """httptools: the headers are whole; refuse here what need not be read further."""
-        headers, limits = self._headers, self.gateway.limits
-        if self._header_bytes > limits.header_bytes and self._measure_headers() > limits.header_bytes:
-            raise self._headers_too_large()
-        if b"host" not in headers and self._parser.get_http_version() == "1.1":
-            raise SalverError("BAD_HTTP", "the request has no Host header")
-        if b"transfer-encoding" in headers and (
-            headers[b"transfer-encoding"].lower() != b"chunked" or self._parser.get_http_version() != "1.1"
-        ):
-            raise SalverError("BAD_HTTP", "the only transfer coding is chunked, in HTTP/1.1")
-        declared = headers.get(b"content-length")
-        self._chunked = declared is None
-        if declared is not None:
-            self._check_body(int(declared))
-        if b"expect" in headers:
-            if headers[b"expect"].lower() != b"100-continue":
-                raise SalverError("BAD_HTTP", "the only expectation is 100-continue")
-            self._expects = True
-            if self._transport is not None and self._answering is None and not self._waiting:
-                self._transport.write(_CONTINUE)
-        self._phase = _Phase.BODY
-
-    def on_body(self, body: bytes) -> None:
-        """httptools: (a part of) the body, without chunk framing."""
-        if self._chunked:
-            self._check_body(self._body_bytes + len(body))
-        self._body_bytes += len(body)
-        self.gateway.inflight_bytes += len(body)
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        """httptools: the request is whole."""
-        parser, gateway = self._parser, self.gateway
-        exchange = Exchange(
-            self, parser.get_method().decode(), self._target, self._headers, gateway.clock.monotonic_s()
-        )
-        body = self._body
-        exchange.body = body[0] if len(body) == 1 else b"".join(body)
-        exchange.keep_alive = parser.should_keep_alive() and not gateway.draining
-        self._target = b""
-        self._headers = {}
-        self._body = []
-        self._body_bytes = 0
-        self._header_bytes = 0
-        self._phase = _Phase.IDLE
-        self._since_s = gateway.now_s
-        if self._answering is None:
-            self._answering = exchange
-            gateway.begin(exchange)
+        self._since_s = self.gateway.now_s
+        self._paced = None
+        if self._transport is None or self._transport.is_closing():
             return
-        if len(self._waiting) >= gateway.limits.pipelined:
-            gateway.inflight_bytes -= len(exchange.body)
-            exchange.body = b""
+        if not self._half_closed:
+            self._transport.resume_reading()
+        if self._answering is None and self._waiting:
+            self._begin_next()
+
+    # Requests.
+
+    def _take(self, exchange: Exchange) -> None:
+        if self._answering is None and self._stalled_s is None:
+            self._answering = exchange
+            self.gateway.begin(exchange)
+        elif len(self._waiting) < self.gateway.limits.pipelined:
+            self._waiting.append(exchange)
+        else:
+            self._incoming = exchange
             raise SalverError(
                 "TOO_MANY_PIPELINED",
-                f"more than {gateway.limits.pipelined} requests wait on this connection",
+                f"more than {self.gateway.limits.pipelined} requests wait on this connection",
                 "read the answers before sending more",
             )
-        self._waiting.append((exchange, None))
 
-    def _check_body(self, size: int) -> None:
-        limits = self.gateway.limits
-        if size > limits.body_bytes:
-            raise SalverError(
-                "BODY_TOO_LARGE", f"the body has {size} bytes or more; at most {limits.body_bytes} may come"
-            )
-        if self.gateway.inflight_bytes + size - self._body_bytes > limits.inflight_bytes:
-            raise SalverError(
-                "QUEUE_FULL", f"the bodies in flight would exceed {limits.inflight_bytes} bytes", "retry later"
-            )
-
-    def _measure_headers(self) -> int:
-        # A read may hold more than the headers, so what came together is measured exactly.
-        return len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers.items())
-
-    def _headers_too_large(self) -> SalverError:
-        return SalverError(
-            "HEADERS_TOO_LARGE", f"request line and headers exceed {self.gateway.limits.header_bytes} bytes"
-        )
-
-    # Replies.
+    def _invite(self) -> None:
+        if self._transport is not None and self._answering is None and not self._waiting:
+            self._transport.write(_CONTINUE)
 
     def _refuse(self, error: SalverError) -> None:
         """Answer what cannot be read on, after the replies that are still owed, and close."""
-        self._phase = _Phase.CLOSING
-        self.gateway.inflight_bytes -= self._body_bytes
-        self._body_bytes = 0
-        self._body = []
+        exchange = self._incoming or Exchange(self, b"", self._target, self._headers)
+        self._incoming = None
+        self._body = bytearray()
+        self._release(exchange)
+        exchange.body = b""
+        self.phase = Phase.CLOSING
         self._since_s = self.gateway.now_s
-        exchange = Exchange(self, "", self._target, {}, self._since_s)
-        exchange.id = self.gateway.next_id()
-        if self._answering is None:
+        exchange.received_s = self._since_s
+        if self._answering is None and not self._waiting:
             self._answering = exchange
+            self.gateway.name(exchange)
             exchange.refuse(error, close=True)
         else:
-            self._waiting.append((exchange, error))
+            self._refusal = error
+            self._waiting.append(exchange)
+
+    # Replies.
 
     def send(self, exchange: Exchange, head: bytes, body: bytes) -> None:
         """Write the reply of the exchange being answered and begin the next one."""
@@ -271,75 +157,127 @@ class Lane(asyncio.Protocol):
         if transport is None:
             return
         assert exchange is self._answering
-        transport.write(head + body if len(body) < 65536 else head)
-        if len(body) >= 65536:
+        if len(body) < _JOINED_BYTES:
+            transport.write(head + body)
+        else:
+            transport.write(head)
             transport.write(body)
-        self.gateway.inflight_bytes -= len(exchange.body)
+        if exchange.body_bytes:
+            self._release(exchange)
         self._answering = None
         if not exchange.keep_alive:
             self._finish()
-        elif self._waiting:
+        elif self._waiting and self._stalled_s is None:
             self._begin_next()
 
     def _begin_next(self) -> None:
-        exchange, error = self._waiting.popleft()
-        self._answering = exchange
-        if error is None:
+        exchange = self._answering = self._waiting.popleft()
+        if self._refusal is None or self._waiting:
             self.gateway.begin(exchange)
         else:
-            exchange.refuse(error, close=True)
+            self.gateway.name(exchange)
+            exchange.refuse(self._refusal, close=True)
+
+    def _release(self, exchange: Exchange) -> None:
+        self.gateway.inflight_bytes -= exchange.body_bytes
+        exchange.body_bytes = 0
+
+    def _drop_unanswered(self) -> None:
+        """Forget the requests that were sent ahead and the one on its way in."""
+        for exchange in self._waiting:
+            self._release(exchange)
+        self._waiting.clear()
+        self._drop_incoming()
+
+    def _drop_incoming(self) -> None:
+        if self._incoming is not None:
+            self._release(self._incoming)
+            self._incoming = None
+        self._body = bytearray()
 
     def _finish(self) -> None:
-        """Close after a last reply: at once, or after a pause while more of a refused request comes."""
-        assert self._transport is not None
-        for exchange, _ in self._waiting:
-            self.gateway.inflight_bytes -= len(exchange.body)
-        self._waiting.clear()
-        unread = self._phase is not _Phase.IDLE
-        self._phase = _Phase.CLOSING
+        """Close after a last reply: at once, or after a pause while more comes that nobody will read."""
+        transport = self._transport
+        assert transport is not None
+        more_may_come = self.phase is not _IDLE or self.gateway.draining
+        self._drop_unanswered()
+        self.phase = Phase.CLOSING
         self._since_s = self.gateway.now_s
-        if unread and self._transport.can_write_eof():
+        if more_may_come and not self._half_closed and transport.can_write_eof():
             # Closing with unread bytes would reset the connection under the reply.
-            self._transport.write_eof()
+            transport.write_eof()
         else:
-            self._transport.close()
+            transport.close()
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing has come behind the request being answered."""
+        return not self._waiting and self.phase is not Phase.HEADERS and self.phase is not Phase.BODY
+
+    # Time.
 
     def sweep(self, now_s: float) -> None:
-        """Close the connection if it is too slow, stalled or idle for too long."""
+        """Close the connection if it is too slow, stalled, idle for too long, or a departed client's."""
         transport, limits = self._transport, self.gateway.limits
         if transport is None:
             return
         waited_s = now_s - self._since_s
-        if self._stalled_s is not None:
+        if self._half_closed and _is_reset(transport):
+            transport.abort()
+        elif self._stalled_s is not None:
             if now_s - self._stalled_s > limits.write_stall_s:
                 transport.abort()
-        elif self._phase is _Phase.CLOSING:
-            if waited_s > limits.linger_s and self._answering is None:
-                transport.abort()
-        elif self._phase is _Phase.HEADERS:
+        elif self.phase is Phase.CLOSING:
+            self._sweep_closing(transport, waited_s)
+        elif self.phase is Phase.HEADERS:
             if waited_s > limits.header_timeout_s:
                 self._refuse(
                     SalverError("REQUEST_TIMEOUT", f"the headers did not end within {limits.header_timeout_s:g} s")
                 )
-        elif self._phase is _Phase.BODY:
-            late_s = waited_s - limits.body_grace_s
-            if late_s > 0 and self._body_bytes < late_s * limits.body_bytes_per_s:
-                self._refuse(
-                    SalverError(
-                        "REQUEST_TIMEOUT", f"the body came slower than {limits.body_bytes_per_s:g} bytes a second"
-                    )
-                )
-        elif self._answering is None and waited_s > limits.keep_alive_s:
+        elif self.phase is Phase.BODY:
+            self._sweep_body(now_s)
+        elif self._answering is not None:
+            self._since_s = now_s
+        elif waited_s > limits.keep_alive_s:
             transport.close()
 
-    def drain(self) -> None:
-        """Close as soon as nothing is owed to the client."""
-        if self._answering is not None:
-            self._answering.keep_alive = False
-        elif self._phase is _Phase.IDLE and self._transport is not None:
+    def _sweep_closing(self, transport: asyncio.Transport, waited_s: float) -> None:
+        """The end of a pause for the client to see why; a reply still on its way has longer."""
+        limits = self.gateway.limits
+        if self._answering is not None or waited_s <= limits.linger_s:
+            return
+        if not transport.get_write_buffer_size() or waited_s > limits.write_stall_s:
+            transport.abort()
+
+    def _sweep_body(self, now_s: float) -> None:
+        """Refuse a body that comes too slowly, looked at stretch by stretch."""
+        exchange, limits = self._incoming, self.gateway.limits
+        assert exchange is not None
+        if self._paced is None or self._paced[0] is not exchange:
+            self._paced = (exchange, exchange.body_bytes, now_s)
+            return
+        _, bytes_before, began_s = self._paced
+        if now_s - began_s < limits.body_grace_s:
+            return
+        if exchange.body_bytes - bytes_before < (now_s - began_s) * limits.body_bytes_per_s:
+            self._paced = None
+            self._refuse(
+                SalverError("REQUEST_TIMEOUT", f"the body came slower than {limits.body_bytes_per_s:g} bytes a second")
+            )
+        else:
+            self._paced = (exchange, exchange.body_bytes, now_s)
+
+    def drain(self, now_s: float) -> None:
+        """Close the connection once it has been quiet for a moment and nothing is owed to the client."""
+        if self.phase is not _IDLE or self._answering is not None or self._transport is None:
+            return
+        if self._quiet_s is None:
+            self._quiet_s = now_s
+        elif now_s - self._quiet_s >= _LAST_CHANCE_S:
             self._transport.close()
 
-    @property
-    def owes(self) -> bool:
-        """Whether a reply is being computed, or a request is on its way in."""
-        return self._answering is not None or self._phase in (_Phase.HEADERS, _Phase.BODY)
+
+def _is_reset(transport: asyncio.Transport) -> bool:
+    # Nothing reads from a half-closed connection, so nobody else would see the reset.
+    connection = transport.get_extra_info("socket")
+    return connection is None or connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import Final
 
@@ -9,8 +10,9 @@ from salver.protocol.errors import SalverError
 
 __all__ = ["check_accept", "check_content_type", "compress", "decompress", "wanted_encoding"]
 
-_WINDOW_BITS: Final = {b"gzip": 31, b"deflate": 15}
+_WINDOW_BITS: Final = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 """zlib's numbers for a gzip wrapper and for a zlib wrapper, which is what HTTP calls deflate."""
+_WEIGHT: Final = re.compile(rb"[01](?:\.[0-9]{0,3})?")
 _FREE_BYTES: Final = 2**20
 _RATIO: Final = 100
 """Beyond the first MiB a body may expand a hundredfold; what expands further is an attack."""
@@ -22,9 +24,8 @@ _UNDERSTOOD: Final = frozenset({b"application/json", b"application/octet-stream"
 
 def check_content_type(value: bytes) -> None:
     """Raise UNSUPPORTED_MEDIA_TYPE unless a tensor request may come under this type."""
-    media, _, parameters = value.partition(b";")
-    charset = parameters.strip().lower()
-    if media.strip().lower() not in _UNDERSTOOD or (charset and charset not in (b"charset=utf-8", b'charset="utf-8"')):
+    media, parameters = _parsed(value)
+    if media not in _UNDERSTOOD or parameters.get(b"charset", b"utf-8") not in (b"utf-8", b'"utf-8"'):
         raise SalverError(
             "UNSUPPORTED_MEDIA_TYPE",
             f"a body of type {value[:80].decode('latin-1')!r} is not understood",
@@ -34,13 +35,13 @@ def check_content_type(value: bytes) -> None:
 
 def check_accept(value: bytes, offered: bytes) -> None:
     """Raise NOT_ACCEPTABLE unless an Accept header admits the media type `offered`."""
-    kind = offered.partition(b"/")[0]
-    for part in value.split(b","):
-        media, _, parameters = part.partition(b";")
-        media = media.strip().lower()
-        refused = parameters.replace(b" ", b"").lower().startswith((b"q=0.0", b"q=0,")) or parameters.strip() == b"q=0"
-        if media in (b"*/*", kind + b"/*", offered) and not refused:
-            return
+    # RFC 9110 section 12.5.1: the most specific range decides.
+    ranges = dict(map(_weighed, value.split(b",")))
+    for media in (offered, offered.partition(b"/")[0] + b"/*", b"*/*"):
+        if media in ranges:
+            if ranges[media] > 0:
+                return
+            break
     raise SalverError(
         "NOT_ACCEPTABLE",
         f"the answer is {offered.decode()}, which the Accept header {value[:80].decode('latin-1')!r} rules out",
@@ -74,19 +75,30 @@ def decompress(body: bytes, coding: bytes, limit: int) -> bytes:
     return plain
 
 
-def wanted_encoding(accept: bytes) -> bytes | None:
-    """The coding a client asks for with Accept-Encoding, if it is one we have."""
-    for part in accept.lower().split(b","):
-        coding, _, parameters = part.partition(b";")
-        coding = coding.strip()
-        if coding in _WINDOW_BITS and parameters.replace(b" ", b"") not in (b"q=0", b"q=0.0"):
-            return coding
-    return None
-
-
-def compress(body: bytes, coding: bytes) -> bytes | None:
-    """`body` in `coding`, or None where that is not worth it."""
-    if len(body) < _COMPRESS_FROM_BYTES:
+def wanted_encoding(accept: bytes, size: int) -> bytes | None:
+    """The coding a client prefers by its Accept-Encoding for an answer of `size` bytes, if we have it and it pays."""
+    if size < _COMPRESS_FROM_BYTES:
         return None
+    weights = [_weighed(part) for part in accept.split(b",")]
+    known = [(weight, coding) for coding, weight in weights if coding in _WINDOW_BITS and weight > 0]
+    return max(known, key=lambda pair: pair[0])[1] if known else None
+
+
+def compress(body: bytes, coding: bytes) -> bytes:
+    """`body` in `coding`."""
     encoder = zlib.compressobj(level=1, wbits=_WINDOW_BITS[coding])
     return encoder.compress(body) + encoder.flush()
+
+
+def _parsed(part: bytes) -> tuple[bytes, dict[bytes, bytes]]:
+    """One element of a header, in lower case, and its parameters."""
+    name, *parameters = part.lower().split(b";")
+    pairs = (parameter.partition(b"=") for parameter in parameters)
+    return name.strip(), {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _weighed(part: bytes) -> tuple[bytes, float]:
+    """One element of an Accept header and its weight; one that cannot be read counts as not there."""
+    name, parameters = _parsed(part)
+    weight = parameters.get(b"q", b"1")
+    return name, float(weight) if _WEIGHT.fullmatch(weight) else 0.0

@@ -9,6 +9,20 @@ from salver import __version__
 from salver.gateway.exchange import Exchange
 from salver.gateway.infer import InferDoor
 from salver.gateway.routes import Route
+from salver.gateway.schemas import (
+    InferenceRequest,
+    InferenceResponse,
+    Live,
+    LogSettings,
+    ModelConfiguration,
+    ModelMetadata,
+    ModelReady,
+    Models,
+    ModelStatistics,
+    Ready,
+    ServerMetadata,
+    TraceSettings,
+)
 from salver.protocol.datatypes import DATATYPES
 from salver.protocol.errors import SalverError
 from salver.protocol.signature import TensorSpec
@@ -21,6 +35,10 @@ __all__ = ["OipPages", "oip_routes"]
 _EXTENSIONS: Final = ["classification", "binary_tensor_data", "parameters", "statistics", "model_configuration"]
 _REPOSITORY: Final = "model_repository"
 _NANOSECONDS: Final = 1e9
+_LIVE: Final = b'{"live":true}'
+_READY: Final = b'{"live":true,"ready":true}'
+_NOT_READY: Final = b'{"live":true,"ready":false}'
+"""Probes get JSON whatever they accept: a load balancer must not take 406 for ill health."""
 _PLATFORMS: Final = {"onnx": "onnxruntime_onnx", "sklearn": "sklearn_sklearn", "python": "python"}
 
 
@@ -44,12 +62,12 @@ class OipPages:
 
     def live(self, exchange: Exchange) -> None:
         """The event loop turns."""
-        exchange.reply_json({"live": True})
+        exchange.reply(_LIVE)
 
     def ready(self, exchange: Exchange) -> None:
         """Every required endpoint has a healthy replica and the server is not draining."""
         ready = self._is_ready() and not exchange.lane.gateway.draining
-        exchange.reply_json({"live": True, "ready": ready}, status=200 if ready else 503)
+        exchange.reply(_READY if ready else _NOT_READY, status=200 if ready else 503)
 
     def server(self, exchange: Exchange) -> None:
         """Who answers and what it can do."""
@@ -168,38 +186,44 @@ class OipPages:
 
 def refuse_change(exchange: Exchange) -> None:
     """Trace and log settings are set where the server is started, not by clients."""
+    del exchange
     raise SalverError("UNSUPPORTED", "these settings are read-only", "configure the server where it is started")
 
 
 def refuse_shared_memory(exchange: Exchange) -> None:
     """Clients never name memory of this machine."""
+    del exchange
     raise SalverError("UNSUPPORTED", "this server offers no shared memory to clients", "send binary tensors")
 
 
 def oip_routes(pages: OipPages, door: InferDoor) -> list[Route]:
     """All routes of the protocol on the data listener."""
     predict = Operation.PREDICT
+    traced = ("Trace settings", None, TraceSettings)
+    counted = ("Statistics", None, ModelStatistics)
     routes = [
-        Route("GET", "/v2/health/live", None, pages.live, "Is the server alive?"),
-        Route("GET", "/v2/health/ready", None, pages.ready, "Are all required endpoints ready?"),
-        Route("GET", "/v2", predict, pages.server, "Name, version and extensions of the server"),
-        Route("GET", "/v2/models", predict, pages.models, "Names of all endpoints"),
-        Route("GET", "/v2/models/stats", predict, pages.statistics, "Statistics of all endpoints"),
-        Route("GET", "/v2/logging", predict, pages.logging, "Log settings"),
+        Route("GET", "/v2/health/live", None, pages.live, "Is the server alive?", None, Live),
+        Route("GET", "/v2/health/ready", None, pages.ready, "Are all required endpoints ready?", None, Ready),
+        Route("GET", "/v2", predict, pages.server, "Name, version and extensions", None, ServerMetadata),
+        Route("GET", "/v2/models", predict, pages.models, "Names of all endpoints", None, Models),
+        Route("GET", "/v2/models/stats", predict, pages.statistics, *counted),
+        Route("GET", "/v2/logging", predict, pages.logging, "Log settings", None, LogSettings),
         Route("POST", "/v2/logging", predict, refuse_change, "Refused: log settings are read-only"),
-        Route("GET", "/v2/trace/setting", predict, pages.trace_setting, "Trace settings"),
+        Route("GET", "/v2/trace/setting", predict, pages.trace_setting, *traced),
         Route("POST", "/v2/trace/setting", predict, refuse_change, "Refused: trace settings are read-only"),
-        Route("GET", "/v2/models/{model}/trace/setting", predict, pages.trace_setting, "Trace settings"),
+        Route("GET", "/v2/models/{model}/trace/setting", predict, pages.trace_setting, *traced),
         Route("POST", "/v2/models/{model}/trace/setting", predict, refuse_change, "Refused: read-only"),
     ]
+    infer = ("Answer an inference request", InferenceRequest, InferenceResponse)
+    configured = ("The deployment as a model configuration", None, ModelConfiguration)
     for at in ("", "/versions/{version}"):
-        base = "/v2/models/{model}" + at
+        path = "/v2/models/{model}" + at
         routes += [
-            Route("POST", base + "/infer", predict, door.open, "Answer an inference request"),
-            Route("GET", base, predict, pages.model, "Inputs and outputs of a model"),
-            Route("GET", base + "/ready", predict, pages.model_ready, "Does the model answer?"),
-            Route("GET", base + "/config", predict, pages.config, "The deployment as a model configuration"),
-            Route("GET", base + "/stats", predict, pages.statistics, "Statistics of a model"),
+            Route("POST", path + "/infer", predict, door.open, *infer),
+            Route("GET", path, predict, pages.model, "Inputs and outputs of a model", None, ModelMetadata),
+            Route("GET", path + "/ready", predict, pages.model_ready, "Does the model answer?", None, ModelReady),
+            Route("GET", path + "/config", predict, pages.config, *configured),
+            Route("GET", path + "/stats", predict, pages.statistics, *counted),
         ]
     for kind in ("systemsharedmemory", "cudasharedmemory"):
         for tail in ("/status", "/region/{region}/status"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from salver.gateway.exchange import Exchange
-from salver.protocol.openapi import describe_routes, documentation_page
 from salver.gateway.routes import Route
+from salver.protocol.openapi import describe_routes, documentation_page
 from salver.security.access import Operation
 
 __all__ = ["page_routes"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from typing import Final
+from urllib.parse import quote
 
 from salver.gateway.exchange import Exchange
 from salver.gateway.routes import Route
@@ -18,6 +19,7 @@ from salver.security.access import Operation
 __all__ = ["repository_routes"]
 
 _TIMEOUT_S: Final = 150.0
+_HANDED_BACK: Final = ("x-salver-error", "retry-after", "www-authenticate")
 
 
 def repository_routes(control_socket: str) -> list[Route]:
@@ -37,13 +39,21 @@ def _forward_soon(control_socket: str, exchange: Exchange) -> None:
 async def _forward(control_socket: str, exchange: Exchange) -> None:
     import httpx2  # noqa: PLC0415 - only servers that forward need an HTTP client
 
-    headers = {"authorization": exchange.headers.get(b"authorization", b"").decode("latin-1")}
+    # Written anew from what was resolved: what the client wrote never reaches another reader.
+    path = exchange.route.template.format_map({name: quote(value, safe="") for name, value in exchange.params.items()})
+    headers = {"x-request-id": exchange.id.decode()}
+    if b"authorization" in exchange.headers:
+        headers["authorization"] = exchange.headers[b"authorization"].decode("latin-1")
     try:
         async with httpx2.AsyncClient(
             transport=httpx2.AsyncHTTPTransport(uds=control_socket), timeout=_TIMEOUT_S, base_url="http://localhost"
         ) as client:
-            answer = await client.post(exchange.target.decode("ascii"), content=exchange.body, headers=headers)
+            answer = await client.post(path, content=exchange.body, headers=headers)
     except httpx2.HTTPError:
         exchange.refuse(SalverError("CONTROL_UNAVAILABLE", "the controller does not answer", "try again shortly"))
+    except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
+        exchange.lane.gateway.fault(error)
+        exchange.refuse(SalverError("INTERNAL", "the request could not be handed to the controller"))
     else:
-        exchange.reply(answer.content, status=answer.status_code)
+        told = [(name.encode(), answer.headers[name].encode()) for name in _HANDED_BACK if name in answer.headers]
+        exchange.reply(answer.content, status=answer.status_code, headers=told)

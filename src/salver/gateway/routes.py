@@ -15,10 +15,11 @@ from salver.gateway.exchange import Exchange
 from salver.protocol.errors import SalverError
 from salver.security.access import Operation
 
-__all__ = ["Resolution", "Route", "RouteTable"]
+__all__ = ["Resolution", "Route", "RouteTable", "WrongVerbError"]
 
 _REMEMBERED: Final = 1024
 _PARAMETER: Final = re.compile(r"{(\w+)}")
+_ORIGIN: Final = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
 
 class Route(NamedTuple):
@@ -47,41 +48,58 @@ class Resolution(NamedTuple):
     params: Mapping[str, str]
 
 
+class WrongVerbError(SalverError):
+    """METHOD_NOT_ALLOWED, with the verbs that are."""
+
+    def __init__(self, path: str, method: str, verbs: str) -> None:
+        super().__init__("METHOD_NOT_ALLOWED", f"{path} does not take {method}", f"use {verbs}")
+        self.verbs = verbs
+
+
 class RouteTable:
     """All routes; resolved targets are remembered, because clients repeat few of them."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
         self._patterns = [(_pattern(route.template), route) for route in self.routes]
-        self._remembered: dict[tuple[str, bytes], Resolution] = {}
+        self._remembered: dict[tuple[bytes, bytes], Resolution] = {}
 
-    def resolve(self, method: str, target: bytes) -> Resolution:
+    def resolve(self, method: bytes, target: bytes) -> Resolution:
         """The route for a verb and request target; raises NOT_FOUND or METHOD_NOT_ALLOWED."""
         found = self._remembered.get((method, target))
         if found is None:
-            found = self._look_up(method, target)
+            found = self._look_up(method.decode(), target)
             if len(self._remembered) >= _REMEMBERED:
                 self._remembered.clear()
             self._remembered[method, target] = found
         return found
 
     def _look_up(self, method: str, target: bytes) -> Resolution:
-        path = target.partition(b"?")[0]
+        path = _path(target)
         wanted = "GET" if method == "HEAD" else method
-        verbs = []
+        verbs = set()
         for pattern, route in self._patterns:
             match = pattern.fullmatch(path)
             if match is None:
                 continue
             if route.method == wanted:
                 return Resolution(route, {name: _decode(value) for name, value in match.groupdict().items()})
-            verbs.append(route.method)
+            verbs.add(route.method)
+        if path == b"*":
+            verbs = {route.method for route in self.routes}
         shown = path[:200].decode("ascii", "replace")
         if verbs:
-            raise SalverError(
-                "METHOD_NOT_ALLOWED", f"{shown} does not take {method}", f"use {', '.join(sorted(set(verbs)))}"
-            )
+            raise WrongVerbError(shown, method, ", ".join(sorted(verbs | ({"HEAD"} if "GET" in verbs else set()))))
         raise SalverError("NOT_FOUND", f"there is no {shown}", "see /docs for what there is")
+
+
+def _path(target: bytes) -> bytes:
+    """The path of a request target; in absolute form it stands behind scheme and authority."""
+    origin = _ORIGIN.match(target)
+    if origin is not None:
+        target = target[origin.end() :]
+        target = target if target.startswith(b"/") else b"/" + target
+    return target.partition(b"?")[0]
 
 
 def _pattern(template: str) -> re.Pattern[bytes]:
@@ -94,6 +112,6 @@ def _decode(segment: bytes) -> str:
         text = unquote_to_bytes(segment).decode()
     except UnicodeDecodeError:
         text = "/"
-    if any(character in text for character in "/\\\0%"):
+    if any(character in text for character in "/\\\0%") or text in (".", ".."):
         raise SalverError("NOT_FOUND", f"the path segment {segment[:80].decode('ascii', 'replace')!r} names nothing")
     return text

@@ -31,7 +31,18 @@ class Connection(asyncio.Protocol):
     broken. Error codes are read from the first 16 KiB of an answer only.
     """
 
-    __slots__ = ("_complete", "_keep", "_owner", "_parser", "_reason", "_received", "_transport", "busy", "intended_s")
+    __slots__ = (
+        "_complete",
+        "_keep",
+        "_owner",
+        "_parser",
+        "_reason",
+        "_received",
+        "_transport",
+        "busy",
+        "intended_s",
+        "used",
+    )
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
@@ -42,6 +53,8 @@ class Connection(asyncio.Protocol):
         self._keep = True
         self._reason: str | None = None
         self.busy = False
+        self.used = False
+        """Whether it has brought an answer."""
         self.intended_s = 0.0
 
     @property
@@ -93,6 +106,7 @@ class Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         self.busy = False
+        self.used = True
         status = self._parser.get_status_code()
         if not self._keep and self._transport is not None:
             self._transport.close()

@@ -8,7 +8,7 @@ import resource
 import signal
 import ssl
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -20,7 +20,8 @@ from salver.clock import SYSTEM_CLOCK, Clock
 from salver.loadgen.arrivals import Alarm, arrival_times
 from salver.loadgen.connection import Connection
 from salver.loadgen.plan import LoadPlan, Mode, Server
-from salver.loadgen.report import LoadReport, Samples, summarise
+from salver.loadgen.report import LoadReport
+from salver.loadgen.tally import BACKLOG_FULL, TIMEOUT, Tally
 from salver.protocol.errors import SalverError
 
 __all__ = ["Progress", "run_load"]
@@ -32,9 +33,6 @@ _CONNECT_TIMEOUT_S: Final = 10.0
 _SENT_AT_ONCE: Final = 256
 """Due requests sent before answers are looked at again, when the generator cannot keep up."""
 _SPARE_DESCRIPTORS: Final = 64
-_BUSY_RATIO: Final = 0.9
-_LATE_S: Final = 0.005
-_KEPT_UP_RATIO: Final = 0.95
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -79,7 +77,7 @@ def run_load(
             return runner.run(run.carry_out(context, heed_interrupt=in_main_thread))
     finally:
         gc.unfreeze()
-        if in_main_thread:
+        if in_main_thread and previous is not None:
             signal.signal(signal.SIGINT, previous)
 
 
@@ -115,19 +113,12 @@ class _Run:
         self._on_progress = on_progress
         self._now_s = clock.monotonic_s
         self._closed_loop = plan.mode is Mode.CLOSED
-        # The measured seconds, known when the load begins.
-        self._start_s = self._from_s = self._end_s = float("inf")
+        self._tally = Tally(plan, generator)
+        self._start_s = self._end_s = float("inf")
         self._connections: set[Connection] = set()
         self._free: deque[Connection] = deque()
         self._backlog: deque[float] = deque()
         self._in_flight = 0
-        self._sent = self._ok = self._arrived = self._answers = 0
-        self._reconnects = self._connect_failures = self._backlog_max = 0
-        self._errors: Counter[str] = Counter()
-        self._latencies = Samples(plan.max_samples, generator)
-        self._lags = Samples(plan.max_samples, generator)
-        self._cpu: tuple[float, float] | None = None
-        self._cpu_ratio = 0.0
         self._interrupted = False
         self._times: Iterator[float] = iter(())
         self._next_s = float("inf")
@@ -147,7 +138,8 @@ class _Run:
             if not self._done.done():
                 self._begin()
             await self._done
-            return self._report()
+            waiting = [connection.intended_s for connection in self._connections if connection.busy]
+            return self._tally.report(self._now_s(), [*waiting, *self._backlog], interrupted=self._interrupted)
         finally:
             await self._clean_up()
 
@@ -160,6 +152,7 @@ class _Run:
             self._done.set_result(None)
 
     async def _clean_up(self) -> None:
+        self._finish()  # nothing is opened again from here on
         self._alarm.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -194,12 +187,9 @@ class _Run:
             if not isinstance(problem, OSError):
                 raise problem
             if not self._connections:
-                what = problem.strerror or str(problem) or type(problem).__name__
-                raise SalverError(
-                    "NOT_READY", f"no connection to {self._plan.url}: {what}", "is `salver serve` running there?"
-                ) from None
-            self._connect_failures += 1
-            self._open_later()
+                raise _unreachable(self._plan.url, problem) from None
+            self._tally.connect_failures += 1
+            self._open_later(_CONNECT_AGAIN_S)
 
     async def _open(self) -> Connection:
         server = self._server
@@ -211,21 +201,30 @@ class _Run:
                 ssl=self._tls,
                 server_hostname=server.host if self._tls else None,
             )
+        if connection.closing:
+            raise ConnectionResetError("closed at once")
         self._connections.add(connection)
         return connection
 
-    def _open_later(self) -> None:
-        task = self._loop.create_task(self._open_again())
+    def _open_later(self, delay_s: float) -> None:
+        task = self._loop.create_task(self._open_again(delay_s))
         self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        task.add_done_callback(self._opened)
 
-    async def _open_again(self) -> None:
+    def _opened(self, task: asyncio.Task[Any]) -> None:
+        self._opening.discard(task)
+        problem = None if task.cancelled() else task.exception()
+        if problem is not None and not self._done.done():
+            self._done.set_exception(problem)
+
+    async def _open_again(self, delay_s: float) -> None:
         while True:
+            await asyncio.sleep(delay_s)
+            delay_s = _CONNECT_AGAIN_S
             try:
                 connection = await self._open()
             except OSError:
-                self._connect_failures += 1
-                await asyncio.sleep(_CONNECT_AGAIN_S)
+                self._tally.connect_failures += 1
             else:
                 if self._start_s <= self._now_s():
                     self._go_on(connection, self._now_s())
@@ -235,9 +234,9 @@ class _Run:
 
     def _begin(self) -> None:
         self._start_s = now_s = self._now_s()
-        self._from_s = now_s + self._plan.warmup_s
-        self._end_s = self._from_s + self._plan.duration_s
-        self._last_tick = (now_s, self._answers)
+        self._tally.from_s = now_s + self._plan.warmup_s
+        self._end_s = self._tally.end_s = self._tally.from_s + self._plan.duration_s
+        self._last_tick = (now_s, self._tally.answers)
         if self._closed_loop:
             for connection in list(self._connections):
                 self._go_on(connection, now_s)
@@ -256,8 +255,7 @@ class _Run:
             now_s = self._now_s()
             if due_s > now_s or due_s >= end_s:
                 break
-            if due_s >= self._from_s:
-                self._lags.add(now_s - due_s)
+            self._tally.due(due_s, now_s)
             self._arrive(due_s)
             due_s = next(self._times)
         self._next_s = due_s
@@ -272,16 +270,14 @@ class _Run:
                 self._send(connection, due_s)
                 return
         if len(self._backlog) >= self._plan.max_backlog:
-            if due_s >= self._from_s:
-                self._errors["BACKLOG_FULL"] += 1
+            self._tally.gave_up(due_s, due_s, BACKLOG_FULL)
             return
         self._backlog.append(due_s)
-        self._backlog_max = max(self._backlog_max, len(self._backlog))
+        self._tally.backlog_max = max(self._tally.backlog_max, len(self._backlog))
 
     def _send(self, connection: Connection, intended_s: float) -> None:
         self._in_flight += 1
-        if self._from_s <= intended_s < self._end_s:
-            self._sent += 1
+        self._tally.left(intended_s)
         connection.send(self._request, intended_s)
 
     def _go_on(self, connection: Connection, now_s: float) -> None:
@@ -302,39 +298,26 @@ class _Run:
         """See `salver.loadgen.connection.Owner`."""
         now_s = self._now_s()
         self._in_flight -= 1
-        intended_s = connection.intended_s
-        measured = self._from_s <= intended_s < self._end_s
-        if problem is None:
-            self._answers += 1
-            if self._from_s <= now_s < self._end_s:
-                self._arrived += 1
-            if measured:
-                self._ok += 1
-                self._latencies.add(now_s - intended_s)
-        elif measured:
-            self._errors[problem] += 1
+        self._tally.answered(connection.intended_s, now_s, problem)
         self._go_on(connection, now_s)
 
     def lost(self, connection: Connection, problem: str | None) -> None:
         """See `salver.loadgen.connection.Owner`."""
+        if connection not in self._connections:
+            return  # lost while it was being opened
         now_s = self._now_s()
         self._connections.discard(connection)
         if problem is not None:
             self._in_flight -= 1
-            self._give_up(connection.intended_s, problem, now_s)
+            self._tally.gave_up(connection.intended_s, now_s, problem)
         if self._done.done():
             return
         if now_s < self._end_s or self._backlog:
-            self._reconnects += 1
-            self._open_later()
+            self._tally.reconnects += 1
+            # One that never answered is not tried again at once: the server may be closing them all.
+            self._open_later(0.0 if connection.used else _CONNECT_AGAIN_S)
         else:
             self._settle(now_s)
-
-    def _give_up(self, intended_s: float, problem: str, now_s: float) -> None:
-        if self._from_s <= intended_s < self._end_s:
-            self._errors[problem] += 1
-            if problem == "TIMEOUT":
-                self._latencies.add(now_s - intended_s)
 
     def _settle(self, now_s: float) -> None:
         if now_s >= self._end_s and not self._in_flight and not self._backlog:
@@ -345,22 +328,22 @@ class _Run:
         now_s = self._now_s()
         horizon_s = now_s - self._plan.timeout_s
         while self._backlog and self._backlog[0] < horizon_s:
-            self._give_up(self._backlog.popleft(), "TIMEOUT", now_s)
-        for connection in self._connections:
+            self._tally.gave_up(self._backlog.popleft(), now_s, TIMEOUT)
+        for connection in list(self._connections):
             if connection.busy and connection.intended_s < horizon_s:
-                connection.abort("TIMEOUT")
-        self._watch_cpu(now_s)
+                connection.abort(TIMEOUT)
+        self._tally.watch_processor(now_s)
         try:
             self._tell_progress(self._phase(now_s), now_s - self._start_s)
         except Exception as error:  # noqa: BLE001 - the caller's own, and the caller gets it
             if not self._done.done():
                 self._done.set_exception(error)
         self._settle(now_s)
-        wait_s = min([_TICK_S, *(at_s - now_s for at_s in (self._from_s, self._end_s) if at_s > now_s)])
+        wait_s = min([_TICK_S, *(at_s - now_s for at_s in (self._tally.from_s, self._end_s) if at_s > now_s)])
         self._timer = self._loop.call_later(wait_s + 0.001, self._tick)
 
     def _phase(self, now_s: float) -> str:
-        if now_s < self._from_s:
+        if now_s < self._tally.from_s:
             return "warming"
         return "measuring" if now_s < self._end_s else "finishing"
 
@@ -368,67 +351,19 @@ class _Run:
         if self._on_progress is None:
             return
         now_s = self._now_s()
-        (before_s, answers), self._last_tick = self._last_tick, (now_s, self._answers)
-        rate_per_s = (self._answers - answers) / (now_s - before_s) if now_s > before_s else 0.0
+        answers = self._tally.answers
+        (before_s, before), self._last_tick = self._last_tick, (now_s, answers)
+        rate_per_s = (answers - before) / (now_s - before_s) if now_s > before_s else 0.0
         total_s = self._plan.warmup_s + self._plan.duration_s
-        failed = self._errors.total()
-        self._on_progress(Progress(phase, min(elapsed_s, total_s), total_s, self._answers, failed, rate_per_s))
+        self._on_progress(Progress(phase, min(elapsed_s, total_s), total_s, answers, self._tally.failed, rate_per_s))
 
-    def _watch_cpu(self, now_s: float) -> None:
-        """Processor time over the measured seconds, as far as they have come."""
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        cpu_s = used.ru_utime + used.ru_stime
-        if self._cpu is None:
-            if now_s >= self._from_s:
-                self._cpu = (cpu_s, now_s)
-        elif now_s < self._end_s or not self._cpu_ratio:
-            before_cpu_s, before_s = self._cpu
-            self._cpu_ratio = (cpu_s - before_cpu_s) / max(now_s - before_s, 1e-9)
 
-    # The report.
-
-    def _report(self) -> LoadReport:
-        plan, now_s = self._plan, self._now_s()
-        measured_s = max(0.0, min(now_s, self._end_s) - self._from_s)
-        waiting = [connection.intended_s for connection in self._connections if connection.busy] + list(self._backlog)
-        latency, histogram, lateness = summarise(self._latencies, self._lags)
-        report = LoadReport(
-            url=plan.url,
-            path=plan.path,
-            mode=plan.mode.value,
-            connections=plan.connections,
-            arrivals=None if self._closed_loop else plan.arrivals.value,
-            rate_per_s=None if self._closed_loop else plan.rate_per_s,
-            warmup_s=plan.warmup_s,
-            measured_s=measured_s,
-            sent=self._sent,
-            ok=self._ok,
-            failed=self._errors.total(),
-            unanswered=sum(self._from_s <= intended_s < self._end_s for intended_s in waiting),
-            errors=dict(self._errors),
-            achieved_rate_per_s=self._arrived / measured_s if measured_s else 0.0,
-            latency=latency,
-            histogram=histogram,
-            lateness=lateness,
-            backlog_max=self._backlog_max,
-            reconnects=self._reconnects,
-            connect_failures=self._connect_failures,
-            generator_cpu_ratio=self._cpu_ratio,
-            interrupted=self._interrupted,
+def _unreachable(url: str, problem: OSError) -> SalverError:
+    if isinstance(problem, ssl.SSLCertVerificationError):
+        return SalverError(
+            "REFUSED_BY_POLICY",
+            f"the certificate of {url} is not trusted: {problem.verify_message}",
+            "give the authority that signed it",
         )
-        return msgspec.structs.replace(report, notes=tuple(_doubts(report)))
-
-
-def _doubts(report: LoadReport) -> Iterator[str]:
-    if report.generator_cpu_ratio > _BUSY_RATIO:
-        yield "the generator was busy nearly all the time: the server may be able to do more"
-    if report.lateness is not None and report.lateness.p99_s > _LATE_S:
-        yield f"the generator fell behind its own schedule by {report.lateness.p99_s:.3f} s (p99)"
-    if report.rate_per_s and report.measured_s and report.achieved_rate_per_s < _KEPT_UP_RATIO * report.rate_per_s:
-        yield f"of {report.rate_per_s:g} requests a second {report.achieved_rate_per_s:.0f} were answered with success"
-    if report.errors.get("BACKLOG_FULL"):
-        yield f"{report.errors['BACKLOG_FULL']} requests were never sent because too many waited already"
-    if report.latency is not None and not report.latency.exact:
-        yield "more answers than samples kept: percentiles are estimates from a uniform sample"
-    if report.connect_failures:
-        yield f"{report.connect_failures} attempts to connect failed"
+    what = problem.strerror or str(problem) or "no answer in time"
+    return SalverError("NOT_READY", f"no connection to {url}: {what}", "is `salver serve` running there?")

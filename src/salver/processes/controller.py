@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -35,6 +36,9 @@ from salver.telemetry.logs import configure_logs
 __all__ = ["main"]
 
 _ASK_TIMEOUT_S: Final = 2.0
+_STOP_S: Final = 3
+"""Seconds that requests in flight get at the end; a `load` may wait much longer for its model."""
+_CONNECTIONS: Final = 256
 
 
 def main() -> None:
@@ -43,6 +47,8 @@ def main() -> None:
     die_with_parent(order.supervisor_pid)
     configure_logs("controller", level=order.settings.server.log_level)
     uvloop.run(_control(order))
+    sys.stderr.flush()
+    os._exit(0)  # a request that still waits in a thread has been answered for by its connection's end
 
 
 async def _control(order: Order) -> None:
@@ -64,12 +70,24 @@ async def _control(order: Order) -> None:
         (socket.socket(fileno=order.control_socket_fd), {}),
     )
     servers = [
-        _Quiet(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False, **options))
+        _Quiet(
+            uvicorn.Config(
+                app,
+                http="h11",  # bounds the headers it buffers
+                ws="none",
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                limit_concurrency=_CONNECTIONS,
+                timeout_graceful_shutdown=_STOP_S,
+                **options,
+            )
+        )
         for _, options in listeners
     ]
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, servers, number)
+    loop.add_signal_handler(signal.SIGTERM, _stop, servers)
     tasks = [
         asyncio.ensure_future(each.serve(sockets=[listener]))
         for each, (listener, _) in zip(servers, listeners, strict=True)
@@ -90,11 +108,9 @@ class _Quiet(uvicorn.Server):
         yield
 
 
-def _stop(servers: list[_Quiet], number: signal.Signals) -> None:
-    # Ctrl-C reaches the whole terminal; the supervisor decides when the controller goes.
-    if number is signal.SIGTERM:
-        for each in servers:
-            each.should_exit = True
+def _stop(servers: list[_Quiet]) -> None:
+    for each in servers:
+        each.should_exit = True
 
 
 class _EndpointReader:

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import socket
-import ssl
 import sys
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from salver.gateway.gateway import Gateway
 from salver.gateway.limits import Limits
 from salver.gateway.repository import repository_routes
 from salver.gateway.routes import Route, RouteTable
+from salver.processes.listeners import tls_context
 from salver.processes.order import Order, Report, die_with_parent, tell
 from salver.runtime.recorder import FlightRecorder
 from salver.runtime.status import LoadState
@@ -41,6 +41,10 @@ def main() -> None:
     die_with_parent(order.supervisor_pid)
     configure_logs("server", level=order.settings.server.log_level)
     uvloop.run(_serve(order))
+    # Everything owed has been given. A load that is still under way in a thread, perhaps for
+    # ever, would keep the interpreter from ending.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 async def _serve(order: Order) -> None:
@@ -61,7 +65,7 @@ async def _serve(order: Order) -> None:
     )
     plane.metrics.insecure = order.credentials_in_clear
     plane.start()
-    acceptor = Acceptor(socket.socket(fileno=order.http_fd), plane.gateway, _tls(server.tls_cert, server.tls_key))
+    acceptor = Acceptor(socket.socket(fileno=order.http_fd), plane.gateway, tls_context(server))
     acceptor.start()
     internal = _internal_acceptor(order, plane)
     stopping = asyncio.Event()
@@ -69,7 +73,6 @@ async def _serve(order: Order) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     loop.add_signal_handler(signal.SIGUSR1, hurried.set)
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
     settled = asyncio.ensure_future(plane.host.settled())
     stop = asyncio.ensure_future(stopping.wait())
     await asyncio.wait((settled, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -85,16 +88,6 @@ async def _serve(order: Order) -> None:
     await internal.stop()
     plane.stop()
     shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _tls(certificate: str, key: str) -> ssl.SSLContext | None:
-    if not certificate:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 def _internal_acceptor(order: Order, plane: DataPlane) -> Acceptor:

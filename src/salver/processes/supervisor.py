@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -25,14 +25,16 @@ import msgspec
 
 from salver.clock import Clock
 from salver.config import Settings
+from salver.control.holding import hold_home
+from salver.processes.child import Child
+from salver.processes.listeners import Listeners, check_listeners, open_listeners
 from salver.processes.order import Order, Report, write_order
 from salver.protocol.errors import SalverError
-from salver.protocol.tables import Tables
 from salver.runtime.recorder import read_recorder
-from salver.security.binding import Binding, check_binding
 from salver.storage.home import Home, Serving
 from salver.storage.isolation import isolate
 from salver.storage.publication import read_tables
+from salver.storage.snapshot import read_json
 from salver.telemetry.logs import log_event
 
 __all__ = ["Supervisor"]
@@ -40,37 +42,33 @@ __all__ = ["Supervisor"]
 _ROLES: Final = {"controller": "salver.processes.controller", "server": "salver.processes.server"}
 _LOOK_S: Final = 0.25
 _STOP_CHILD_S: Final = 5.0
-_CALM_S: Final = 10.0
-"""A child that lived for so long is replaced at once; one that died younger, after a pause."""
-_LONGEST_PAUSE_S: Final = 30.0
+_BEGIN_S: Final = 60.0
+"""How long a server process may take until its event loop turns for the first time."""
+_AWAIT_CONTROLLER_S: Final = 5.0
+"""How long the server process waits for a controller to repair the published snapshot."""
+_HOPELESS: Final = 2
+"""After so many deaths of the controller before its first work, serving is announced without it."""
 _LONGEST_SOCKET_PATH: Final = 90
 """Unix socket paths hold 107 bytes; beyond this the sockets go to a temporary directory."""
-
-
-class _Child:
-    """One child process by role: restarted under the same order."""
-
-    def __init__(self, role: str) -> None:
-        self.role = role
-        self.process: subprocess.Popen[bytes] | None = None
-        self.started_s = 0.0
-        self.deaths = 0
-        self.not_before_s = 0.0
-        self.report: Report | None = None
+_TEMPORARY: Final = "salver-run-"
 
 
 class Supervisor:
-    """One `salver serve`. `run` returns the exit code when everything has ended."""
+    """One `salver serve`. `run` returns the exit code when everything has ended.
 
-    def __init__(self, home: Home, settings: Settings, clock: Clock) -> None:
+    With `leash`, a file descriptor, serving also ends when the other end of that pipe closes.
+    """
+
+    def __init__(self, home: Home, settings: Settings, clock: Clock, *, leash: int | None = None) -> None:
         self._home = home
         self._settings = settings
         self._clock = clock
-        self._children = {role: _Child(role) for role in _ROLES}
-        self._stopping = False
+        self._leash = leash
+        self._children = {role: Child(role, module) for role, module in _ROLES.items()}
+        self._stopped = asyncio.Event()
         self._announced = False
         self._order: Order | None = None
-        self._urls: dict[str, str] = {}
+        self._listeners: Listeners | None = None
         self._pipe_rest = b""
 
     async def run(self) -> int:
@@ -79,82 +77,49 @@ class Supervisor:
         Raises CONFLICT when another process holds the home, REFUSED_BY_POLICY for an unsafe
         listener, INVALID_SETTING for a port or certificate that cannot be used.
         """
-        insecure = self._check_bindings()
-        with self._home.lock("serve"), self._run_dir() as run_dir, contextlib.ExitStack() as sockets:
-            read_end, write_end = os.pipe()
-            data, control = self._bind_both(sockets)
-            inner = sockets.enter_context(socket.socket(socket.AF_UNIX))
-            self._order = Order(
-                home=str(self._home.path),
-                run_dir=run_dir,
-                settings=self._settings,
-                http_fd=data.fileno(),
-                control_fd=control.fileno(),
-                control_socket_fd=inner.fileno(),
-                ready_fd=write_end,
-                supervisor_pid=os.getpid(),
-                credentials_in_clear=insecure,
-            )
-            inner.bind(self._order.control_socket)
-            inner.listen(64)
-            write_order(self._order, self._order_path)
-            loop = asyncio.get_running_loop()
-            loop.add_reader(read_end, self._read_reports, read_end)
-            stopped = asyncio.Event()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._on_signal, number, stopped)
-            try:
-                for child in self._children.values():
-                    self._start(child)
-                await self._watch(stopped)
-                data.close()
-                return await self._shut_down()
-            finally:
-                self._kill_all()
-                self._home.clear_serving()
+        insecure = check_listeners(self._home, self._settings.server)
+        with contextlib.ExitStack() as held:
+            if hold_home(self._home, "serve", held, self._clock) is not None:
+                held.enter_context(self._home.lock("serve"))  # raises, naming the holder
+            run_dir = held.enter_context(self._run_dir())
+            data, _, data_url, control_url = self._listeners = open_listeners(self._settings.server, held)
+            self._order = self._make_order(self._listeners, run_dir, insecure, held)
+            # From now on commands go to the controller: they wait for it in its socket's queue.
+            held.callback(self._home.clear_serving)
+            self._home.write_serving(Serving(os.getpid(), data_url, control_url, run_dir=run_dir))
+            self._listen_for_the_end()
+            held.callback(self._kill_all)
+            self._start_all()
+            await self._watch()
+            data.close()
+            return await self._shut_down()
 
-    # Listeners.
-
-    def _check_bindings(self) -> bool:
-        server = self._settings.server
-        tokens = (read_tables(self._home) or Tables()).tokens
-        bindings: list[Binding] = [
-            check_binding(
-                server.host,
-                has_tls=bool(server.tls_cert),
-                has_credentials=server.require_token and bool(tokens),
-                insecure=server.insecure,
-            ),
-            # The control listener always asks for a token.
-            check_binding(
-                server.control_host, has_tls=bool(server.tls_cert), has_credentials=True, insecure=server.insecure
-            ),
-        ]
-        insecure = any(binding.insecure for binding in bindings)
-        if insecure:
-            log_event("insecure", problem="listening beyond this machine without TLS or tokens")
-        return insecure
-
-    def _bind_both(self, sockets: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
-        server = self._settings.server
-        scheme = "https" if server.tls_cert else "http"
-        bound = []
-        for name, host, port in (
-            ("http", server.host, server.http),
-            ("control", server.control_host, server.control),
-        ):
-            listener = sockets.enter_context(_bind(host, port))
-            shown = f"[{host}]" if ":" in host else host
-            self._urls[name] = f"{scheme}://{shown}:{listener.getsockname()[1]}"
-            bound.append(listener)
-        return bound[0], bound[1]
+    def _make_order(self, listeners: Listeners, run_dir: str, insecure: bool, held: contextlib.ExitStack) -> Order:
+        read_end, write_end = os.pipe()
+        inner = held.enter_context(socket.socket(socket.AF_UNIX))
+        order = Order(
+            home=str(self._home.path),
+            run_dir=run_dir,
+            settings=self._settings,
+            http_fd=listeners.data.fileno(),
+            control_fd=listeners.control.fileno(),
+            control_socket_fd=inner.fileno(),
+            ready_fd=write_end,
+            supervisor_pid=os.getpid(),
+            credentials_in_clear=insecure,
+        )
+        inner.bind(order.control_socket)
+        inner.listen(64)
+        write_order(order, _order_path(order))
+        asyncio.get_running_loop().add_reader(read_end, self._read_reports, read_end)
+        return order
 
     @contextlib.contextmanager
     def _run_dir(self) -> Iterator[str]:
         path = self._home.path / "run"
-        shutil.rmtree(path, ignore_errors=True)
+        self._remove_left_behind(path)
         if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
-            path = Path(tempfile.mkdtemp(prefix="salver-"))
+            path = Path(tempfile.mkdtemp(prefix=_TEMPORARY))
         else:
             path.mkdir(mode=0o700)
         try:
@@ -162,73 +127,83 @@ class Supervisor:
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
-    @property
-    def _order_path(self) -> Path:
-        assert self._order is not None
-        return Path(self._order.run_dir) / "order.json"
+    def _remove_left_behind(self, path: Path) -> None:
+        """Remove what a supervisor that was killed could not."""
+        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(SalverError):
+            before = read_json(self._home.serving_path, Serving)
+            if before is not None and Path(before.run_dir).name.startswith(_TEMPORARY):
+                shutil.rmtree(before.run_dir, ignore_errors=True)
 
     # Children.
 
-    def _start(self, child: _Child) -> None:
+    def _start_all(self) -> None:
+        for child in self._children.values():
+            child.not_before_s = self._clock.monotonic_s()
+        try:
+            sound = read_tables(self._home) is not None
+        except SalverError as error:
+            log_event("tables_unreadable", level=logging.ERROR, problem=str(error))
+            sound = False
+        if not sound:
+            self._children["server"].not_before_s += _AWAIT_CONTROLLER_S
+
+    def _start(self, child: Child) -> None:
         order = self._order
         assert order is not None
         passed = {
             "server": (order.http_fd, order.ready_fd),
             "controller": (order.control_fd, order.control_socket_fd, order.ready_fd),
         }[child.role]
-        child.report = None
-        child.started_s = self._clock.monotonic_s()
-        child.process = subprocess.Popen(
-            [sys.executable, "-m", _ROLES[child.role], str(self._order_path)],
-            pass_fds=passed,
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr,
-        )
+        child.start(_order_path(order), passed, self._clock.monotonic_s())
 
-    async def _watch(self, stopped: asyncio.Event) -> None:
-        while not stopped.is_set():
+    async def _watch(self) -> None:
+        while not self._stopped.is_set():
             now_s = self._clock.monotonic_s()
             self._check_heartbeat(now_s)
             for child in self._children.values():
-                if child.process is not None and child.process.poll() is not None:
+                if child.process is not None and not child.lives:
                     self._note_death(child, now_s)
                 if child.process is None and now_s >= child.not_before_s:
                     self._start(child)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopped.wait(), _LOOK_S)
+                await asyncio.wait_for(self._stopped.wait(), _LOOK_S)
 
-    def _note_death(self, child: _Child, now_s: float) -> None:
+    def _note_death(self, child: Child, now_s: float) -> None:
         assert child.process is not None
-        code = child.process.returncode
-        child.deaths = 1 if now_s - child.started_s > _CALM_S else child.deaths + 1
-        pause_s = min(0.5 * 2.0 ** (child.deaths - 2), _LONGEST_PAUSE_S) if child.deaths > 1 else 0.0
-        log_event("child_died", child=child.role, pid=child.process.pid, code=code, restart_in_s=pause_s)
-        child.process = None
-        child.not_before_s = now_s + pause_s
+        pid, code = child.process.pid, child.process.returncode
+        pause_s = child.bury(now_s)
+        log_event("child_died", level=logging.ERROR, child=child.role, pid=pid, code=code, restart_in_s=pause_s)
         if child.role == "server":
             self._isolate_suspects()
+        self._announce_if_ready()
 
     def _isolate_suspects(self) -> None:
         assert self._order is not None
-        with contextlib.suppress(OSError):
+        try:
             _, running = read_recorder(self._order.recorder_path)
             if running:
                 log_event("versions_isolated", digests=sorted(running))
                 isolate(self._home, running)
+        except (OSError, SalverError) as error:
+            log_event("isolation_not_recorded", level=logging.ERROR, problem=str(error))
 
     def _check_heartbeat(self, now_s: float) -> None:
+        """Kill a server process whose event loop stands still: its death is noted like any other."""
         assert self._order is not None
         child = self._children["server"]
-        hang_s = self._settings.server.hang_s
-        if child.process is None or now_s - child.started_s < hang_s:
+        if child.process is None:
             return
         try:
             beat_s, _ = read_recorder(self._order.recorder_path)
         except OSError:
-            return
-        if now_s - max(beat_s, child.started_s) > hang_s:
-            log_event("server_hung", pid=child.process.pid, seconds=now_s - beat_s)
-            child.process.kill()
+            beat_s = 0.0
+        turned = beat_s > child.started_s
+        silent_s = now_s - (beat_s if turned else child.started_s)
+        hang_s = self._settings.server.hang_s
+        if silent_s > (hang_s if turned else max(hang_s, _BEGIN_S)):
+            log_event("server_hung", level=logging.ERROR, pid=child.process.pid, seconds=silent_s)
+            child.kill()
 
     # Reports and readiness.
 
@@ -236,30 +211,34 @@ class Supervisor:
         *lines, self._pipe_rest = (self._pipe_rest + os.read(read_end, 65536)).split(b"\n")
         for line in lines:
             report = msgspec.json.decode(line, type=Report)
-            self._children[report.role].report = report
-        if not self._announced and all(child.report for child in self._children.values()):
-            self._announce()
+            self._children[report.role].ready(report)
+            if report.role == "controller":
+                server = self._children["server"]
+                if server.process is None and server.failures == 0 and not self._stopped.is_set():
+                    self._start(server)  # it waited for the snapshot
+        self._announce_if_ready()
 
-    def _announce(self) -> None:
-        """Print the one line that says that everything is ready."""
-        self._announced = True
-        assert self._order is not None
+    def _announce_if_ready(self) -> None:
+        """Print, once, the line that says that everything is ready.
+
+        A controller that cannot begin does not keep a server process that can from serving.
+        """
         server, controller = self._children["server"], self._children["controller"]
-        assert server.report is not None
-        assert server.process is not None
-        assert controller.process is not None
-        self._home.write_serving(
-            Serving(os.getpid(), self._urls["http"], self._urls["control"], run_dir=self._order.run_dir)
-        )
+        if self._announced or server.report is None:
+            return
+        if controller.report is None and controller.failures < _HOPELESS:
+            return
+        assert self._listeners is not None
+        self._announced = True
         line: dict[str, Any] = {
             "ready": True,
-            "http": self._urls["http"],
+            "http": self._listeners.data_url,
             "grpc": None,
-            "control": self._urls["control"],
+            "control": self._listeners.control_url,
             "pid": os.getpid(),
             "pids": {
-                "controller": controller.process.pid,
-                "servers": [server.process.pid],
+                "controller": controller.pid,
+                "servers": [server.pid],
                 "workers": list(server.report.workers),
             },
             "failed": list(server.report.failed),
@@ -269,63 +248,59 @@ class Supervisor:
 
     # The end.
 
-    def _on_signal(self, number: signal.Signals, stopped: asyncio.Event) -> None:
-        if self._stopping:
+    def _listen_for_the_end(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        if self._leash is not None:
+            try:
+                loop.add_reader(self._leash, self._on_leash, self._leash)
+            except OSError:
+                raise SalverError(
+                    "INVALID_SETTING", "standard input is no pipe, so it never closes", "leave --until-stdin-closes out"
+                ) from None
+
+    def _on_leash(self, leash: int) -> None:
+        if not os.read(leash, 4096):
+            asyncio.get_running_loop().remove_reader(leash)
+            if not self._stopped.is_set():
+                self._on_signal(signal.SIGINT)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._stopped.is_set():
             log_event("stopped_at_once", signal=number.name)
             self._kill_all()
             os._exit(1)
-        self._stopping = True
-        if number is signal.SIGINT:
-            self._drop_lame_duck()
-        stopped.set()
-
-    def _drop_lame_duck(self) -> None:
-        """On Ctrl-C somebody waits at a terminal: no pause for load balancers."""
-        assert self._order is not None
-        server = self._children["server"].process
-        if server is not None and server.poll() is None:
-            server.send_signal(signal.SIGUSR1)
+        self._stopped.set()
+        server = self._children["server"]
+        if number is signal.SIGINT and server.lives and server.process is not None:
+            # Somebody waits at a terminal: no pause for load balancers.
+            server.process.send_signal(signal.SIGUSR1)
 
     async def _shut_down(self) -> int:
-        server = self._settings.server
-        patience = {"server": server.lame_duck_s + server.drain_s + _STOP_CHILD_S, "controller": _STOP_CHILD_S}
+        settings = self._settings.server
+        patience = {"server": settings.lame_duck_s + settings.drain_s + _STOP_CHILD_S, "controller": _STOP_CHILD_S}
         clean = True
         for role in ("server", "controller"):
-            process = self._children[role].process
-            if process is None or process.poll() is not None:
-                continue
-            process.terminate()
-            clean &= await self._wait(process, patience[role])
+            child = self._children[role]
+            if child.process is not None and child.lives:
+                child.process.terminate()
+            clean &= await self._wait(child, patience[role]) and child.ended_well
         return 0 if clean else 1
 
-    async def _wait(self, process: subprocess.Popen[bytes], patience_s: float) -> bool:
+    async def _wait(self, child: Child, patience_s: float) -> bool:
         until_s = self._clock.monotonic_s() + patience_s
-        while process.poll() is None:
+        while child.lives:
             if self._clock.monotonic_s() > until_s:
-                process.kill()
-                process.wait()
+                child.kill()
                 return False
             await asyncio.sleep(0.01)
-        return process.returncode == 0
+        return True
 
     def _kill_all(self) -> None:
         for child in self._children.values():
-            if child.process is not None and child.process.poll() is None:
-                child.process.kill()
-                child.process.wait()
+            child.kill()
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(1024)
-    except OSError as error:
-        raise SalverError(
-            "INVALID_SETTING",
-            f"cannot listen on {host} port {port}: {error.strerror or error}",
-            "free the port, choose another, or use 0 for any free one",
-        ) from None
-    return listener
+def _order_path(order: Order) -> Path:
+    return Path(order.run_dir) / "order.json"

@@ -26,6 +26,8 @@ _FAMILIES: Final = {
     "S": "text",
     "U": "text",
 }
+_WIDEST: Final = 8
+"""Bytes of the integers that numpy calls safe to cast to doubles, although not all of them fit."""
 _DISCARDED_BITS: Final = 16
 """BF16 is the upper half of an FP32."""
 
@@ -60,7 +62,8 @@ def fit_datatype(name: str, value: Any, datatype: str) -> np.ndarray[Any, Any]:
 
 
 def _cast(name: str, array: np.ndarray[Any, Any], kind: Datatype) -> np.ndarray[Any, Any]:
-    if np.can_cast(array.dtype, kind.dtype, "safe"):
+    wide = array.dtype.kind in "iu" and array.dtype.itemsize == kind.dtype.itemsize == _WIDEST
+    if np.can_cast(array.dtype, kind.dtype, "safe") and not wide:
         return array.astype(kind.dtype)
     with np.errstate(all="ignore"):
         converted = array.astype(kind.dtype)

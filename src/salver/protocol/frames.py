@@ -80,9 +80,11 @@ def describe_arrays(arrays: Mapping[str, np.ndarray[Any, Any]]) -> tuple[tuple[A
     names that are no text; ValueError for text that UTF-8 cannot hold.
     """
     entries, parts = [], []
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"it is a {type(arrays).__name__}, not arrays by name")
     for name, array in arrays.items():
-        if not isinstance(name, str):
-            raise TypeError(f"{name!r} is no name of a tensor")
+        if not isinstance(name, str) or not isinstance(array, np.ndarray):
+            raise TypeError(f"{str(name)[:80]!r} is a {type(array).__name__}, not an array by name")
         if array.dtype.kind in "OSU":
             dtype, data = "|O", pack_bytes_elements([bytes_element(item) for item in array.reshape(-1).tolist()])
         elif array.dtype.kind in "biuf":

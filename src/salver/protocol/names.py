@@ -72,12 +72,16 @@ class SemanticVersion:
         major, minor, patch, prerelease, build = match.groups()
         return cls(int(major), int(minor), int(patch), prerelease or "", build or "")
 
-    def _order(self) -> tuple[object, ...]:
-        core = (self.major, self.minor, self.patch, not self.prerelease)
-        return (*core, _identifiers(self.prerelease), _identifiers(self.build), self.build)
+    @property
+    def precedence(self) -> tuple[object, ...]:
+        """What the specification compares: everything but the build metadata."""
+        return (self.major, self.minor, self.patch, not self.prerelease, _identifiers(self.prerelease))
 
     def __lt__(self, other: SemanticVersion) -> bool:
-        return self._order() < other._order()
+        mine, theirs = self.precedence, other.precedence
+        if mine != theirs:
+            return mine < theirs
+        return (_identifiers(self.build), self.build) < (_identifiers(other.build), other.build)
 
     def __str__(self) -> str:
         text = f"{self.major}.{self.minor}.{self.patch}"

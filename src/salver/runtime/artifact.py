@@ -16,6 +16,7 @@ import msgspec
 
 from salver.protocol.errors import SalverError
 from salver.protocol.signature import Signature
+from salver.runtime.child import child_environment
 from salver.runtime.declaration import DECLARATION_FILE, Declaration, check_signature, read_declaration
 from salver.runtime.formats import FORMATS, Format, Source, format_named
 
@@ -49,7 +50,8 @@ def read_artifact(path: Path, *, format: str | None = None, trust_code: bool = F
     files = _files(path)
     directory = path if path.is_dir() else path.parent
     declaration = read_declaration(path) if path.is_dir() else Declaration()
-    chosen, source = _choose_format(path, directory, format or declaration.format)
+    named = format or declaration.format or ("python" if declaration.entry else "")
+    chosen, source = _choose_format(path, directory, named)
     executes_code = chosen.executes_code(source)
     if executes_code and chosen.name != "python" and not trust_code:
         raise SalverError(
@@ -77,14 +79,16 @@ def describe_in_child(path: Path, format: str) -> Signature:
     """Ask a child process for the signature of an artifact whose code must not run here."""
     command = [sys.executable, "-m", "salver.runtime.describe", str(path), format]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_DESCRIBE_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, timeout=_DESCRIBE_TIMEOUT_S, check=False, env=child_environment()
+        )
     except subprocess.TimeoutExpired:
         raise SalverError(
             "INVALID_ARTIFACT", f"{path.name!r} did not load within {_DESCRIBE_TIMEOUT_S:.0f} s"
         ) from None
-    if done.returncode == 0:
-        return msgspec.json.decode(done.stdout, type=Signature)
     try:
+        if done.returncode == 0:
+            return msgspec.json.decode(done.stdout, type=Signature)
         problem = msgspec.json.decode(done.stdout, type=dict[str, str])
         raise SalverError(problem["code"], problem["message"], problem["remedy"])
     except (msgspec.DecodeError, KeyError):
@@ -100,9 +104,10 @@ def _files(path: Path) -> dict[str, Path]:
     if path.is_file():
         return {path.name: path}
     found: dict[str, Path] = {}
-    for folder, folders, names in os.walk(path):
+    for folder, folders, names in os.walk(path, onerror=_refuse_unreadable):
         folders[:] = sorted(set(folders) - _IGNORED)
-        for name in sorted(set(names) - _IGNORED):
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        for name in (*links, *sorted(set(names) - _IGNORED)):
             file = Path(folder, name)
             if not stat.S_ISREG(file.lstat().st_mode):
                 raise SalverError(
@@ -116,6 +121,10 @@ def _files(path: Path) -> dict[str, Path]:
     if not found:
         raise SalverError("INVALID_ARTIFACT", f"the directory {path.name!r} is empty")
     return found
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise SalverError("INVALID_ARTIFACT", f"a directory of the artifact cannot be read: {error.strerror}")
 
 
 def _choose_format(path: Path, directory: Path, named: str) -> tuple[Format, Source]:

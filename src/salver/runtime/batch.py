@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -13,9 +13,12 @@ from salver.protocol.datatypes import DATATYPES, datatype_of
 from salver.protocol.errors import SalverError
 from salver.protocol.request import Request, Response
 from salver.protocol.signature import Signature
+from salver.protocol.tensor import bytes_element
 from salver.runtime.model import Arrays
 
-__all__ = ["Batch", "Entry", "check_outputs", "join_inputs"]
+__all__ = ["Batch", "Entry", "check_outputs", "join_inputs", "problem_of"]
+
+_LONGEST_PROBLEM: Final = 2000
 
 
 class Entry(msgspec.Struct, eq=False):
@@ -53,23 +56,22 @@ class Batch:
         self.started_s = started_s
 
 
-def join_inputs(entries: Sequence[Entry], batched: bool) -> Arrays:
-    """The inputs of `entries` as read-only arrays, joined along the first dimension.
+def join_inputs(entries: Sequence[Entry], rows: int | None) -> Arrays:
+    """The inputs of `entries` as read-only arrays, joined along the first dimension to `rows` rows.
 
-    All entries have the same inputs and the same shape behind the batch dimension.
+    All entries have the same inputs and the same shape behind the batch dimension. Without a
+    batch dimension `rows` is None, and there is one entry.
     """
-    first = entries[0].request.inputs
-    if not batched:
-        return {name: tensor.numpy() for name, tensor in first.items()}
     arrays: Arrays = {}
-    for name, tensor in first.items():
+    for name, tensor in entries[0].request.inputs.items():
+        shape = tensor.shape if rows is None else (rows, *tensor.shape[1:])
         if tensor.datatype == "BYTES":
-            arrays[name] = np.concatenate([entry.request.inputs[name].numpy() for entry in entries])
+            elements = [entry.request.inputs[name].numpy().reshape(-1) for entry in entries]
+            arrays[name] = np.concatenate(elements).reshape(shape)
         else:
             # Joining also copies lone views of a request's body, which need not be aligned.
             data = b"".join([entry.request.inputs[name].data for entry in entries])
-            flat = np.frombuffer(data, dtype=DATATYPES[tensor.datatype].dtype)
-            arrays[name] = flat.reshape(-1, *tensor.shape[1:]) if flat.size else flat.reshape(0, *tensor.shape[1:])
+            arrays[name] = np.frombuffer(data, dtype=DATATYPES[tensor.datatype].dtype).reshape(shape)
     return arrays
 
 
@@ -77,6 +79,7 @@ def check_outputs(outputs: Any, signature: Signature, rows: int) -> Arrays:
     """Return the declared outputs, or raise BAD_MODEL_OUTPUT naming what contradicts the signature.
 
     A wrong number of rows cannot be attributed to one request, so it fails the whole batch.
+    Text becomes UTF-8: BYTES come out as object arrays of bytes.
     """
     if not isinstance(outputs, dict):
         raise SalverError("BAD_MODEL_OUTPUT", f"the model answered a {type(outputs).__name__}, not arrays by name")
@@ -95,5 +98,23 @@ def check_outputs(outputs: Any, signature: Signature, rows: int) -> Arrays:
             raise SalverError(
                 "BAD_MODEL_OUTPUT", f"output {spec.name!r} has shape {list(array.shape)}, expected {list(wanted)}"
             )
-        checked[spec.name] = array
+        checked[spec.name] = _as_bytes(array, spec.name) if spec.datatype == "BYTES" else array
     return checked
+
+
+def _as_bytes(array: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+    elements = np.empty(array.size, dtype=object)
+    try:
+        elements[:] = [bytes_element(item) for item in array.reshape(-1).tolist()]
+    except (TypeError, ValueError) as error:
+        raise SalverError("BAD_MODEL_OUTPUT", f"output {name!r} holds no text or bytes: {error}") from None
+    return elements.reshape(array.shape)
+
+
+def problem_of(error: BaseException) -> str:
+    """What an exception of a model says, for the log: bounded, and safe whatever its class does."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the class is the model's own
+        text = "(it does not say)"
+    return f"{type(error).__name__}: {text}"[:_LONGEST_PROBLEM].encode(errors="backslashreplace").decode()

@@ -12,6 +12,8 @@ and back costs as much as it saves. Measured; see docs/performance.md."""
 _HYSTERESIS = 0.2
 _WEIGHT = 0.2
 """Of a new measurement against the old average: about ten batches to follow a change."""
+_LEAST_S = 1e-5
+"""Twice nothing is nothing: an average below what a clock resolves may grow to this."""
 
 
 class Lane(enum.StrEnum):
@@ -41,7 +43,7 @@ class ServiceCurve:
         if known is None:
             self._averages[bucket] = seconds
         else:
-            self._averages[bucket] = known + _WEIGHT * (min(seconds, 2 * known) - known)
+            self._averages[bucket] = known + _WEIGHT * (min(seconds, max(2 * known, _LEAST_S)) - known)
         self.longest_s = max(self.longest_s, seconds)
 
     def predict(self, rows: int) -> float | None:

@@ -9,13 +9,14 @@ version as it is.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import DeploymentSpec, Placement, Tables, VersionManifest
+from salver.runtime.aside import run_aside
 from salver.runtime.curve import ServiceCurve
 from salver.runtime.formats import Loaded
 from salver.runtime.inprocess import InProcessReplica
@@ -33,6 +34,12 @@ __all__ = ["Host", "placement_of"]
 
 _DRAIN_S = 30.0
 """How long a replaced version may still answer what it has."""
+_LOADS_AT_ONCE = 2
+"""Loads inside the server process; each takes processor time from serving."""
+
+
+def _taken_away() -> SalverError:
+    return SalverError("NOT_READY", "the version was taken away before it could answer", "retry")
 
 
 class _Endpoint:
@@ -78,7 +85,7 @@ class Host:
         self._on_hang = on_hang
         self._endpoints: dict[str, _Endpoint] = {}
         self._retiring: set[asyncio.Task[None]] = set()
-        self._loaders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="salver load")
+        self._loading = asyncio.Semaphore(_LOADS_AT_ONCE)
 
     # Desired state.
 
@@ -105,7 +112,7 @@ class Host:
             target = endpoint.wanted
             spec, manifest = target
             try:
-                pool = await asyncio.wait_for(self._load(spec, manifest), spec.load_timeout_s)
+                pool = await self._load(spec, manifest)
             except Exception as error:  # noqa: BLE001 - whatever loading raises, the old version serves on
                 endpoint.error = _load_error(error, spec, manifest)
                 log_event(
@@ -138,22 +145,30 @@ class Host:
 
     async def _load(self, spec: DeploymentSpec, manifest: VersionManifest) -> Pool:
         pool = Pool(spec, manifest, self._metrics.version(spec.endpoint, manifest.version), self._clock)
+        load = self._load_in_worker if self._goes_to_worker(spec, manifest) else self._load_in_process
         try:
             for _ in range(spec.replicas):
-                if self._goes_to_worker(spec, manifest):
-                    worker = WorkerReplica(pool, self._blobs_path, self._scratch, self._clock)
-                    await worker.launch()
-                    pool.add(worker)
-                else:
-                    loaded, curve = await asyncio.get_running_loop().run_in_executor(
-                        self._loaders, self._load_here, spec, manifest
-                    )
-                    pool.curve = curve
-                    pool.add(InProcessReplica(pool, loaded, self._clock, self._recorder, self._hung))
+                await load(pool)
         except BaseException:
-            pool.stop()
+            await pool.stop(_taken_away())
             raise
         return pool
+
+    async def _load_in_worker(self, pool: Pool) -> None:
+        worker = WorkerReplica(pool, self._blobs_path, self._scratch, self._clock)
+        async with asyncio.timeout(pool.spec.load_timeout_s):
+            await worker.launch()
+        pool.add(worker)
+
+    async def _load_in_process(self, pool: Pool) -> None:
+        spec, manifest = pool.spec, pool.manifest
+        async with self._loading, asyncio.timeout(spec.load_timeout_s):
+            loaded, pool.curve = await run_aside(
+                functools.partial(self._load_here, spec, manifest),
+                lambda result: result[0].unload(),
+                f"salver load {manifest.reference}",
+            )
+        pool.add(InProcessReplica(pool, loaded, self._clock, self._recorder, self._hung))
 
     def _goes_to_worker(self, spec: DeploymentSpec, manifest: VersionManifest) -> bool:
         if manifest.runs_user_code or spec.placement is Placement.PROCESS:
@@ -175,10 +190,11 @@ class Host:
         task.add_done_callback(self._retiring.discard)
 
     async def _drain_and_free(self, pool: Pool) -> None:
-        if not await pool.drain(_DRAIN_S):
-            pool.unavailable(SalverError("NOT_READY", f"{pool.manifest.reference} was replaced"))
-        pool.stop()
-        log_event("unloaded", version=pool.manifest.reference)
+        try:
+            await pool.drain(_DRAIN_S)
+        finally:
+            await pool.stop(_taken_away())
+            log_event("unloaded", version=pool.manifest.reference)
 
     def _hung(self, pool: Pool) -> None:
         """A version hung in this process: if its placement is ours to choose, it moves to a worker."""
@@ -212,7 +228,7 @@ class Host:
     def is_ready(self) -> bool:
         """Whether every required endpoint has a healthy replica."""
         return all(
-            endpoint.pool is not None and endpoint.pool.available
+            endpoint.pool is not None and endpoint.pool.healthy
             for endpoint in self._endpoints.values()
             if endpoint.wanted[0].required
         )
@@ -223,17 +239,23 @@ class Host:
             await asyncio.wait(tasks)
 
     async def close(self, timeout_s: float) -> None:
-        """Answer what is queued, then free everything."""
-        for name in list(self._endpoints):
-            endpoint = self._endpoints.pop(name)
+        """Stop loading, answer what is queued for so long, then free everything."""
+        endpoints, self._endpoints = list(self._endpoints.values()), {}
+        loading = [endpoint.task for endpoint in endpoints if endpoint.task is not None]
+        for endpoint in endpoints:
             endpoint.removed = True
             if endpoint.task is not None:
                 endpoint.task.cancel()
+        await asyncio.gather(*loading, return_exceptions=True)
+        for endpoint in endpoints:
             if endpoint.pool is not None:
                 self._retire(endpoint.pool)
-        if self._retiring:
-            await asyncio.wait(self._retiring, timeout=timeout_s)
-        self._loaders.shutdown(wait=False, cancel_futures=True)
+        retiring = set(self._retiring)
+        if retiring:
+            _, late = await asyncio.wait(retiring, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*retiring, return_exceptions=True)
 
 
 def placement_of(pool: Pool) -> str:

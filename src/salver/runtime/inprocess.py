@@ -8,6 +8,7 @@ the runtimes release the GIL while they compute.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
 import threading
@@ -16,12 +17,12 @@ from typing import Protocol
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import Placement
-from salver.runtime.batch import Batch
+from salver.runtime.batch import Batch, problem_of
 from salver.runtime.curve import Lane, choose_lane
 from salver.runtime.formats import Loaded
-from salver.runtime.model import Arrays
 from salver.runtime.pool import Pool
 from salver.runtime.recorder import FlightRecorder
+from salver.telemetry.logs import log_event
 
 __all__ = ["InProcessReplica"]
 
@@ -56,7 +57,8 @@ class InProcessReplica:
         self._loop = asyncio.get_running_loop()
         self._work: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._spent = False
+        self._heeded = True
+        """Whether the pool still wants to hear of batches."""
 
     def start(self, batch: Batch) -> None:
         """Run `batch` where it belongs."""
@@ -64,7 +66,10 @@ class InProcessReplica:
             self.lane = choose_lane(self._pool.curve.predict(batch.rows), self.lane)
         if self.lane is Lane.INLINE:
             self._report(*self._run(batch))
-            return
+        else:
+            self._hand_over(batch)
+
+    def _hand_over(self, batch: Batch | None) -> None:
         if self._thread is None:
             self._thread = threading.Thread(
                 target=self._compute, name=f"salver {self._pool.manifest.reference}", daemon=True
@@ -72,54 +77,59 @@ class InProcessReplica:
             self._thread.start()
         self._work.put(batch)
 
-    def _run(self, batch: Batch) -> tuple[Arrays | None, str, float]:
+    def _run(self, batch: Batch) -> tuple[object, str | None, float]:
         began_s = self._clock.monotonic_s()
         self._recorder.began(self._slot)
+        outputs: object = None
+        problem = None
         try:
-            outputs, problem = self._loaded.run(batch.inputs), ""
+            outputs = self._loaded.run(batch.inputs)
         except Exception as error:  # noqa: BLE001 - whatever a model raises fails its requests
-            outputs, problem = None, f"{type(error).__name__}: {error}"
+            problem = problem_of(error)
         finally:
             self._recorder.ended(self._slot)
         return outputs, problem, self._clock.monotonic_s() - began_s
 
     def _compute(self) -> None:
+        """The replica's thread: runs batches until there is none, then frees the version."""
         if self._pool.spec.runtime.pin:
-            os.sched_setaffinity(0, self._pool.spec.runtime.pin)
+            try:
+                os.sched_setaffinity(0, self._pool.spec.runtime.pin)
+            except OSError as error:
+                log_event("pinning_failed", version=self._pool.manifest.reference, error=error)
         while (batch := self._work.get()) is not None:
             result = self._run(batch)
-            try:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._report, *result)
-            except RuntimeError:  # the loop is closed: nobody waits any more
-                return
+        self._recorder.release(self._slot)
+        try:
+            self._loaded.unload()
+        except Exception as error:  # noqa: BLE001 - nobody is left to tell
+            log_event("unload_failed", version=self._pool.manifest.reference, error=error)
 
-    def _report(self, outputs: Arrays | None, problem: str, seconds: float) -> None:
-        if self._spent:
+    def _report(self, outputs: object, problem: str | None, seconds: float) -> None:
+        if not self._heeded:
             return
-        if outputs is None:
+        if problem is not None:
             self._pool.raised(self, problem)
         else:
             self._pool.finished(self, outputs, seconds)
 
     def give_up(self) -> None:
-        """Spend the replica: its thread may never return."""
-        self._spent = True
+        """Spend the replica: its thread may never return. If it does, it ends and frees the version."""
+        self._heeded = False
+        self._work.put(None)
         self._pool.replicas.remove(self)
-        if not self._pool.replicas:
-            reference = self._pool.manifest.reference
-            self._pool.unavailable(
-                SalverError(
-                    "NOT_READY", f"{reference} hung in the server process", "deploy it with --placement process"
-                )
-            )
+        reference = self._pool.manifest.reference
+        self._pool.unavailable(
+            SalverError("NOT_READY", f"{reference} hung in the server process", "deploy it with --placement process")
+        )
         self._on_hang(self._pool)
 
-    def stop(self) -> None:
-        """Let the thread end and free the version."""
-        self._work.put(None)
-        if not self._spent:
-            self._recorder.release(self._slot)
-        self._loaded.unload()
+    async def stop(self) -> None:
+        """Let the thread free the version, off the event loop, and end."""
+        self._heeded = False
+        self._hand_over(None)
 
     def __repr__(self) -> str:
         return f"<InProcessReplica {self._pool.manifest.reference} {self.lane}>"

@@ -42,7 +42,7 @@ def load_version(manifest: VersionManifest, options: RuntimeOptions, blobs: Blob
     directory = Path(tempfile.mkdtemp(prefix=f"{manifest.model}-", dir=scratch))
     try:
         for file in manifest.files:
-            target = directory / file.path
+            target = _inside(directory, file.path)
             target.parent.mkdir(parents=True, exist_ok=True)
             blobs.copy_verified(file.sha256, target)
         alone = len(manifest.files) == 1
@@ -51,6 +51,13 @@ def load_version(manifest: VersionManifest, options: RuntimeOptions, blobs: Blob
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
+
+
+def _inside(directory: Path, relative: str) -> Path:
+    # Registration checks this, and this is where a mistake there would do harm.
+    if not (directory / relative).resolve().is_relative_to(directory.resolve()):
+        raise SalverError("CORRUPT_ARTIFACT", "the manifest names a file outside the artifact")
+    return directory / relative
 
 
 def _load(manifest: VersionManifest, chosen: Format, source: Source, options: RuntimeOptions) -> Loaded:

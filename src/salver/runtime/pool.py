@@ -12,42 +12,32 @@ replica given up, while the queue moves on.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import Protocol
+import logging
+from collections.abc import Iterable
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.request import BatchOutputs, Request, Response
 from salver.protocol.tables import DeploymentSpec, Validate, VersionManifest
 from salver.runtime.batch import Batch, Entry, check_outputs, join_inputs
+from salver.runtime.batcher import Batcher
 from salver.runtime.curve import ServiceCurve
 from salver.runtime.model import Arrays
+from salver.runtime.replica import Replica
 from salver.runtime.screen import ProfileScreen
 from salver.telemetry.logs import log_event
 from salver.telemetry.metrics import VersionMetrics
 
-__all__ = ["Pool", "Replica"]
+__all__ = ["Pool"]
 
 _WATCH_S = 0.02
 """How often deadlines and hangs are looked at while work is outstanding: a caller hears of a
 passed deadline within 50 ms."""
+_TIDY_S = 0.1
+"""How often the queue is searched for callers that have gone."""
+_STALL_S = 1.0
+"""Longer between two looks, and it was the event loop that stood still, not a model that hangs."""
 _LEAST_HANG_S = 5.0
-
-
-class Replica(Protocol):
-    """One loaded version, able to run one batch at a time."""
-
-    def start(self, batch: Batch) -> None:
-        """Begin `batch`; later call exactly one of the pool's `finished`, `bad_output`, `raised`, `lost`."""
-
-    def give_up(self) -> None:
-        """Abandon the running batch, which hangs: whatever it still does must have no effect.
-
-        The replica calls the pool's `ready` when it can run again, or never.
-        """
-
-    def stop(self) -> None:
-        """Free everything; no batch is running."""
 
 
 class Pool:
@@ -62,17 +52,16 @@ class Pool:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._batched = manifest.signature.batched
-        self._uniform = all(-1 not in s.shape[1:] and not s.optional for s in manifest.signature.inputs)
-        self._costed = bool(manifest.cost)
         self._screen = ProfileScreen(manifest)
-        self._queue: deque[Entry] = deque()
-        self._redo: deque[list[Entry]] = deque()
-        """Entries that must run again in exactly these groups, before anything queued."""
+        self._batcher = Batcher(spec, manifest)
+        self._queue = self._batcher.queue
         self._idle: list[Replica] = []
         self._running: dict[Replica, Batch] = {}
         self._scheduled = False
         self._earliest_s = float("inf")
+        self._tidied_s = self._looked_s = 0.0
         self._watch: asyncio.TimerHandle | None = None
+        self._hold: asyncio.TimerHandle | None = None
         self._drained: asyncio.Event = asyncio.Event()
         self._unavailable: SalverError | None = None
 
@@ -86,8 +75,10 @@ class Pool:
         """Take `request` into the queue; raises QUEUE_FULL, NOT_READY or TOO_MANY_ROWS instead."""
         spec = self.spec
         if self._unavailable is not None:
-            raise self._unavailable
-        if len(self._queue) >= spec.max_queue:
+            # Without the traceback of the last time, or each raise would add to it for ever.
+            raise self._unavailable.with_traceback(None)
+        now_s = self._clock.monotonic_s()
+        if len(self._queue) >= spec.max_queue and not self._tidy(now_s):
             raise SalverError(
                 "QUEUE_FULL",
                 f"{len(self._queue)} requests wait for {spec.endpoint}; at most {spec.max_queue} may",
@@ -99,29 +90,31 @@ class Pool:
                 f"the request has {request.rows} rows; {spec.endpoint} runs at most {spec.max_batch} together",
                 "split the request, or deploy with a larger --max-batch",
             )
+        batcher = self._batcher
         entry = Entry(
             request,
             self._loop.create_future(),
-            self._clock.monotonic_s(),
-            self._cost(request) if self._costed else request.rows,
-            None if self._uniform else self._shape_key(request),
+            now_s,
+            batcher.cost(request) if batcher.costed else request.rows,
+            None if batcher.uniform else batcher.shape_key(request),
         )
         self._queue.append(entry)
         self._earliest_s = min(self._earliest_s, request.deadline_s)
         if self._watch is None:
+            self._looked_s = now_s
             self._watch = self._loop.call_later(_WATCH_S, self._look)
         if self._idle and not self._scheduled:
             self._wake()
         return entry
 
-    def _cost(self, request: Request) -> int:
-        tensor = request.inputs.get(self.manifest.cost)
-        return request.rows if tensor is None else tensor.size
+    def _tidy(self, now_s: float) -> bool:
+        """Drop callers that have gone, now and then; whether there is room in the queue."""
+        if now_s - self._tidied_s >= _TIDY_S:
+            self._tidied_s = now_s
+            self._batcher.drop_done()
+        return len(self._queue) < self.spec.max_queue
 
-    def _shape_key(self, request: Request) -> object:
-        return tuple(sorted((name, tensor.shape[1:]) for name, tensor in request.inputs.items()))
-
-    # Cutting batches.
+    # Starting batches.
 
     def _wake(self) -> None:
         # One callback for all requests that arrive in this turn of the loop: they form one batch.
@@ -131,76 +124,52 @@ class Pool:
 
     def _dispatch(self) -> None:
         self._scheduled = False
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._earliest_s:
+            self._expire(now_s)
         while self._idle:
-            entries = self._cut()
+            again = self._batcher.cut_again()
+            entries = again or self._batcher.cut(now_s)
             if not entries:
+                self._hold_on(now_s)
                 break
             replica = self._idle.pop()
-            if not self._start(replica, entries):
-                self._idle.append(replica)
+            if not self._start(replica, entries, now_s, fresh=not again):
+                if replica not in self._idle:
+                    self._idle.append(replica)
                 continue
             if replica not in self._running:
                 # It ran inline and is idle again; let the loop turn before the next batch.
                 break
+        self._note_drained()
 
-    def _cut(self) -> list[Entry]:
-        while self._redo:
-            again = [entry for entry in self._redo.popleft() if not entry.answer.done()]
-            if again:
-                return again
-        queue = self._queue
-        while queue and queue[0].answer.done():
-            queue.popleft()
-        if not queue or self._is_waiting_for_more():
-            return []
-        if not self._batched:
-            return [queue.popleft()]
-        spec, first = self.spec, queue[0]
-        entries: list[Entry] = []
-        passed: list[Entry] = []
-        rows = cost = 0
-        while queue:
-            entry = queue.popleft()
-            if entry.answer.done():
-                continue
-            fits = rows + entry.request.rows <= spec.max_batch and (
-                not spec.max_cost or not entries or cost + entry.cost <= spec.max_cost
-            )
-            if entry.shape_key != first.shape_key:
-                passed.append(entry)
-            elif fits:
-                entries.append(entry)
-                rows += entry.request.rows
-                cost += entry.cost
-            else:
-                passed.append(entry)
-                break
-        queue.extendleft(reversed(passed))
-        return entries
+    def _hold_on(self, now_s: float) -> None:
+        hold_s = self._batcher.hold_s(now_s)
+        if hold_s > 0 and self._hold is None:
+            self._hold = self._loop.call_later(hold_s, self._release)
 
-    def _is_waiting_for_more(self) -> bool:
-        """Whether the optional wait for a fuller batch is still on."""
-        wait_s = self.spec.max_wait_s
-        if wait_s <= 0 or sum(entry.request.rows for entry in self._queue) >= self.spec.max_batch:
+    def _release(self) -> None:
+        self._hold = None
+        self._wake()
+
+    def _start(self, replica: Replica, entries: list[Entry], now_s: float, *, fresh: bool) -> bool:
+        """Begin a batch; False when nothing of it runs."""
+        try:
+            rows = sum([entry.request.rows for entry in entries])
+            inputs = join_inputs(entries, rows if self._batched else None)
+            if fresh and self._screen and self.spec.validate is not Validate.OFF:
+                kept = self._screened(entries, inputs)
+                if not kept:
+                    return False
+                if len(kept) < len(entries):
+                    return self._start(replica, kept, now_s, fresh=False)
+            self._running[replica] = batch = Batch(entries, inputs, rows, now_s)
+            replica.start(batch)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must still answer everybody
+            log_event("batch_failed", level=logging.ERROR, version=self.manifest.reference, error=error)
+            self._running.pop(replica, None)
+            self._fail_all(entries, SalverError("INTERNAL", "the batch could not be run"))
             return False
-        left_s = self._queue[0].enqueued_s + wait_s - self._clock.monotonic_s()
-        if left_s <= 0:
-            return False
-        self._loop.call_later(left_s, self._wake)
-        return True
-
-    def _start(self, replica: Replica, entries: list[Entry]) -> bool:
-        inputs = join_inputs(entries, self._batched)
-        if self._screen and self.spec.validate is not Validate.OFF:
-            kept = self._screened(entries, inputs)
-            if not kept:
-                return False
-            if len(kept) < len(entries):
-                entries, inputs = kept, join_inputs(kept, self._batched)
-        rows = sum([entry.request.rows for entry in entries])
-        batch = Batch(entries, inputs, rows, self._clock.monotonic_s())
-        self._running[replica] = batch
-        replica.start(batch)
         return True
 
     def _screened(self, entries: list[Entry], inputs: Arrays) -> list[Entry]:
@@ -226,54 +195,54 @@ class Pool:
         self._idle.append(replica)
         self._wake()
 
-    def unavailable(self, error: SalverError) -> None:
-        """No replica will be ready soon: answer everything that waits, and what comes, with `error`."""
-        self._unavailable = error
-        for entries in (*self._redo, self._queue):
-            for entry in entries:
-                self._fail(entry, error)
-        self._redo.clear()
-        self._queue.clear()
+    def suspend(self, replica: Replica) -> None:
+        """A replica takes no more batches for now; what it runs is not decided yet."""
+        if replica in self._idle:
+            self._idle.remove(replica)
 
-    @property
-    def available(self) -> bool:
-        """Whether requests are taken."""
-        return self._unavailable is None
+    def unavailable(self, error: SalverError) -> None:
+        """A replica will not be ready soon. If no other is left: answer what waits, and what comes, with `error`."""
+        if not self._idle and not self._running:
+            self._refuse(error)
+
+    def _refuse(self, error: SalverError) -> None:
+        self._unavailable = error
+        self._fail_all(self._batcher.clear(), error)
 
     def finished(self, replica: Replica, outputs: object, compute_s: float) -> None:
         """The running batch of `replica` returned `outputs` after `compute_s` seconds."""
-        batch = self._running.pop(replica)
-        self._idle.append(replica)
-        self._wake()
+        batch = self._freed(replica)
         self.curve.observe(batch.rows, compute_s)
         try:
             arrays = BatchOutputs(check_outputs(outputs, self.manifest.signature, batch.rows))
         except SalverError as error:
-            self._fail_all(batch, error)
+            self._reject(batch, error)
         else:
             self._answer(batch, arrays, compute_s)
-        self._note_drained()
 
     def bad_output(self, replica: Replica, problem: str) -> None:
         """The running batch of `replica` returned what cannot be attributed to requests: all fail."""
+        self._reject(self._freed(replica), SalverError("BAD_MODEL_OUTPUT", problem))
+
+    def _freed(self, replica: Replica) -> Batch:
         batch = self._running.pop(replica)
         self._idle.append(replica)
         self._wake()
-        self._fail_all(batch, SalverError("BAD_MODEL_OUTPUT", problem))
-        self._note_drained()
+        return batch
 
-    def _fail_all(self, batch: Batch, error: SalverError) -> None:
+    def _reject(self, batch: Batch, error: SalverError) -> None:
         log_event("bad_model_output", version=self.manifest.reference, problem=error.message)
-        for entry in batch.entries:
-            self._fail(entry, error)
+        self._fail_all(batch.entries, error)
 
     def _answer(self, batch: Batch, arrays: BatchOutputs, compute_s: float) -> None:
         model, version = self.manifest.model, self.manifest.version
         started_s = batch.started_s
+        answered: list[Entry] = []
         start = 0
         for entry in batch.entries:
             stop = start + entry.request.rows
             if not entry.answer.done():
+                answered.append(entry)
                 entry.answer.set_result(
                     Response(
                         model,
@@ -291,72 +260,73 @@ class Pool:
         self._metrics.batch_done(
             batch.rows,
             compute_s,
-            [started_s - entry.enqueued_s for entry in batch.entries],
-            [now_s - entry.request.received_s for entry in batch.entries],
+            [started_s - entry.enqueued_s for entry in answered],
+            [now_s - entry.request.received_s for entry in answered],
             self._clock.wall_s(),
         )
 
     def raised(self, replica: Replica, problem: str) -> None:
         """The running batch of `replica` raised; halve it until the request that raises is alone."""
-        entries = self._running.pop(replica).entries
-        if len(entries) == 1:
-            log_event("model_error", version=self.manifest.reference, request=entries[0].request.id, problem=problem)
-            self._fail(
-                entries[0], SalverError("MODEL_ERROR", f"{self.manifest.reference} raised an exception on this request")
-            )
-        else:
-            middle = len(entries) // 2
-            self._redo.extendleft((entries[middle:], entries[:middle]))
-        self._idle.append(replica)
-        self._wake()
-        self._note_drained()
+        entries = self._freed(replica).entries
+        if len(entries) > 1:
+            self._batcher.halve(entries)
+            return
+        log_event("model_error", version=self.manifest.reference, request=entries[0].request.id, problem=problem)
+        self._fail(
+            entries[0], SalverError("MODEL_ERROR", f"{self.manifest.reference} raised an exception on this request")
+        )
 
     def lost(self, replica: Replica, cause: str) -> None:
         """The worker of `replica` died; what it ran may run again alone, once. `ready` may follow."""
-        if replica in self._idle:
-            self._idle.remove(replica)
+        self.suspend(replica)
         batch = self._running.pop(replica, None)
+        now_s = self._clock.monotonic_s()
         for entry in batch.entries if batch else ():
             entry.kills += 1
+            if entry.answer.done():
+                continue
             if entry.kills > 1:
                 error = SalverError(
                     "POISON_INPUT", f"two workers of {self.manifest.reference} died while they ran this request"
                 )
-            elif self.manifest.idempotent and entry.request.deadline_s > self._clock.monotonic_s():
-                self._redo.append([entry])
+            elif self.manifest.idempotent and entry.request.deadline_s > now_s:
+                self._batcher.again_alone(entry)
                 continue
             else:
                 error = SalverError("WORKER_LOST", f"the worker of {self.manifest.reference} died: {cause}")
             self._fail(entry, error)
         self._wake()
-        self._note_drained()
 
     # Time.
 
     def _look(self) -> None:
         """Answer what has expired, give up what hangs; runs while anything is outstanding."""
         now_s = self._clock.monotonic_s()
-        for replica, batch in list(self._running.items()):
-            if now_s - batch.started_s > self.hang_s:
-                self._hung(replica, batch)
-        if now_s >= self._earliest_s:
-            self._expire(now_s)
-        outstanding = self._queue or self._running or self._redo
-        self._watch = self._loop.call_later(_WATCH_S, self._look) if outstanding else None
+        stalled, self._looked_s = now_s - self._looked_s > _STALL_S, now_s
+        try:
+            for replica, batch in list(self._running.items()):
+                if now_s - batch.started_s > self.hang_s and not stalled:
+                    self._hung(replica, batch)
+            if now_s >= self._earliest_s:
+                self._expire(now_s)
+            self._tidy(now_s)
+        finally:
+            outstanding = self._running or len(self._batcher)
+            self._watch = self._loop.call_later(_WATCH_S, self._look) if outstanding else None
+            self._note_drained()
 
     def _expire(self, now_s: float) -> None:
         self._earliest_s = float("inf")
-        running = [batch.entries for batch in self._running.values()]
-        for entries in (self._queue, *self._redo, *running):
-            for entry in entries:
-                if entry.answer.done():
-                    continue
-                deadline_s = entry.request.deadline_s
-                if deadline_s <= now_s:
-                    waited_s = now_s - entry.request.received_s
-                    self._fail(entry, SalverError("DEADLINE_EXCEEDED", f"no answer after {waited_s:.3f} s"))
-                elif deadline_s < self._earliest_s:
-                    self._earliest_s = deadline_s
+        running = [entry for batch in self._running.values() for entry in batch.entries]
+        for entry in (*self._batcher.waiting(), *running):
+            deadline_s = entry.request.deadline_s
+            if entry.answer.done():
+                continue
+            if deadline_s <= now_s:
+                waited_s = now_s - entry.request.received_s
+                self._fail(entry, SalverError("DEADLINE_EXCEEDED", f"no answer after {waited_s:.3f} s"))
+            elif deadline_s < self._earliest_s:
+                self._earliest_s = deadline_s
 
     @property
     def hang_s(self) -> float:
@@ -366,25 +336,34 @@ class Pool:
     def _hung(self, replica: Replica, batch: Batch) -> None:
         log_event("model_hung", version=self.manifest.reference, rows=batch.rows, seconds=self.hang_s)
         del self._running[replica]
-        for entry in batch.entries:
-            self._fail(
-                entry, SalverError("MODEL_HUNG", f"{self.manifest.reference} did not return within {self.hang_s:g} s")
-            )
+        reference = self.manifest.reference
+        self._fail_all(batch.entries, SalverError("MODEL_HUNG", f"{reference} did not return within {self.hang_s:g} s"))
         replica.give_up()
-        self._note_drained()
 
-    def _fail(self, entry: Entry, error: SalverError) -> bool:
-        failed = entry.fail(error)
-        if failed:
+    def _fail(self, entry: Entry, error: SalverError) -> None:
+        if entry.fail(error):
             self._metrics.failed(error.code, self._clock.monotonic_s() - entry.request.received_s)
-        return failed
 
-    # The end.
+    def _fail_all(self, entries: Iterable[Entry], error: SalverError) -> None:
+        for entry in entries:
+            self._fail(entry, error)
+
+    # What is, and the end.
+
+    @property
+    def available(self) -> bool:
+        """Whether requests are taken."""
+        return self._unavailable is None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether a replica is there to take them."""
+        return self.available and bool(self._idle or self._running)
 
     @property
     def waiting(self) -> int:
         """Requests queued."""
-        return len(self._queue) + sum(map(len, self._redo))
+        return len(self._batcher)
 
     @property
     def running(self) -> int:
@@ -392,7 +371,7 @@ class Pool:
         return len(self._running)
 
     def _note_drained(self) -> None:
-        if not self._queue and not self._redo and not self._running:
+        if not self._running and not self._batcher:
             self._drained.set()
 
     async def drain(self, timeout_s: float) -> bool:
@@ -408,14 +387,18 @@ class Pool:
             return False
         return True
 
-    def stop(self) -> None:
-        """Free the replicas; REQUIRES that nothing runs."""
-        if self._watch is not None:
-            self._watch.cancel()
-        for replica in self.replicas:
-            replica.stop()
-        self.replicas.clear()
+    async def stop(self, error: SalverError) -> None:
+        """Free the replicas; what is still unanswered, and what comes, is answered with `error`."""
+        self._refuse(error)
+        for batch in self._running.values():
+            self._fail_all(batch.entries, error)
+        self._running.clear()
         self._idle.clear()
+        for timer in (self._watch, self._hold):
+            if timer is not None:
+                timer.cancel()
+        replicas, self.replicas = self.replicas, []
+        await asyncio.gather(*(replica.stop() for replica in replicas))
 
     def __repr__(self) -> str:
         return f"<Pool {self.manifest.reference} {len(self.replicas)} replicas, {self.waiting} waiting>"

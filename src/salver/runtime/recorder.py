@@ -3,7 +3,7 @@
 A crash in native code, or a hang on the event loop, takes the server process with it and
 leaves no exception behind. So each in-process computation leaves a mark in a small file that
 outlives the process: the supervisor reads it afterwards, and a version found running at the
-end is moved to a worker process of its own (see `salver.runtime.placement`).
+end is moved to a worker process of its own (see `salver.runtime.host`).
 
 The file is mapped shared memory, so a mark costs one store and survives SIGKILL.
 """
@@ -21,7 +21,8 @@ _SLOTS: Final = 64
 _DIGEST_BYTES: Final = 32
 _HEARTBEAT: Final = struct.Struct("<d")
 _SLOT: Final = struct.Struct(f"<B{_DIGEST_BYTES}s")
-_SIZE: Final = _HEARTBEAT.size + _SLOTS * _SLOT.size
+_UNREAD: Final = _SLOTS
+_SIZE: Final = _HEARTBEAT.size + (_SLOTS + 1) * _SLOT.size
 
 
 class FlightRecorder:
@@ -36,8 +37,10 @@ class FlightRecorder:
     def slot(self, digest: str) -> int:
         """Take a slot for a replica of the version with this hexadecimal digest.
 
-        Raises IndexError when all are taken; replicas beyond 64 in one process are not recorded.
+        Replicas beyond 64 in one process share a last slot that nobody reads.
         """
+        if not self._free:
+            return _UNREAD
         slot = self._free.pop()
         _SLOT.pack_into(self._map, self._at(slot), 0, bytes.fromhex(digest))
         return slot
@@ -45,7 +48,8 @@ class FlightRecorder:
     def release(self, slot: int) -> None:
         """Give a slot back."""
         self.ended(slot)
-        self._free.append(slot)
+        if slot != _UNREAD:
+            self._free.append(slot)
 
     def began(self, slot: int) -> None:
         """Mark that the slot's replica computes."""

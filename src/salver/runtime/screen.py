@@ -52,10 +52,10 @@ class ProfileScreen:
                 found = np.argwhere(~inside[start:stop])
                 if len(found):
                     row, feature = found[0].tolist()
-                    yield (
-                        entry,
+                    message = (
                         f"{len(found)} values of input {name!r} lie outside the training data, the first in row {row}, "
                         f"feature {feature}: {table[start + row, feature]:g} is not in "
-                        f"[{low[feature]:g}, {high[feature]:g}]",
+                        f"[{low[feature]:g}, {high[feature]:g}]"
                     )
+                    yield entry, message
                 start = stop

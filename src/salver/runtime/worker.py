@@ -3,7 +3,7 @@
 It loads one version and runs batches that come over the inherited Unix socket, one at a time;
 large ones come and go through the two inherited memory files. This is the only place where
 users' code runs. It dies with its server: the kernel is asked to kill it then, and a thread
-that sends a heartbeat every second ends it when the socket is gone.
+that sends a heartbeat ends it when the socket is gone.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from salver.protocol.frames import (
     read_arrays,
 )
 from salver.protocol.tables import RuntimeOptions, VersionManifest
+from salver.runtime.batch import problem_of
 from salver.runtime.formats import Loaded
 from salver.runtime.loader import load_version
 from salver.storage.blobs import BlobStore
 
-__all__ = ["BEAT_S", "LoadOrder", "main"]
+__all__ = ["LoadOrder", "main"]
 
-BEAT_S = 1.0
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -53,6 +53,8 @@ class LoadOrder(msgspec.Struct, frozen=True):
     blobs: str
     scratch: str
     memory_bytes: int
+    beat_s: float = 1.0
+    """Seconds between two signs of life."""
 
 
 class _Connection:
@@ -83,23 +85,42 @@ class _Connection:
 
 
 def main() -> None:
-    """Serve batches until the server says stop or is gone."""
-    _confine()
-    connection = _Connection(socket.socket(fileno=int(sys.argv[1])))
+    """Serve batches until the server says stop or is gone; never returns."""
+    code = 1
+    try:
+        _confine()
+        _work(_Connection(socket.socket(fileno=int(sys.argv[1]))))
+        code = 0
+    except (EOFError, ConnectionError):
+        code = 0
+    except SystemExit as exit_:
+        code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    except BaseException as error:  # noqa: BLE001 - the last thing to be known of this process
+        sys.excepthook(type(error), error, error.__traceback__)
+    finally:
+        # Threads that user code left behind must not keep a worker alive that nobody can reach.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        os._exit(code & 255)
+
+
+def _work(connection: _Connection) -> None:
     requests = mmap.mmap(int(sys.argv[2]), ARENA_BYTES, prot=mmap.PROT_READ)
     answers = mmap.mmap(int(sys.argv[3]), ARENA_BYTES)
-    threading.Thread(target=_beat, args=(connection,), daemon=True).start()
-    with contextlib.suppress(EOFError, ConnectionError):
-        _, header, _ = connection.receive()
-        order = msgspec.msgpack.decode(header, type=LoadOrder)
-        resource.setrlimit(resource.RLIMIT_DATA, (order.memory_bytes, order.memory_bytes))
-        loaded = _load(connection, order)
-        if loaded is not None:
-            _serve(connection, loaded, requests, answers)
-            loaded.unload()
-    # Threads that user code left behind must not keep a worker alive that nobody can reach.
-    sys.stderr.flush()
-    os._exit(0)
+    _, header, _ = connection.receive()
+    order = msgspec.msgpack.decode(header, type=LoadOrder)
+    threading.Thread(target=_beat, args=(connection, order.beat_s), daemon=True).start()
+    _limit_memory(order.memory_bytes)
+    loaded = _load(connection, order)
+    if loaded is not None:
+        _serve(connection, loaded, requests, answers)
+        loaded.unload()
+
+
+def _limit_memory(limit: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _confine() -> None:
@@ -114,14 +135,14 @@ def _confine() -> None:
     os.dup2(2, 1)
 
 
-def _beat(connection: _Connection) -> None:
+def _beat(connection: _Connection, beat_s: float) -> None:
     pause = threading.Event()
     while True:
         try:
             connection.send(pack_frame(FrameKind.BEAT))
         except OSError:
             os._exit(0)
-        pause.wait(BEAT_S)
+        pause.wait(beat_s)
 
 
 def _load(connection: _Connection, order: LoadOrder) -> Loaded | None:
@@ -150,13 +171,13 @@ def _serve(connection: _Connection, loaded: Loaded, requests: mmap.mmap, answers
         try:
             outputs = loaded.run(inputs)
         except Exception as error:  # noqa: BLE001 - whatever a model raises fails its requests
-            connection.send(pack_frame(FrameKind.RAISED, f"{type(error).__name__}: {error}"))
+            connection.send(pack_frame(FrameKind.RAISED, problem_of(error)))
             continue
         seconds = SYSTEM_CLOCK.monotonic_s() - began_s
         try:
             entries, parts = describe_arrays(outputs)
-        except (TypeError, AttributeError, ValueError) as error:
-            connection.send(pack_frame(FrameKind.BAD_OUTPUT, f"the model's answer is no arrays by name: {error}"))
+        except (TypeError, ValueError) as error:
+            connection.send(pack_frame(FrameKind.BAD_OUTPUT, f"the model's answer cannot be served: {error}"))
             continue
         total = sum(entry.size_bytes for entry in entries)
         shared = SHARED_ABOVE_BYTES < total <= ARENA_BYTES

@@ -1,4 +1,4 @@
-"""A replica in a worker process of its own: the server's side of the worker.
+"""A replica in worker processes: one at a time, each replaced when it dies.
 
 Isolation is what it is for. A worker that crashes, exits, is killed for memory or stops
 answering costs the batch it had; it is replaced at once, and after repeated deaths with growing
@@ -8,52 +8,22 @@ pauses, while the version is reported unavailable.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import mmap
-import os
-import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
-from typing import Final, cast
-
-import msgspec
+from typing import Final
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
-from salver.protocol.frames import (
-    ARENA_BYTES,
-    PREFIX,
-    SHARED_ABOVE_BYTES,
-    ArrayHeader,
-    FrameKind,
-    describe_arrays,
-    pack_frame,
-    read_arrays,
-)
-from salver.protocol.tables import DeploymentSpec, VersionManifest
 from salver.runtime.batch import Batch
+from salver.runtime.model import Arrays
 from salver.runtime.pool import Pool
-from salver.runtime.worker import BEAT_S, LoadOrder
+from salver.runtime.worker import LoadOrder
+from salver.runtime.worker_process import WorkerProcess
 from salver.telemetry.logs import log_event
 
 __all__ = ["WorkerReplica", "restart_delay_s"]
 
-_SILENCE_S: Final = 10 * BEAT_S
+_SILENCE_S: Final = 10.0
 """A worker not heard of for so long is stopped or starved beyond use, and is replaced."""
-_PASSED_ON: Final = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "TMPDIR",
-    "PYTHONPATH",
-    "LD_LIBRARY_PATH",
-    "CUDA_VISIBLE_DEVICES",
-)
-"""Environment a worker inherits. Nothing else: the server's environment may hold secrets."""
 _CRASH_WINDOW_S: Final = 60.0
 _CRASHES_TO_OPEN: Final = 5
 _LONGEST_PAUSE_S: Final = 60.0
@@ -68,223 +38,120 @@ def restart_delay_s(deaths_lately: int) -> float:
     return 0.0 if deaths_lately <= 1 else min(2.0 ** (deaths_lately - 2), _LONGEST_PAUSE_S)
 
 
-class WorkerReplica(asyncio.Protocol):
+class WorkerReplica:
     """One worker process at a time, and what it runs. Lives on the event loop."""
 
-    def __init__(self, pool: Pool, blobs: Path, scratch: Path, clock: Clock) -> None:
+    def __init__(self, pool: Pool, blobs: Path, scratch: Path, clock: Clock, *, silence_s: float = _SILENCE_S) -> None:
+        spec = pool.spec
         self._pool = pool
-        self._order = _order(pool.spec, pool.manifest, blobs, scratch)
+        self._order = LoadOrder(pool.manifest, spec.runtime, str(blobs), str(scratch), spec.worker_memory_bytes)
         self._clock = clock
+        self._silence_s = silence_s
         self._loop = asyncio.get_running_loop()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._transport: asyncio.Transport | None = None
-        self._requests, self._answers = _Arena(), _Arena()
-        self._buffer = bytearray()
-        self._loaded: asyncio.Future[None] | None = None
-        self._heard_s = 0.0
+        self._worker: WorkerProcess | None = None
+        self._owes = False
+        """Whether the pool still expects word of the batch that was sent."""
         self._deaths: list[float] = []
-        self._watch: asyncio.TimerHandle | None = None
-        self._restart: asyncio.TimerHandle | None = None
+        self._restart: asyncio.Task[None] | None = None
         self._stopped = False
         self.restarts = 0
 
     @property
     def pid(self) -> int | None:
-        """The worker's process id while there is one."""
-        return self._process.pid if self._process else None
-
-    # Starting.
+        """The worker's process id while there is one that serves."""
+        return self._worker.pid if self._worker else None
 
     async def launch(self) -> None:
-        """Start a worker and wait until it has loaded the version.
+        """Start a worker and wait until it has loaded the version; raises what that raises."""
+        worker = WorkerProcess(self._order, self._clock, self, self._silence_s)
+        await worker.launch()
+        self._worker = worker
 
-        Raises what the loading refused with, or LOAD_FAILED when the worker died of it. On
-        cancellation the worker is killed.
-        """
-        ours, theirs = socket.socketpair()
-        self._loaded = self._loop.create_future()
-        self._buffer.clear()
-        self._heard_s = self._clock.monotonic_s()
-        inherited = (theirs.fileno(), self._requests.fd, self._answers.fd)
-        command = [sys.executable, "-m", "salver.runtime.worker", *map(str, inherited)]
-        # On the loop's own thread: the kernel ties the worker's life to the thread that started it.
-        self._process = subprocess.Popen(
-            command, pass_fds=inherited, stdin=subprocess.DEVNULL, env=_environment(self._order), start_new_session=True
-        )
-        theirs.close()
-        ours.setblocking(False)
-        await self._loop.create_connection(lambda: self, sock=ours)
-        assert self._transport is not None
-        self._transport.write(pack_frame(FrameKind.LOAD, self._order))
-        self._watch = self._loop.call_later(BEAT_S, self._look)
-        try:
-            await self._loaded
-        except BaseException:
-            self._kill()
-            raise
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio: the socket to the worker is ready."""
-        # uvloop's transports satisfy asyncio.Transport without being subclasses of it.
-        self._transport = cast("asyncio.Transport", transport)
-
-    # Running.
+    # The pool's side.
 
     def start(self, batch: Batch) -> None:
         """Send `batch` to the worker."""
-        assert self._transport is not None
-        entries, parts = describe_arrays(batch.inputs)
-        total = sum(entry.size_bytes for entry in entries)
-        if SHARED_ABOVE_BYTES < total <= ARENA_BYTES:
-            self._requests.write(parts)
-            self._transport.write(pack_frame(FrameKind.RUN, ArrayHeader(entries, shared=True)))
-        else:
-            self._transport.write(b"".join((pack_frame(FrameKind.RUN, ArrayHeader(entries), total), *parts)))
-
-    def data_received(self, data: bytes) -> None:
-        """asyncio: the worker says something."""
-        self._heard_s = self._clock.monotonic_s()
-        self._buffer += data
-        while len(self._buffer) >= PREFIX.size:
-            kind, header_bytes, body_bytes = PREFIX.unpack_from(self._buffer)
-            end = PREFIX.size + header_bytes + body_bytes
-            if len(self._buffer) < end:
-                return
-            frame = bytes(memoryview(self._buffer)[PREFIX.size : end])
-            del self._buffer[:end]
-            self._take(FrameKind(kind), frame[:header_bytes], frame[header_bytes:])
-
-    def _take(self, kind: FrameKind, header: bytes, body: bytes) -> None:
-        if kind is FrameKind.RESULT:
-            result = msgspec.msgpack.decode(header, type=ArrayHeader)
-            content = self._answers.read(sum(entry.size_bytes for entry in result.arrays)) if result.shared else body
-            self._pool.finished(self, read_arrays(result.arrays, content), result.seconds)
-        elif kind is FrameKind.RAISED:
-            self._pool.raised(self, msgspec.msgpack.decode(header, type=str))
-        elif kind is FrameKind.BAD_OUTPUT:
-            self._pool.bad_output(self, msgspec.msgpack.decode(header, type=str))
-        elif self._loaded is not None and not self._loaded.done():
-            if kind is FrameKind.LOADED:
-                self._loaded.set_result(None)
-            elif kind is FrameKind.REFUSED:
-                self._loaded.set_exception(SalverError(*msgspec.msgpack.decode(header, type=tuple[str, str, str])))
-
-    # Dying.
-
-    def _look(self) -> None:
-        if self._clock.monotonic_s() - self._heard_s > _SILENCE_S:
-            log_event("worker_silent", version=self._pool.manifest.reference, pid=self.pid)
-            self._kill()
-        self._watch = self._loop.call_later(BEAT_S, self._look)
-
-    def _kill(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        assert self._worker is not None
+        self._worker.run(batch.inputs)
+        self._owes = True
 
     def give_up(self) -> None:
         """Kill the worker, whose batch hangs; a new one is started."""
-        self._kill()
+        self._owes = False
+        if self._worker is not None:
+            self._worker.kill()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio: the worker is gone, or about to be."""
-        del exc
-        if self._watch is not None:
-            self._watch.cancel()
-        self._kill()
-        process, self._process, self._transport = self._process, None, None
-        assert process is not None
-        task = self._loop.create_task(self._bury(process))
-        task.add_done_callback(_report_failure)
+    async def stop(self) -> None:
+        """Let the worker unload and end, and start no other."""
+        self._stopped = True
+        self._owes = False
+        if self._restart is not None:
+            self._restart.cancel()
+            await asyncio.wait((self._restart,))
+        if self._worker is not None:
+            await self._worker.stop()
 
-    async def _bury(self, process: subprocess.Popen[bytes]) -> None:
-        code = await self._loop.run_in_executor(None, process.wait)
+    # The worker's side. What a worker says after it was given up no longer matters.
+
+    def answered(self, outputs: Arrays, seconds: float) -> None:
+        """The batch was computed."""
+        if self._settles():
+            self._pool.finished(self, outputs, seconds)
+
+    def raised(self, problem: str) -> None:
+        """The batch raised an exception."""
+        if self._settles():
+            self._pool.raised(self, problem)
+
+    def bad_output(self, problem: str) -> None:
+        """The batch returned something that is no arrays by name."""
+        if self._settles():
+            self._pool.bad_output(self, problem)
+
+    def _settles(self) -> bool:
+        owed, self._owes = self._owes, False
+        return owed
+
+    def leaving(self) -> None:
+        """The worker takes no more batches."""
+        self._pool.suspend(self)
+
+    def died(self, cause: str) -> None:
+        """The worker has ended: its batch is lost, and another worker is started."""
+        pid, self._worker = self.pid, None
+        self._owes = False
         if self._stopped:
             return
-        cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        if self._loaded is not None and not self._loaded.done():
-            self._loaded.set_exception(
-                SalverError("LOAD_FAILED", f"the worker died while it loaded the model: {cause}")
-            )
-            return
-        log_event("worker_died", version=self._pool.manifest.reference, pid=process.pid, cause=cause)
+        log_event("worker_died", version=self._pool.manifest.reference, pid=pid, cause=cause)
         self._pool.lost(self, cause)
-        self._schedule_restart()
+        self._restart = self._loop.create_task(self._replace())
 
-    def _schedule_restart(self) -> None:
+    async def _replace(self) -> None:
+        while self._worker is None:
+            await asyncio.sleep(self._count_death())
+            self.restarts += 1
+            try:
+                async with asyncio.timeout(self._pool.spec.load_timeout_s):
+                    await self.launch()
+            except Exception as error:  # noqa: BLE001 - whatever it was, the next attempt may succeed
+                log_event("worker_restart_failed", version=self._pool.manifest.reference, error=error)
+        self._pool.ready(self)
+
+    def _count_death(self) -> float:
+        """Take note of a death or a failed start; returns the seconds to wait before the next start."""
         now_s = self._clock.monotonic_s()
-        self._deaths = [at for at in self._deaths if now_s - at < _CRASH_WINDOW_S] + [now_s]
+        self._deaths = [at_s for at_s in self._deaths if now_s - at_s < _CRASH_WINDOW_S] + [now_s]
         delay_s = restart_delay_s(len(self._deaths))
         if len(self._deaths) >= _CRASHES_TO_OPEN:
+            reference = self._pool.manifest.reference
             self._pool.unavailable(
                 SalverError(
                     "NOT_READY",
-                    f"the workers of {self._pool.manifest.reference} died {len(self._deaths)} times within a minute",
+                    f"the workers of {reference} died {len(self._deaths)} times within a minute",
                     f"a new one starts in {delay_s:g} s; see the server's log",
                 )
             )
-        self._restart = self._loop.call_later(delay_s, self._begin_restart)
-
-    def _begin_restart(self) -> None:
-        self._loop.create_task(self._relaunch()).add_done_callback(_report_failure)
-
-    async def _relaunch(self) -> None:
-        self.restarts += 1
-        try:
-            await asyncio.wait_for(self.launch(), self._pool.spec.load_timeout_s)
-        except (SalverError, TimeoutError, OSError) as error:
-            log_event("worker_restart_failed", version=self._pool.manifest.reference, problem=str(error))
-            if not self._stopped:
-                self._schedule_restart()
-            return
-        self._pool.ready(self)
-
-    def stop(self) -> None:
-        """Let the worker unload and end."""
-        self._stopped = True
-        if self._restart is not None:
-            self._restart.cancel()
-        if self._transport is not None:
-            self._transport.write(pack_frame(FrameKind.STOP))
-            self._transport.close()
-        else:
-            self._kill()
+        return delay_s
 
     def __repr__(self) -> str:
         return f"<WorkerReplica {self._pool.manifest.reference} pid {self.pid}>"
-
-
-class _Arena:
-    """A memory file shared with the worker; anonymous, so nothing is left behind by any death."""
-
-    def __init__(self) -> None:
-        self.fd = os.memfd_create("salver-arena", os.MFD_CLOEXEC)
-        os.ftruncate(self.fd, ARENA_BYTES)
-        self._map = mmap.mmap(self.fd, ARENA_BYTES)
-
-    def write(self, parts: list[bytes]) -> None:
-        self._map.seek(0)
-        for part in parts:
-            self._map.write(part)
-
-    def read(self, count: int) -> bytes:
-        return self._map[:count]
-
-    def __del__(self) -> None:
-        self._map.close()
-        os.close(self.fd)
-
-
-def _order(spec: DeploymentSpec, manifest: VersionManifest, blobs: Path, scratch: Path) -> LoadOrder:
-    return LoadOrder(manifest, spec.runtime, str(blobs), str(scratch), spec.worker_memory_bytes)
-
-
-def _environment(order: LoadOrder) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    threads = str(order.options.threads)
-    return kept | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
-
-
-def _report_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log_event("worker_task_failed", error=error)

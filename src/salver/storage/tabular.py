@@ -16,8 +16,9 @@ __all__ = ["read_table"]
 def read_table(path: Path) -> np.ndarray[Any, Any]:
     """The rows of a table as an array [rows, ...]; nothing in the file is executed.
 
-    csv may have a header line; parquet needs the extra `parquet`. Raises INVALID_ARTIFACT for
-    files that hold no table of numbers.
+    csv is UTF-8 and may have a header line, told by a cell that is no number; an empty cell is
+    NaN, and whole numbers stay whole. parquet needs the extra `parquet`. Raises
+    INVALID_ARTIFACT for files that hold no table of numbers.
     """
     if not path.is_file():
         raise SalverError("INVALID_ARTIFACT", f"there is no file {str(path)!r}", "check the path")
@@ -27,22 +28,33 @@ def read_table(path: Path) -> np.ndarray[Any, Any]:
         raise SalverError("INVALID_ARTIFACT", f"{path.name!r} is no table", f"use one of {', '.join(readers)}")
     try:
         table = reader(path)
-    except (ValueError, OSError, EOFError) as error:
-        raise SalverError("INVALID_ARTIFACT", f"{path.name!r} is no table of numbers: {error}") from None
+    except (ValueError, TypeError, NotImplementedError, OSError, EOFError, csv.Error) as error:
+        raise _no_table(path, str(error)) from None
+    if table.dtype.kind not in "biuf" or table.ndim == 0 or not len(table):
+        raise _no_table(path, f"it holds {table.dtype} of shape {list(table.shape)}")
     return table.reshape(-1, 1) if table.ndim == 1 else table
 
 
+def _no_table(path: Path, why: str) -> SalverError:
+    return SalverError("INVALID_ARTIFACT", f"{path.name!r} is no table of numbers: {why}")
+
+
 def _read_npy(path: Path) -> np.ndarray[Any, Any]:
-    loaded: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)
+    loaded = np.load(path, allow_pickle=False)
+    if not isinstance(loaded, np.ndarray):
+        raise TypeError("it is an archive of arrays")
     return loaded
 
 
 def _read_csv(path: Path) -> np.ndarray[Any, Any]:
-    with path.open(newline="") as file:
-        rows = [row for row in csv.reader(file) if row]
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
     if rows and not all(_is_number(cell) for cell in rows[0]):
         rows = rows[1:]
-    return np.array([[float(cell) if cell.strip() else np.nan for cell in row] for row in rows])
+    try:
+        return np.array([[int(cell) for cell in row] for row in rows], dtype=np.int64)
+    except (ValueError, OverflowError):
+        return np.array([[float(cell or "nan") for cell in row] for row in rows])
 
 
 def _is_number(cell: str) -> bool:

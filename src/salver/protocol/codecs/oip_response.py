@@ -216,4 +216,5 @@ def _descending(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return np.argsort(-scores, axis=-1, kind="stable")
     # Integers have no negative to sort by (unsigned ones, and the least of the signed): sort the mirror image.
     mirrored = np.argsort(scores[..., ::-1], axis=-1, kind="stable")[..., ::-1]
-    return np.subtract(scores.shape[-1] - 1, mirrored)
+    order: np.ndarray[Any, Any] = scores.shape[-1] - 1 - mirrored
+    return order

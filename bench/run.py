@@ -1,0 +1,172 @@
+"""All benchmarks: ratios from one run. `--write` puts them into docs/performance.md."""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import setting
+import stages
+
+from salver.loadgen import Arrivals, LoadPlan, Mode, run_load
+
+PAIRS = 3
+INFER = "/v2/models/digits/infer"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--write", action="store_true", help="write the result into docs/performance.md")
+    arguments.add_argument("--seconds", type=int, default=4, help="length of each load")
+    given = arguments.parse_args()
+    setting.need_wrk()
+    with tempfile.TemporaryDirectory(prefix="salver-bench-") as folder:
+        work = Path(folder)
+        rows = setting.make_digits(work)
+        home = work / "home"
+        setting.salver(home, "register", "digits", str(work / "digits.onnx"), "--profile", str(work / "train.npy"))
+        setting.salver(home, "deploy", "digits", "--endpoint", "digits")
+        lines = [f"Measured on {time.strftime('%Y-%m-%d')}: {setting.machine()}.", ""]
+        lines += closed_loop(home, rows, given.seconds)
+        lines += open_loop(home, rows, given.seconds)
+        lines += placements(home, rows, given.seconds)
+        lines += start_and_memory(home, rows)
+        lines += stage_table(home, rows)
+    text = "\n".join(lines)
+    print(text)
+    if given.write:
+        page = PAGE.read_text()
+        before, _, rest = page.partition(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+
+
+def show(text):
+    print(f"... {text}", file=sys.stderr, flush=True)
+
+
+def closed_loop(home, rows, seconds):
+    """JSON against the echo, binary against JSON: interleaved pairs."""
+    results = {"echo": [], "json1": [], "binary1": [], "json64": [], "binary64": []}
+    one, many = rows[:1], rows[:64]
+    with setting.served(home) as ready, setting.echo() as echo:
+        loads = {
+            "echo": (echo, *setting.json_body(one)),
+            "json1": (ready["http"] + INFER, *setting.json_body(one)),
+            "binary1": (ready["http"] + INFER, *setting.binary_body(one)),
+            "json64": (ready["http"] + INFER, *setting.json_body(many)),
+            "binary64": (ready["http"] + INFER, *setting.binary_body(many)),
+        }
+        for name, load in loads.items():
+            setting.wrk(*load, seconds=1)
+        for turn in range(PAIRS):
+            for name, load in loads.items():
+                show(f"closed loop, pair {turn + 1} of {PAIRS}: {name}")
+                results[name].append(setting.wrk(*load, seconds=seconds)[0])
+    ratios = [json1 / echo for json1, echo in zip(results["json1"], results["echo"], strict=True)]
+    binary1 = [b / j for b, j in zip(results["binary1"], results["json1"], strict=True)]
+    binary64 = [b / j for b, j in zip(results["binary64"], results["json64"], strict=True)]
+    median = setting.median
+    return [
+        "`wrk -t1 -c64`, medians of three interleaved pairs, requests a second:",
+        "",
+        "| what | requests a second | ratio | wanted |",
+        "|---|---|---|---|",
+        f"| echo: reads the body, answers `{{}}` | {median(results['echo']):,.0f} | 1 | |",
+        f"| digits, JSON, 1 row | {median(results['json1']):,.0f} | {median(ratios):.2f} of the echo "
+        f"({', '.join(f'{r:.2f}' for r in ratios)}) | at least 0.25 |",
+        f"| digits, binary, 1 row | {median(results['binary1']):,.0f} | {median(binary1):.2f} of JSON | at least 0.95 |",
+        f"| digits, JSON, 64 rows | {median(results['json64']):,.0f} | | |",
+        f"| digits, binary, 64 rows | {median(results['binary64']):,.0f} | {median(binary64):.2f} of JSON | at least 2 |",
+        "",
+    ]
+
+
+def open_loop(home, rows, seconds):
+    """10 000 requests a second at constant pace, latency from the intended time."""
+    body, headers = setting.json_body(rows[:1])
+    found = {"echo": [], "digits": []}
+    with setting.served(home) as ready, setting.echo() as echo:
+        urls = {"echo": (echo, "/"), "digits": (ready["http"], INFER)}
+        for turn in range(PAIRS):
+            for name, (url, path) in urls.items():
+                show(f"open loop, pair {turn + 1} of {PAIRS}: {name}")
+                plan = LoadPlan(
+                    url,
+                    path,
+                    body,
+                    tuple(headers.items()),
+                    mode=Mode.OPEN,
+                    arrivals=Arrivals.CONSTANT,
+                    rate_per_s=10_000,
+                    connections=64,
+                    duration_s=seconds,
+                )
+                found[name].append(run_load(plan))
+    p99 = {name: [report.latency.p99_s for report in reports] for name, reports in found.items()}
+    ratio = setting.median([d / e for d, e in zip(p99["digits"], p99["echo"], strict=True)])
+    rates = {name: setting.median([report.achieved_rate_per_s for report in reports]) for name, reports in found.items()}
+    return [
+        "Open loop at 10 000 requests a second, latency from the intended send time, medians of three pairs:",
+        "",
+        "| what | achieved rate | p99 | ratio | wanted |",
+        "|---|---|---|---|---|",
+        f"| echo | {rates['echo']:,.0f}/s | {setting.median(p99['echo']) * 1e3:.2f} ms | 1 | |",
+        f"| digits, JSON | {rates['digits']:,.0f}/s | {setting.median(p99['digits']) * 1e3:.2f} ms | {ratio:.2f} | at most 4 |",
+        "",
+    ]
+
+
+def placements(home, rows, seconds):
+    body, headers = setting.json_body(rows[:1])
+    names = ("inline", "thread", "process")
+    rates = {name: [] for name in names}
+    with setting.served(home) as ready:
+        for name in names:
+            setting.salver(home, "deploy", "digits", "--endpoint", f"digits-{name}", "--placement", name, "--wait")
+        for turn in range(PAIRS):
+            for name in names:
+                show(f"placements, round {turn + 1} of {PAIRS}: {name}")
+                url = f"{ready['http']}/v2/models/digits-{name}/infer"
+                rates[name].append(setting.wrk(url, body, headers, seconds=seconds)[0])
+        for name in names:
+            setting.salver(home, "undeploy", f"digits-{name}")
+    ratio = setting.median([p / t for p, t in zip(rates["process"], rates["thread"], strict=True)])
+    lines = ["Placements, `wrk -t1 -c64`, JSON, 1 row:", "", "| placement | requests a second |", "|---|---|"]
+    lines += [f"| {name} | {setting.median(rates[name]):,.0f} |" for name in names]
+    return [*lines, "", f"`process` is {ratio:.2f} of `thread` (wanted: at least 0.4).", ""]
+
+
+def start_and_memory(home, rows):
+    body, headers = setting.json_body(rows[:1])
+    seconds = []
+    for turn in range(PAIRS):
+        show(f"start, {turn + 1} of {PAIRS}")
+        with setting.served(home) as ready:
+            request = urllib.request.Request(ready["http"] + INFER, body, headers)
+            with urllib.request.urlopen(request) as answer:
+                json.load(answer)
+            seconds.append(time.perf_counter() - ready["began"])
+            status = Path(f"/proc/{ready['pids']['servers'][0]}/status").read_text()
+            resident = int(status.split("VmRSS:")[1].split()[0]) // 1024
+    return [
+        f"From starting `salver serve` to the first prediction: {setting.median(seconds):.2f} s (wanted: within 1.5 s).",
+        f"The idle server process holds {resident} MB (wanted: under 150 MB).",
+        "",
+    ]
+
+
+def stage_table(home, rows):
+    show("stages")
+    found = stages.run(home, rows)
+    lines = ["Where a request's time goes, in process and without sockets (JSON, 1 row, batches of 64):", ""]
+    lines += ["| stage | microseconds |", "|---|---|"]
+    return [*lines, *(f"| {name} | {value:.2f} |" for name, value in found.items()), ""]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""`salver package`: everything a container image of one endpoint is built from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from salver.cli.context import Context
+from salver.protocol.errors import SalverError
+
+__all__ = ["add_to"]
+
+_EXTRAS = {"sklearn": ("sklearn",)}
+"""The extras of Salver that a format needs; formats not named need none."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("package", epilog="Example: salver package digits --output digits-image")(package)
+
+
+def package(
+    context: typer.Context,
+    endpoint: str = typer.Argument(help="A deployed endpoint."),
+    output: Path | None = typer.Option(None, help="The directory to write; by default ENDPOINT-image."),
+    base_image: str | None = typer.Option(None, help="A Python image under an exact tag or digest."),
+    image: str | None = typer.Option(None, help="What to call the result."),
+    requirement: list[str] | None = typer.Option(None, help="A package the model's own code imports; repeat."),
+) -> None:
+    """Write a container recipe: Dockerfile, pinned requirements, Salver, and the endpoint's version."""
+    from salver.control.seed import write_seed
+    from salver.packaging import write_recipe
+
+    here: Context = context.obj
+    with here.administration() as admin:
+        specs = {spec.endpoint: spec for spec in admin.status().deployments}
+        spec = specs.get(endpoint)
+        if spec is None:
+            raise SalverError(
+                "NOT_FOUND", f"there is no endpoint {endpoint[:140]!r}", f"deployed are {', '.join(specs) or 'none'}"
+            )
+        manifest = next(each for each in admin.versions(spec.model) if each.version == spec.version)
+    recipe = write_recipe(
+        output or Path(f"{endpoint}-image"),
+        endpoint=endpoint,
+        reference=manifest.reference,
+        fill_home=lambda destination: write_seed(destination, here.home(), spec, manifest),
+        extras=_EXTRAS.get(manifest.format, ()),
+        also=requirement or (),
+        base_image=base_image,
+        image=image,
+    )
+    here.say(
+        recipe,
+        f"wrote {recipe.directory} ({recipe.size_bytes / 1e6:.1f} MB, {len(recipe.packages)} packages pinned)\n"
+        f"  docker build -t {recipe.image} {recipe.directory}\n"
+        f"  {recipe.directory}/README.md says how to run it",
+    )

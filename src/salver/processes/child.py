@@ -1,0 +1,91 @@
+"""One child of the supervisor, by role: started, watched, replaced after a pause that grows."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from salver.processes.order import Report
+
+__all__ = ["Child", "restart_pause_s"]
+
+_CALM_S: Final = 10.0
+"""A child that lived for so long is replaced at once; one that died younger, after a pause."""
+_LONGEST_PAUSE_S: Final = 30.0
+_TOLD_TO_STOP: Final = frozenset({0, -signal.SIGTERM, -signal.SIGUSR1})
+"""How a child ends that was told to: by itself, or of the signal when it was too young to catch it."""
+
+
+def restart_pause_s(young_deaths: int) -> float:
+    """Seconds to wait after so many deaths in a row that followed a start closely.
+
+    >>> [restart_pause_s(deaths) for deaths in (0, 1, 2, 3, 4, 9)]
+    [0.0, 0.0, 0.5, 1.0, 2.0, 30.0]
+    """
+    return 0.0 if young_deaths <= 1 else min(0.5 * 2.0 ** (young_deaths - 2), _LONGEST_PAUSE_S)
+
+
+class Child:
+    """The process of one role, and what is known of it."""
+
+    def __init__(self, role: str, module: str) -> None:
+        self.role = role
+        self._module = module
+        self.process: subprocess.Popen[bytes] | None = None
+        self.report: Report | None = None
+        self.started_s = 0.0
+        self.not_before_s = 0.0
+        self.failures = 0
+        """Deaths since it last was ready."""
+        self._young_deaths = 0
+
+    def start(self, order_path: Path, passed: tuple[int, ...], now_s: float) -> None:
+        """Start it, with the file descriptors `passed`."""
+        self.report = None
+        self.started_s = now_s
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", self._module, str(order_path)],
+            pass_fds=passed,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            # Ctrl-C at a terminal is for the supervisor, which ends the others in order.
+            process_group=0,
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while there is one."""
+        return self.process.pid if self.process else None
+
+    @property
+    def lives(self) -> bool:
+        """Whether it runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def ready(self, report: Report) -> None:
+        """Note that it has begun its work."""
+        self.report = report
+        self.failures = 0
+
+    def bury(self, now_s: float) -> float:
+        """Note its death; returns the seconds until it may start again."""
+        self.failures += 1
+        self._young_deaths = 1 if now_s - self.started_s > _CALM_S else self._young_deaths + 1
+        self.process = self.report = None
+        pause_s = restart_pause_s(self._young_deaths)
+        self.not_before_s = now_s + pause_s
+        return pause_s
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether it ended as it was told to; REQUIRES that it has ended."""
+        return self.process is None or self.process.returncode in _TOLD_TO_STOP
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()

@@ -1,0 +1,108 @@
+"""The two listeners of a `salver serve`: may they open, and opening them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from typing import NamedTuple
+
+from salver.config import ServerSettings
+from salver.protocol.errors import SalverError
+from salver.protocol.tables import Tables
+from salver.security.binding import Binding, check_binding
+from salver.storage.home import Home
+from salver.storage.publication import read_tables
+from salver.telemetry.logs import log_event
+
+__all__ = ["Listeners", "check_listeners", "open_listeners", "tls_context"]
+
+
+class Listeners(NamedTuple):
+    """The open sockets and what clients call them."""
+
+    data: socket.socket
+    control: socket.socket
+    data_url: str
+    control_url: str
+
+
+def check_listeners(home: Home, server: ServerSettings) -> bool:
+    """Whether only --insecure allows these listeners.
+
+    Raises REFUSED_BY_POLICY for unsafe ones and INVALID_SETTING for a certificate or key that
+    cannot be used.
+    """
+    tls_context(server)
+    has_tls = bool(server.tls_cert)
+    bindings: list[Binding] = [
+        check_binding(
+            server.host,
+            has_tls=has_tls,
+            has_credentials=server.require_token and _has_tokens(home),
+            insecure=server.insecure,
+        ),
+        # The control listener always asks for a token.
+        check_binding(server.control_host, has_tls=has_tls, has_credentials=True, insecure=server.insecure),
+    ]
+    insecure = any(binding.insecure for binding in bindings)
+    if insecure:
+        log_event("insecure", problem="listening beyond this machine without TLS or tokens")
+    return insecure
+
+
+def _has_tokens(home: Home) -> bool:
+    try:
+        return bool((read_tables(home) or Tables()).tokens)
+    except SalverError:  # damaged: the controller publishes it anew
+        return False
+
+
+def tls_context(server: ServerSettings) -> ssl.SSLContext | None:
+    """What the data listener speaks TLS with, if it does; raises INVALID_SETTING for unusable files."""
+    if not server.tls_cert:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(server.tls_cert, server.tls_key)
+    except (OSError, ValueError) as error:
+        raise SalverError(
+            "INVALID_SETTING",
+            f"the certificate {server.tls_cert!r} and key {server.tls_key!r} cannot be used: {error}",
+            "give a certificate chain and its unencrypted private key, both in PEM",
+        ) from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def open_listeners(server: ServerSettings, sockets: contextlib.ExitStack) -> Listeners:
+    """Bind both; `sockets` closes them. Raises INVALID_SETTING for an address that cannot be had."""
+    scheme = "https" if server.tls_cert else "http"
+    bound = [
+        (sockets.enter_context(_bind(host, port)), f"[{host}]" if ":" in host else host)
+        for host, port in ((server.host, server.http), (server.control_host, server.control))
+    ]
+    (data, data_url), (control, control_url) = (
+        (listener, f"{scheme}://{host}:{listener.getsockname()[1]}") for listener, host in bound
+    )
+    return Listeners(data, control, data_url, control_url)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    with contextlib.ExitStack() as undo:
+        try:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            listener = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            listener.listen(1024)
+        except (OSError, UnicodeError) as error:
+            problem = getattr(error, "strerror", None) or str(error)
+            raise SalverError(
+                "INVALID_SETTING",
+                f"cannot listen on {host[:80]} port {port}: {problem}",
+                "free the port, choose another, or use 0 for any free one",
+            ) from None
+        undo.pop_all()
+        return listener

@@ -1,0 +1,25 @@
+"""What a pool asks of each of its replicas."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from salver.runtime.batch import Batch
+
+__all__ = ["Replica"]
+
+
+class Replica(Protocol):
+    """One loaded version, able to run one batch at a time."""
+
+    def start(self, batch: Batch) -> None:
+        """Begin `batch`; later call exactly one of the pool's `finished`, `bad_output`, `raised`, `lost`."""
+
+    def give_up(self) -> None:
+        """Abandon the running batch, which hangs: whatever it still does must have no effect.
+
+        The replica calls the pool's `ready` when it can run again, or never.
+        """
+
+    async def stop(self) -> None:
+        """Free everything, in bounded time; a batch that still runs must have no effect any more."""
