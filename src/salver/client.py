@@ -277,7 +277,7 @@ def _check_url(url: str) -> httpx2.URL:
         parsed = httpx2.URL(url)
     except (httpx2.InvalidURL, ValueError, TypeError):
         parsed = httpx2.URL("")
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
+    if parsed.scheme not in ("http", "https") or not parsed.host or "%" in parsed.host or parsed.userinfo:
         raise SalverError(
             "INVALID_SETTING", f"{url!r} is no server's URL", "write http://HOST:PORT or https://HOST:PORT"
         )

@@ -125,7 +125,7 @@ class _Log:
         self._thread.start()
 
     def _pass_on(self) -> None:
-        with open(self._read_end, "rb") as lines:
+        with os.fdopen(self._read_end, "rb") as lines:
             for line in lines:
                 self._last = line
                 with contextlib.suppress(ValueError, OSError):  # standard error may be closed

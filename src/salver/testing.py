@@ -1,5 +1,4 @@
-"""For tests of Salver and of what is built on it: a clock with hands to turn, and models whose
-answers can be computed.
+"""For tests: a clock with hands to turn, and models whose answers can be computed.
 
     >>> clock = ManualClock()
     >>> clock.advance(2.5)

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -238,6 +237,7 @@ class Served:
         if receive_bytes:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         connection.connect(("127.0.0.1", self.port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client = RawClient(connection)
         self.clients.append(client)
         return client
@@ -407,7 +407,7 @@ def impatient(serve_model: Serve) -> Served:
             header_timeout_s=0.3,
             body_grace_s=0.3,
             body_bytes_per_s=20_000.0,
-            keep_alive_s=1.0,
+            keep_alive_s=0.5,
             write_stall_s=0.4,
             linger_s=0.1,
         )
@@ -481,17 +481,3 @@ def no_faults(request: pytest.FixtureRequest) -> Iterator[list[logging.LogRecord
         running.problems.clear()
     assert not [(fault.getMessage(), fault.exc_info) for fault in faults]
     assert not problems
-
-
-@pytest.fixture(scope="session")
-def tools() -> Any:
-    """What tests share: `request`, `row`, `held_request`, `eventually`, the weights of the toy."""
-
-    class Tools:
-        pass
-
-    found = Tools()
-    for name in ("request", "row", "held_request", "eventually", "check_error", "manifest"):
-        setattr(found, name, staticmethod(globals()[name]))
-    found.WEIGHTS, found.RawClient, found.msgspec = WEIGHTS, RawClient, msgspec
-    return found

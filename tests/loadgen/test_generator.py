@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
@@ -7,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -20,7 +22,7 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 
 
 def plan(echo, **changes) -> LoadPlan:
-    given = {"connections": 4, "duration_s": 0.4, "warmup_s": 0.0, "path": "/x", "body": b"{}", "timeout_s": 5.0}
+    given = {"connections": 4, "duration_s": 0.2, "warmup_s": 0.0, "path": "/x", "body": b"{}", "timeout_s": 5.0}
     return LoadPlan(echo.url, **(given | changes))
 
 
@@ -30,7 +32,7 @@ def test_a_closed_loop_counts_every_answer_once(echo):
     assert report.failed == report.unanswered == 0
     assert report.errors == {}
     assert sum(bucket.count for bucket in report.histogram) == report.ok
-    assert report.achieved_rate_per_s == pytest.approx(report.ok / 0.4, rel=0.1)
+    assert report.achieved_rate_per_s == pytest.approx(report.ok / 0.2, rel=0.1)
     assert report.lateness is None
     assert 0 < report.generator_cpu_ratio < 2
     assert msgspec.json.decode(msgspec.json.encode(report), type=LoadReport) == report
@@ -39,7 +41,7 @@ def test_a_closed_loop_counts_every_answer_once(echo):
 def test_each_connection_of_a_closed_loop_waits_for_its_answer(echo):
     echo.answer = lambda _: (0.05, OK)
     report = run_load(plan(echo, connections=3))
-    assert 3 <= report.ok <= 3 * 8
+    assert 3 <= report.ok <= 3 * 5
     assert report.latency.p50_s >= 0.045
 
 
@@ -77,10 +79,12 @@ def test_an_open_loop_shows_the_stall_that_a_closed_loop_hides(echo):
 
 def test_an_open_loop_sends_at_its_rate_whatever_the_server_does(echo):
     echo.answer = lambda _: (0.1, OK)
-    report = run_load(plan(echo, mode=Mode.OPEN, rate_per_s=200.0, connections=2, arrivals=Arrivals.CONSTANT))
-    assert report.sent == report.ok == 80
-    assert report.achieved_rate_per_s < 25
-    assert report.latency.max_s > 1.0  # eighty requests, twenty a second
+    report = run_load(
+        plan(echo, mode=Mode.OPEN, rate_per_s=50.0, connections=2, duration_s=0.4, arrivals=Arrivals.CONSTANT)
+    )
+    assert report.sent == report.ok == 20
+    assert report.achieved_rate_per_s <= 20
+    assert report.latency.max_s > 0.5  # twenty requests, twenty a second
     assert any("were answered" in note for note in report.notes)
 
 
@@ -92,13 +96,13 @@ def test_the_seed_decides_how_many_poisson_requests_leave(echo):
         for given in (True, True)
     }
     assert len(counts) == 1
-    assert counts != {120}
+    assert counts != {60}
 
 
 def test_the_warm_up_is_not_counted(echo):
     report = run_load(plan(echo, mode=Mode.OPEN, rate_per_s=100.0, arrivals=Arrivals.CONSTANT, warmup_s=0.5))
-    assert report.sent == 40
-    assert echo.seen == 90
+    assert report.sent == 20
+    assert echo.seen == 70
 
 
 def test_a_full_backlog_is_counted_and_not_hidden(echo):
@@ -106,8 +110,8 @@ def test_a_full_backlog_is_counted_and_not_hidden(echo):
     report = run_load(
         plan(echo, mode=Mode.OPEN, rate_per_s=200.0, connections=1, max_backlog=2, arrivals=Arrivals.CONSTANT)
     )
-    assert report.errors["BACKLOG_FULL"] == report.failed > 60
-    assert report.sent + report.failed == 80
+    assert report.errors["BACKLOG_FULL"] == report.failed > 25
+    assert report.sent + report.failed == 40
     assert report.backlog_max == 2
     assert any("never sent" in note for note in report.notes)
 
@@ -116,7 +120,7 @@ def test_errors_are_counted_by_status_and_code(echo):
     busy = b"HTTP/1.1 429 Too Many Requests\r\nX-Salver-Error: QUEUE_FULL\r\ncontent-length: 2\r\n\r\n{}"
     bare = b"HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n"
     echo.answer = lambda number: (0.0, (OK, busy, bare)[number % 3])
-    report = run_load(plan(echo, mode=Mode.OPEN, rate_per_s=150.0, arrivals=Arrivals.CONSTANT))
+    report = run_load(plan(echo, mode=Mode.OPEN, rate_per_s=300.0, arrivals=Arrivals.CONSTANT))
     assert report.errors == {"429 QUEUE_FULL": 20, "500": 20}
     assert (report.ok, report.failed) == (20, 40)
     assert sum(bucket.count for bucket in report.histogram) == 20
@@ -151,8 +155,8 @@ def test_a_connection_that_the_server_closes_is_opened_again(echo):
 def test_broken_answers_are_failures(echo, answer, problem):
     echo.answer = lambda _: (0.0, answer)
     report = run_load(plan(echo))
-    assert set(report.errors) <= {problem}
-    assert report.ok == 0 or answer == OK + OK
+    assert report.errors.keys() == {problem}
+    assert report.ok == 0
 
 
 def test_an_answer_in_pieces_is_one_answer(echo):
@@ -191,7 +195,7 @@ def test_progress_is_told_while_it_runs(echo):
     run_load(plan(echo, warmup_s=0.3, duration_s=0.6), on_progress=told.append)
     assert [told[0].phase, told[1].phase] == ["connecting", "warming"]
     assert {"measuring", "finishing"} <= {progress.phase for progress in told}
-    assert all(a.elapsed_s <= b.elapsed_s <= b.total_s for a, b in zip(told, told[1:], strict=False))
+    assert all(a.elapsed_s <= b.elapsed_s <= b.total_s for a, b in itertools.pairwise(told))
     assert told[-1].ok > 100
     assert told[-1].total_s == pytest.approx(0.9)
 
@@ -282,8 +286,8 @@ def told(progress):
     if progress.phase == "measuring": print("measuring", flush=True)
 plan = LoadPlan(sys.argv[1], "/", duration_s=60, warmup_s=0, connections=2)
 report = run_load(plan, on_progress=told)
-print(msgspec.json.encode(report).decode())
 try:
+    print(msgspec.json.encode(report).decode(), flush=True)
     sys.stdin.read(1)
 except KeyboardInterrupt:
     print("interrupted again")
@@ -321,11 +325,15 @@ def test_it_runs_in_any_thread(echo):
 
 def test_nothing_stays_open(echo):
     run_load(plan(echo, duration_s=0.05))
-    before = set(os.listdir("/proc/self/fd"))
+    before = descriptors()
     run_load(plan(echo, duration_s=0.05, mode=Mode.OPEN, rate_per_s=100.0))
     # The server's ends close a moment later, in its own thread.
-    mine = {fd for fd in set(os.listdir("/proc/self/fd")) - before if not is_end_of(fd, echo.port)}
+    mine = {fd for fd in descriptors() - before if not is_end_of(fd, echo.port)}
     assert mine == set()
+
+
+def descriptors() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
 
 
 def is_end_of(descriptor: str, port: int) -> bool:

@@ -32,7 +32,17 @@ _IDLE: Final = Phase.IDLE
 class Lane(RequestReader, asyncio.Protocol):
     """A connection. Times that only serve timeouts of a second and more come from `gateway.now_s`."""
 
-    __slots__ = ("_answering", "_half_closed", "_paced", "_quiet_s", "_refusal", "_stalled_s", "_transport", "_waiting")
+    __slots__ = (
+        "_answering",
+        "_half_closed",
+        "_paced",
+        "_quiet_s",
+        "_refusal",
+        "_stalled_s",
+        "_transport",
+        "_unsent",
+        "_waiting",
+    )
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(gateway)
@@ -42,6 +52,9 @@ class Lane(RequestReader, asyncio.Protocol):
         self._refusal: SalverError | None = None
         """What is wrong with the last of those that wait: the stream could not be read further."""
         self._stalled_s: float | None = None
+        """Since when the client has not read, or not fast enough."""
+        self._unsent = 0
+        """Bytes of replies that could not be sent at that time."""
         self._half_closed = False
         self._paced: tuple[Exchange, int, float] | None = None
         self._quiet_s: float | None = None
@@ -96,7 +109,10 @@ class Lane(RequestReader, asyncio.Protocol):
     def pause_writing(self) -> None:
         """asyncio: the client does not read."""
         self._stalled_s = self.gateway.now_s
-        if self._transport is not None and not self._transport.is_closing() and not self._half_closed:
+        if self._transport is None:
+            return
+        self._unsent = self._transport.get_write_buffer_size()
+        if not self._transport.is_closing() and not self._half_closed:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
@@ -226,7 +242,7 @@ class Lane(RequestReader, asyncio.Protocol):
             transport.abort()
         elif self._stalled_s is not None:
             if now_s - self._stalled_s > limits.write_stall_s:
-                transport.abort()
+                self._sweep_stalled(transport, now_s)
         elif self.phase is Phase.CLOSING:
             self._sweep_closing(transport, waited_s)
         elif self.phase is Phase.HEADERS:
@@ -240,6 +256,15 @@ class Lane(RequestReader, asyncio.Protocol):
             self._since_s = now_s
         elif waited_s > limits.keep_alive_s:
             transport.close()
+
+    def _sweep_stalled(self, transport: asyncio.Transport, now_s: float) -> None:
+        """Cut off a client that reads as slowly as it may not send."""
+        assert self._stalled_s is not None
+        unsent = transport.get_write_buffer_size()
+        if self._unsent - unsent < (now_s - self._stalled_s) * self.gateway.limits.body_bytes_per_s:
+            transport.abort()
+        self._unsent = unsent
+        self._stalled_s = now_s
 
     def _sweep_closing(self, transport: asyncio.Transport, waited_s: float) -> None:
         """The end of a pause for the client to see why; a reply still on its way has longer."""

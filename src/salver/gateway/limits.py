@@ -26,9 +26,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """From the first byte of a request to the end of its headers."""
     body_grace_s: float = 5.0
     body_bytes_per_s: float = 1024.0
-    """The least pace of a body once the grace is over."""
+    """The least pace of a body once the grace is over, and of a client that reads an answer slowly."""
     keep_alive_s: float = 75.0
     write_stall_s: float = 30.0
-    """How long a client may leave an answer unread."""
+    """How long a client may leave an answer unread, or read it at less than that pace."""
     linger_s: float = 1.0
     """How long the rest of a refused request is read and thrown away, so that the client sees why."""

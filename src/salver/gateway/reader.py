@@ -37,6 +37,7 @@ _ONCE: Final = frozenset(
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(?::[0-9]*)?")
 """RFC 9110 section 7.2: uri-host [":" port]; empty where the target has no authority."""
+_OFFER: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 _REMEMBERED_HOSTS: Final = 64
 _KEPT_ALIVE: Final = b"connection: keep-alive\r\n"
 """What a client of HTTP/1.0 that asked for it must be told."""
@@ -72,6 +73,7 @@ class RequestReader:
     __slots__ = (
         "_body",
         "_chunks",
+        "_declined",
         "_framed_bytes",
         "_header_bytes",
         "_headers",
@@ -103,6 +105,8 @@ class RequestReader:
         """Of a chunked body, one more than have begun; else 0."""
         self._framed_bytes = 0
         """All that came since the headers of a chunked body: it and its framing."""
+        self._declined = False
+        """Whether the request on its way in offers another protocol, see `_decline`."""
         self._parser: Any = httptools.HttpRequestParser(self)
 
     @abstractmethod
@@ -122,17 +126,46 @@ class RequestReader:
             self._framed_bytes += size
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as pause:
+            self._decline(memoryview(data)[pause.args[0] :])
         except httptools.HttpParserError as error:
             self._explain(error)
         if self.phase is not _IDLE:
             self._check_growth()
 
+    def _decline(self, rest: memoryview) -> None:
+        """Read on as before behind a request that offered another protocol, where llhttp stops.
+
+        RFC 9110 section 7.8 lets us ignore the offer, which some clients make with their first
+        request whatever it is. llhttp has not read its body: a new parser is given the request
+        again without the offer.
+        """
+        while self.phase is not _CLOSING:
+            exchange, self._incoming = self._incoming, None
+            if exchange is None:
+                raise SalverError("UNSUPPORTED", "this server opens no tunnels")
+            self._parser = httptools.HttpRequestParser(self)
+            self._chunks = self._repeats = 0
+            self._declined = False
+            self.phase = _HEADERS
+            kept = [b"%b: %b\r\n" % pair for pair in exchange.headers.items() if pair[0] not in _OFFER]
+            if not exchange.keep_alive:
+                kept.append(b"connection: close\r\n")
+            try:
+                self._parser.feed_data(b"%b %b HTTP/1.1\r\n%b\r\n" % (exchange.method, exchange.target, b"".join(kept)))
+                self._parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as pause:
+                rest = rest[pause.args[0] :]
+            except httptools.HttpParserError as error:
+                self._explain(error)
+                return
+            else:
+                return
+
     def _explain(self, error: Exception) -> None:
         """What httptools raised, as an error of the catalogue."""
         if self.phase is _CLOSING:
             return
-        if isinstance(error, httptools.HttpParserUpgrade):
-            raise SalverError("UNSUPPORTED", "this server does not change protocols on a connection")
         if not isinstance(error, httptools.HttpParserCallbackError):
             raise SalverError("BAD_HTTP", f"this is no HTTP/1.1 request: {error}")
         # Raised by our own callbacks below, on purpose or by a fault of ours.
@@ -232,6 +265,8 @@ class RequestReader:
         """httptools: the request is whole."""
         exchange = self._incoming
         assert exchange is not None
+        if self._declined:
+            return
         if self._body:
             exchange.body = bytes(self._body)
             self._body = bytearray()
@@ -249,11 +284,12 @@ class RequestReader:
         version = self._parser.get_http_version()
         if version not in _VERSIONS:
             raise SalverError("BAD_HTTP", f"this is HTTP/{version}", "speak HTTP/1.1")
-        if b"upgrade" in exchange.headers:
-            # Staying with HTTP/1.1 is an answer, but the parser stops behind such a request.
-            exchange.keep_alive = False
-        elif version == "1.0" and exchange.keep_alive:
+        if version == "1.0" and exchange.keep_alive:
             exchange.connection = _KEPT_ALIVE
+        if b"upgrade" in exchange.headers and self._parser.should_upgrade():
+            if version != "1.1":
+                raise SalverError("BAD_HTTP", f"HTTP/{version} offers no other protocols")
+            self._declined = exchange.method != b"CONNECT"
 
     def _check_host(self, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host")

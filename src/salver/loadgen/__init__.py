@@ -1,8 +1,8 @@
 """Load on a server, measured from outside: `run_load(LoadPlan(...)) -> LoadReport`.
 
 `plan` says what to send and how fast, `connection` speaks HTTP/1.1 with as little as possible,
-`arrivals` wakes at the times requests are meant to leave, `generator` sends and counts, `report`
-makes percentiles of it and `rendering` text. Latency counts from the moment a request was meant
+`arrivals` wakes at the times requests are meant to leave, `generator` sends, `tally` counts what
+came of it, `report` makes percentiles of that and `rendering` text. Latency counts from the moment a request was meant
 to leave, so a server that stalls cannot hide the requests it kept from being sent.
 """
 

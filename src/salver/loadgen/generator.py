@@ -138,6 +138,8 @@ class _Run:
             if not self._done.done():
                 self._begin()
             await self._done
+            if not self._interrupted:
+                self._tell_progress("finishing", float("inf"))
             waiting = [connection.intended_s for connection in self._connections if connection.busy]
             return self._tally.report(self._now_s(), [*waiting, *self._backlog], interrupted=self._interrupted)
         finally:

@@ -91,6 +91,7 @@ class Tally:
 
     def report(self, now_s: float, waiting: Iterable[float], *, interrupted: bool) -> LoadReport:
         """The report at `now_s`; `waiting` are the times at which unanswered requests were meant to leave."""
+        self.watch_processor(now_s)
         plan = self._plan
         is_open = plan.mode is Mode.OPEN
         measured_s = max(0.0, min(now_s, self.end_s) - self.from_s)

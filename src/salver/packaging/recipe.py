@@ -30,7 +30,7 @@ _BASE_IMAGES: Final = {
 _IMAGE: Final = re.compile(
     r"[a-z0-9][a-z0-9._/:-]{0,200}?(?::(?P<tag>\w[\w.-]{0,127}))?(?P<digest>@sha256:[0-9a-f]{64})?"
 )
-_PYTHON_TAG: Final = re.compile(r"(?:.*/)?python:(\d+)\.(\d+)(\.\d+)?.*")
+_PYTHON_TAG: Final = re.compile(r"(?:.*/)?python:(\d+)(?:\.(\d+))?(\.\d+)?.*")
 _SECRETS: Final = frozenset({"admin.token", "secrets", "pepper"})
 _PASSING: Final = frozenset({"lock", "serve.json", "scratch"})
 """What belongs to a running server, not to a home at rest."""
@@ -120,7 +120,7 @@ def _check_base_image(image: str | None) -> str:
             f"pin it, for example {_BASE_IMAGES[3, 11]}, or name a digest with @sha256:",
         )
     python = _PYTHON_TAG.fullmatch(image)
-    if python is not None and (int(python[1]), int(python[2])) != here:
+    if python is not None and (int(python[1]), int(python[2] or here[1])) != here:
         raise SalverError(
             "INVALID_SETTING",
             f"base image {image!r} has another Python than this one, {here[0]}.{here[1]}",

@@ -169,13 +169,14 @@ class WorkerProcess(asyncio.Protocol):
         self._buffer += data
         try:
             while len(self._buffer) >= PREFIX.size:
-                kind, header_bytes, body_bytes = PREFIX.unpack_from(self._buffer)
+                code, header_bytes, body_bytes = PREFIX.unpack_from(self._buffer)
+                kind = FrameKind(code)
                 end = PREFIX.size + header_bytes + body_bytes
                 if len(self._buffer) < end:
                     return
                 frame = bytes(memoryview(self._buffer)[PREFIX.size : end])
                 del self._buffer[:end]
-                self._take(FrameKind(kind), frame[:header_bytes], memoryview(frame)[header_bytes:])
+                self._take(kind, frame[:header_bytes], memoryview(frame)[header_bytes:])
         except (ValueError, TypeError, SalverError, msgspec.MsgspecError) as error:
             # The socket is the worker's own; whoever writes nonsense into it is not to be trusted.
             log_event("worker_garbled", pid=self.pid, error=error)

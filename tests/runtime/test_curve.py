@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+
+from salver.runtime.curve import INLINE_BELOW_S, Lane, ServiceCurve, choose_lane
+
+B = INLINE_BELOW_S
+
+
+@pytest.mark.parametrize(
+    ("predicted_s", "current", "chosen"),
+    [
+        (None, Lane.INLINE, Lane.THREAD),  # nothing measured: nothing is promised to the loop
+        (None, Lane.THREAD, Lane.THREAD),
+        (0.5 * B, Lane.INLINE, Lane.INLINE),
+        (0.5 * B, Lane.THREAD, Lane.INLINE),
+        (0.9 * B, Lane.INLINE, Lane.INLINE),  # inside the hysteresis each stays where it is
+        (0.9 * B, Lane.THREAD, Lane.THREAD),
+        (1.1 * B, Lane.INLINE, Lane.INLINE),
+        (1.1 * B, Lane.THREAD, Lane.THREAD),
+        (1.3 * B, Lane.INLINE, Lane.THREAD),
+        (1.3 * B, Lane.THREAD, Lane.THREAD),
+    ],
+)
+def test_the_lane_follows_the_predicted_time_with_hysteresis(predicted_s, current, chosen) -> None:
+    assert choose_lane(predicted_s, current) is chosen
+
+
+@pytest.mark.parametrize(
+    ("measured", "rows", "predicted_s"),
+    [
+        ({}, 1, None),
+        ({1: 0.001}, 1, 0.001),
+        ({1: 0.001}, 8, 0.008),  # a larger batch than any measured: scaled, on the long side
+        ({8: 0.004}, 2, 0.004),  # a smaller one: as it is
+        ({1: 0.001, 8: 0.002}, 4, 0.004),  # from the nearest smaller
+        ({4: 0.001}, 7, 0.001),  # one bucket for 4 to 7 rows
+    ],
+)
+def test_a_prediction_comes_from_the_nearest_measured_size(measured, rows, predicted_s) -> None:
+    curve = ServiceCurve()
+    for size, seconds in measured.items():
+        curve.observe(size, seconds)
+    assert curve.predict(rows) == predicted_s
+
+
+def test_one_late_batch_does_not_look_like_a_slow_model() -> None:
+    curve = ServiceCurve()
+    curve.observe(1, 0.0001)
+    curve.observe(1, 10.0)
+    assert curve.predict(1) == pytest.approx(0.00012)
+    assert curve.longest_s == 10.0
+
+
+@pytest.mark.parametrize("first_s", [0.0001, 1e-9, 0.0])
+def test_a_model_that_became_slow_is_seen_as_slow(first_s) -> None:
+    curve = ServiceCurve()
+    curve.observe(1, first_s)
+    for _ in range(100):
+        curve.observe(1, 0.01)
+    assert curve.predict(1) == pytest.approx(0.01, rel=0.01)
+
+
+def test_points_name_the_largest_size_of_each_bucket() -> None:
+    curve = ServiceCurve()
+    for rows in (1, 2, 3, 9):
+        curve.observe(rows, 0.5)
+    assert curve.points() == {1: 0.5, 3: 0.5, 15: 0.5}

@@ -1,0 +1,337 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from salver.clock import SYSTEM_CLOCK
+from salver.protocol.errors import SalverError
+from salver.protocol.tables import DeploymentSpec, Placement, Tables, VersionManifest
+from salver.runtime import host as host_module
+from salver.runtime.host import Host, placement_of
+from salver.runtime.recorder import FlightRecorder
+from salver.runtime.status import LoadState
+from salver.telemetry.metrics import Metrics
+from salver.testing import ComputableModel, eventually, make_manifest, make_request, make_spec
+
+V1, V2 = make_manifest(), make_manifest(version="2.0.0", digest="cd" * 32)
+
+
+class Shelf:
+    """What `load_version` gives for each version instead of real files."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, list[ComputableModel]] = {}
+        self.failures: dict[str, Exception] = {}
+        self.preparations: dict[str, Any] = {}
+
+    def load(self, manifest: VersionManifest, *_: object) -> ComputableModel:
+        if manifest.version in self.preparations:
+            self.preparations[manifest.version]()
+        if manifest.version in self.failures:
+            raise self.failures[manifest.version]
+        model = ComputableModel()
+        self.models.setdefault(manifest.version, []).append(model)
+        return model
+
+    def model(self, version: str) -> ComputableModel:
+        return self.models[version][-1]
+
+
+class Hosting:
+    def __init__(self, store: Any, shelf: Shelf) -> None:
+        self.changes = 0
+        self.hung: list[str] = []
+        self.shelf = shelf
+        self.host = Host(
+            store.blobs,
+            store.blobs_path,
+            store.scratch,
+            FlightRecorder(store.root / "flight"),
+            Metrics(),
+            SYSTEM_CLOCK,
+            isolated=(),
+            on_change=self._changed,
+            on_hang=self.hung.append,
+        )
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def apply(self, *pairs: tuple[VersionManifest, DeploymentSpec]) -> None:
+        specs = [msgspec.structs.replace(spec, version=manifest.version) for manifest, spec in pairs]
+        self.host.apply(Tables(1, tuple(manifest for manifest, _ in pairs), tuple(specs)))
+
+    async def settle(self, *pairs: tuple[VersionManifest, DeploymentSpec]) -> None:
+        self.apply(*pairs)
+        await self.host.settled()
+
+    def ask(self, value: float, endpoint: str = "arithmetic") -> asyncio.Future[Any]:
+        return self.host.pools()[endpoint](make_request([[value, value]]))
+
+    @property
+    def status(self) -> Any:
+        (row,) = self.host.status()
+        return row
+
+
+@pytest.fixture
+def shelf(monkeypatch) -> Shelf:
+    found = Shelf()
+    monkeypatch.setattr(host_module, "load_version", found.load)
+    return found
+
+
+@contextlib.asynccontextmanager
+async def hosting(store: Any, shelf: Shelf) -> AsyncIterator[Hosting]:
+    one = Hosting(store, shelf)
+    try:
+        yield one
+    finally:
+        for models in shelf.models.values():
+            for model in models:
+                model.release()
+        await one.host.close(timeout_s=5.0)
+        await eventually(lambda: all(model.unloads == 1 for models in shelf.models.values() for model in models))
+        assert list(store.scratch.iterdir()) == []
+
+
+async def test_a_deployment_is_loaded_warmed_up_and_serves(store, shelf) -> None:
+    async with hosting(store, shelf) as one:
+        await one.settle((V1, make_spec()))
+        assert one.changes == 1
+        assert (await one.ask(1)).array("y").tolist() == [[3, 3]]
+        status = one.status
+        assert (status.state, status.serving, status.available) == (LoadState.READY, "arithmetic@1.0.0", True)
+        assert set(status.curve) >= {"1", "3", "7"}, "warming up measured growing batches"
+        assert [len(batch) for batch in shelf.model("1.0.0").batches[:4]] == [1, 1, 2, 2]
+        assert one.host.is_ready()
+
+
+async def test_applying_the_same_tables_twice_loads_once(store, shelf) -> None:
+    async with hosting(store, shelf) as one:
+        await one.settle((V1, make_spec()))
+        await one.settle((V1, make_spec()))
+        assert len(shelf.models["1.0.0"]) == 1
+        await one.settle((V1, make_spec(generation=2)))
+        assert len(shelf.models["1.0.0"]) == 2
+
+
+async def test_a_swap_under_requests_loses_none_and_each_answer_names_its_version(store, shelf) -> None:
+    async with hosting(store, shelf) as one:
+        spec = make_spec(placement=Placement.THREAD)
+        await one.settle((V1, spec))
+        shelf.model("1.0.0").hold()
+        before = [one.ask(value) for value in range(3)]
+        await eventually(shelf.model("1.0.0").entered.is_set)
+        await one.settle((V2, spec))
+        after = await one.ask(9)
+        assert after.version == "2.0.0"
+        assert not any(future.done() for future in before)
+        shelf.model("1.0.0").release()
+        for value, future in enumerate(before):
+            response = await future
+            assert (response.version, response.array("y")[0, 0]) == ("1.0.0", 2 * value + 1)
+        await eventually(lambda: shelf.model("1.0.0").unloads)
+        assert one.status.serving == "arithmetic@2.0.0"
+
+
+FAILURES = {
+    "a refusal": (SalverError("CORRUPT_ARTIFACT", "bytes differ"), "CORRUPT_ARTIFACT"),
+    "an exception": (RuntimeError("/home/someone/secret"), "LOAD_FAILED"),
+    "no memory": (MemoryError(), "LOAD_FAILED"),
+}
+
+
+@pytest.mark.parametrize(("failure", "code"), FAILURES.values(), ids=FAILURES.keys())
+async def test_a_load_that_fails_leaves_the_serving_version_as_it_is(store, shelf, failure, code) -> None:
+    async with hosting(store, shelf) as one:
+        await one.settle((V1, make_spec()))
+        shelf.failures["2.0.0"] = failure
+        await one.settle((V2, make_spec()))
+        status = one.status
+        assert (status.state, status.code, status.serving) == (LoadState.FAILED, code, "arithmetic@1.0.0")
+        assert "/home" not in status.problem
+        assert (await one.ask(1)).version == "1.0.0"
+        assert one.host.is_ready()
+        assert one.changes == 2
+        await one.settle((V1, make_spec()))
+        assert (one.status.state, one.status.code) == (LoadState.READY, None)
+
+
+async def test_a_version_whose_first_answers_contradict_its_signature_does_not_serve(store, shelf) -> None:
+    async with hosting(store, shelf) as one:
+        narrow = make_manifest(
+            signature=msgspec.structs.replace(
+                V1.signature, outputs=(msgspec.structs.replace(V1.signature.outputs[0], shape=(-1, 1)),)
+            )
+        )
+        await one.settle((narrow, make_spec()))
+        assert one.status.code == "BAD_MODEL_OUTPUT"
+        assert not one.host.is_ready()
+        await eventually(lambda: shelf.model("1.0.0").unloads)
+
+
+async def test_a_load_that_takes_too_long_fails_and_frees_what_comes_late(store, shelf) -> None:
+    import threading
+
+    late = threading.Event()
+    shelf.preparations["2.0.0"] = lambda: late.wait(30)
+    async with hosting(store, shelf) as one:
+        await one.settle((V1, make_spec()))
+        await one.settle((V2, make_spec(load_timeout_s=0.05)))
+        assert one.status.code == "LOAD_FAILED"
+        assert "within 0.05 s" in one.status.problem
+        assert (await one.ask(1)).version == "1.0.0"
+        late.set()
+        await eventually(lambda: "2.0.0" in shelf.models and shelf.model("2.0.0").unloads)
+
+
+async def test_loads_that_hang_do_not_keep_others_waiting(store, shelf) -> None:
+    import threading
+
+    never = threading.Event()
+    for version in ("2.0.0", "3.0.0"):
+        shelf.preparations[version] = lambda: never.wait(30)
+    async with hosting(store, shelf) as one:
+        stuck = [
+            (make_manifest(version=version), make_spec(endpoint=version, load_timeout_s=0.05))
+            for version in ("2.0.0", "3.0.0")
+        ]
+        await one.settle(*stuck)
+        await one.settle(*stuck, (V1, make_spec()))
+        assert (await one.ask(1)).version == "1.0.0"
+        never.set()
+        await eventually(lambda: shelf.models.keys() == {"1.0.0", "2.0.0", "3.0.0"})
+
+
+async def test_a_newer_wish_overtakes_a_load_that_is_under_way(store, shelf) -> None:
+    import threading
+
+    go = threading.Event()
+    shelf.preparations["1.0.0"] = lambda: go.wait(30)
+    async with hosting(store, shelf) as one:
+        one.apply((V1, make_spec()))
+        await asyncio.sleep(0)
+        one.apply((V2, make_spec()))
+        go.set()
+        await one.host.settled()
+        assert one.status.serving == "arithmetic@2.0.0"
+        await eventually(lambda: shelf.model("1.0.0").unloads)
+
+
+async def test_what_is_omitted_is_drained_and_removed(store, shelf) -> None:
+    async with hosting(store, shelf) as one:
+        await one.settle((V1, make_spec(placement=Placement.THREAD)))
+        shelf.model("1.0.0").hold()
+        running = one.ask(1)
+        await eventually(shelf.model("1.0.0").entered.is_set)
+        one.apply()
+        assert one.host.pools() == {}
+        assert one.host.is_ready()
+        shelf.model("1.0.0").release()
+        assert (await running).array("y").tolist() == [[3, 3]]
+        await eventually(lambda: shelf.model("1.0.0").unloads)
+
+
+async def test_only_required_endpoints_make_a_server_unready(store, shelf) -> None:
+    shelf.failures["2.0.0"] = RuntimeError("broken")
+    async with hosting(store, shelf) as one:
+        await one.settle((V1, make_spec()), (V2, make_spec(endpoint="extra", required=False)))
+        assert one.host.is_ready()
+        await one.settle((V1, make_spec()), (V2, make_spec(endpoint="extra")))
+        assert not one.host.is_ready()
+        assert one.host.error_of("extra").code == "LOAD_FAILED"
+
+
+async def test_closing_answers_what_is_left(store, shelf) -> None:
+    one = Hosting(store, shelf)
+    await one.settle((V1, make_spec(placement=Placement.THREAD)))
+    model = shelf.model("1.0.0")
+    model.hold()
+    running = one.ask(1)
+    await eventually(model.entered.is_set)
+    await one.host.close(timeout_s=0.05)
+    assert running.exception().code == "NOT_READY"
+    model.release()
+    await eventually(lambda: model.unloads)
+
+
+async def test_auto_moves_a_version_that_hung_into_a_worker(store, shelf, monkeypatch) -> None:
+    manifest = store.python("", format="onnx", trusts_code=False, idempotent=True)
+    # A data format to the host, which computes in this process; the worker finds Python.
+    real = store.python("")
+    monkeypatch.setattr(host_module, "WorkerReplica", _substituting(real))
+    async with hosting(store, shelf) as one:
+        await one.settle((manifest, make_spec(hang_s=0.2)))
+        assert placement_of(one.host.pools()["arithmetic"]) in ("inline", "thread")
+        pool = one.host.pools()["arithmetic"]
+        replica: Any = pool.replicas[0]
+        replica._fixed = Placement.THREAD
+        replica.lane = host_module_lane()
+        shelf.model("1.0.0").hold()
+        with pytest.raises(SalverError) as raised:
+            await one.ask(1)
+        assert raised.value.code == "MODEL_HUNG"
+        assert one.hung == [manifest.digest]
+        await eventually(lambda: one.host.pools()["arithmetic"] is not pool, within_s=20.0)
+        assert one.status.placement == "process"
+        assert (await one.ask(1)).array("y").tolist() == [[3, 3]]
+        assert len(one.status.workers) == 1
+
+
+def host_module_lane() -> Any:
+    from salver.runtime.curve import Lane
+
+    return Lane.THREAD
+
+
+def _substituting(real: VersionManifest) -> Any:
+    class Substituting(host_module.WorkerReplica):
+        def __init__(self, pool: Any, *rest: Any) -> None:
+            super().__init__(pool, *rest)
+            self._order = msgspec.structs.replace(self._order, manifest=real)
+
+    return Substituting
+
+
+async def test_user_code_goes_to_a_worker_whatever_the_placement_says(store, shelf) -> None:
+    async with hosting(store, shelf) as one:
+        manifest = store.python("", trusts_code=False)
+        assert manifest.runs_user_code
+        await one.settle((manifest, make_spec(placement=Placement.INLINE, replicas=2)))
+        assert one.status.placement == "process"
+        assert len(set(one.status.workers)) == 2
+        assert (await one.ask(1)).array("y").tolist() == [[3, 3]]
+        assert shelf.models == {}
+
+
+async def test_a_worker_load_that_fails_on_the_second_replica_frees_the_first(store, shelf, tmp_path) -> None:
+    counter = tmp_path / "count"
+    manifest = store.version({"model.py": COUNTING.format(counter=str(counter))})
+    async with hosting(store, shelf) as one:
+        await one.settle((manifest, make_spec(replicas=2)))
+        assert one.status.state is LoadState.FAILED
+        assert counter.read_text() == "xx"
+        assert one.host.pools() == {}
+        assert list(Path(store.scratch).iterdir()) == []
+
+
+COUNTING = """
+import salver
+with open({counter!r}, "a") as file:
+    file.write("x")
+    file.flush()
+    if file.tell() > 1:
+        raise RuntimeError("the second one fails")
+class Once(salver.Model):
+    inputs = [salver.TensorSpec("x", "FP32", (-1, 2))]
+    outputs = [salver.TensorSpec("y", "FP32", (-1, 2))]
+    def predict(self, inputs):
+        return {{"y": inputs["x"]}}
+"""

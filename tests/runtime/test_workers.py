@@ -1,0 +1,378 @@
+"""Real worker processes, and what becomes of requests when they die, hang or misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from salver.clock import SYSTEM_CLOCK
+from salver.protocol.errors import SalverError
+from salver.protocol.frames import ARENA_BYTES, SHARED_ABOVE_BYTES
+from salver.protocol.tables import VersionManifest
+from salver.runtime.pool import Pool
+from salver.runtime.worker_replica import WorkerReplica, restart_delay_s
+from salver.telemetry.metrics import VersionMetrics
+from salver.testing import FREE_WIDTH, ManualClock, eventually, make_request, make_spec
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class Serving:
+    """A pool whose replica is a real worker process."""
+
+    def __init__(self, store: Any, manifest: VersionManifest, clock: Any, silence_s: float, **spec: Any) -> None:
+        self.metrics = VersionMetrics()
+        self.pool = Pool(make_spec(**spec), manifest, self.metrics, clock)
+        self.replica = WorkerReplica(self.pool, store.blobs_path, store.scratch, clock, silence_s=silence_s)
+
+    def ask(self, *values: float, **changes: Any) -> asyncio.Future[Any]:
+        return self.pool(make_request([[value, value] for value in values], **changes))
+
+    async def answer(self, value: float) -> float:
+        return (await self.ask(value)).array("y")[0, 0].item()
+
+    @property
+    def pid(self) -> int:
+        assert self.replica.pid is not None
+        return self.replica.pid
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    store: Any, manifest: VersionManifest, *, clock: Any = SYSTEM_CLOCK, silence_s: float = 10.0, **spec: Any
+) -> AsyncIterator[Serving]:
+    """A worker that serves; afterwards none of it is left."""
+    one = Serving(store, manifest, clock, silence_s, **spec)
+    await one.replica.launch()
+    one.pool.add(one.replica)
+    try:
+        yield one
+    finally:
+        pid = one.replica.pid
+        await one.pool.stop(SalverError("NOT_READY", "the test is over"))
+        assert pid is None or not alive(pid)
+        assert list(store.scratch.iterdir()) == []
+
+
+def free(store: Any, body: str, **changes: Any) -> VersionManifest:
+    return store.python(body, signature=FREE_WIDTH, **changes)
+
+
+MARKED = "if (x == {value}).any(): {action}\n"
+
+
+async def test_a_worker_answers_in_a_process_of_its_own(store) -> None:
+    manifest = free(store, "if (x == 7).any(): x = np.full_like(x, os.getpid())")
+    async with serving(store, manifest) as one:
+        assert await one.answer(3) == 7
+        assert await one.answer(7) == 2 * one.pid + 1 != 2 * os.getpid() + 1
+        assert one.metrics.successes == 2
+
+
+DEATHS = {
+    "aborts": ("os.abort()", "signal SIGABRT"),
+    "exits": ("sys.exit(0)", "exit code 0"),
+    "exits with threads left": (
+        "threading.Thread(target=threading.Event().wait).start(); sys.exit(3)",
+        "exit code 3",
+    ),
+    "is killed": ("os.kill(os.getpid(), signal.SIGKILL)", "signal SIGKILL"),
+}
+
+
+@pytest.mark.parametrize(("action", "cause"), DEATHS.values(), ids=DEATHS.keys())
+async def test_a_model_that_ends_its_worker_costs_only_the_request_that_did_it(store, action, cause) -> None:
+    manifest = free(store, MARKED.format(value=13, action=action), idempotent=False)
+    async with serving(store, manifest) as one:
+        first = one.pid
+        with pytest.raises(SalverError) as raised:
+            await one.ask(13)
+        assert raised.value.code == "WORKER_LOST"
+        assert cause in raised.value.message
+        assert await one.answer(1) == 3
+        assert one.pid != first
+        assert one.replica.restarts == 1
+        assert not alive(first)
+
+
+async def test_poison_is_refused_after_two_workers_and_its_batch_mates_are_answered(store) -> None:
+    manifest = free(store, MARKED.format(value=13, action="os.abort()"))
+    clock = ManualClock()
+    async with serving(store, manifest, clock=clock) as one:
+        mates = [one.ask(1), one.ask(13), one.ask(2)]
+        await eventually(lambda: one.replica.restarts == 1)
+        clock.advance(61)  # so that the second death, too, is followed by a start at once
+        results = await asyncio.gather(*mates, return_exceptions=True)
+        assert results[1].code == "POISON_INPUT"
+        assert [results[at].array("y")[0, 0].item() for at in (0, 2)] == [3, 5]
+        assert await one.answer(4) == 9
+
+
+async def test_a_worker_that_died_while_idle_costs_nothing(store) -> None:
+    async with serving(store, free(store, "")) as one:
+        os.kill(one.pid, signal.SIGKILL)
+        answers = [one.answer(value) for value in range(20)]
+        assert await asyncio.gather(*answers) == [2 * value + 1 for value in range(20)]
+
+
+async def test_processes_a_model_started_end_with_its_worker(store, tmp_path) -> None:
+    body = f"""
+    if (x == 5).any():
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(600)
+        open({str(tmp_path / "child")!r}, "w").write(str(pid))
+    if (x == 6).any():
+        os._exit(1)
+    """
+    async with serving(store, free(store, body, idempotent=False)) as one:
+        await one.answer(5)
+        child = int((tmp_path / "child").read_text())
+        assert alive(child)
+        with pytest.raises(SalverError, match="exit code 1"):
+            await one.ask(6)
+        await eventually(lambda: not alive(child))
+        assert await one.answer(1) == 3
+
+
+async def test_an_endless_loop_is_answered_killed_and_replaced(store) -> None:
+    manifest = free(store, MARKED.format(value=13, action="\n            while True: pass"))
+    async with serving(store, manifest, hang_s=0.3) as one:
+        first = one.pid
+        stuck = one.ask(13)
+        await eventually(lambda: one.pool.running)
+        waiting = one.ask(1)
+        with pytest.raises(SalverError) as raised:
+            await stuck
+        assert raised.value.code == "MODEL_HUNG"
+        assert (await waiting).array("y")[0, 0] == 3
+        assert not alive(first)
+        assert one.metrics.failures == {"MODEL_HUNG": 1}
+
+
+async def test_a_stopped_worker_is_noticed_by_its_silence(store) -> None:
+    async with serving(store, free(store, ""), silence_s=0.4) as one:
+        first = one.pid
+        os.kill(first, signal.SIGSTOP)
+        answer = one.answer(1)
+        assert await asyncio.wait_for(answer, 10.0) == 3
+        assert one.pid != first
+
+
+async def test_a_model_that_takes_too_much_memory_gets_an_exception(store) -> None:
+    manifest = free(store, MARKED.format(value=13, action="np.ones(2**31, np.uint8)"))
+    async with serving(store, manifest, worker_memory_bytes=512 * 2**20) as one:
+        with pytest.raises(SalverError) as raised:
+            await one.ask(13)
+        assert raised.value.code == "MODEL_ERROR"
+        assert await one.answer(1) == 3
+        assert one.replica.restarts == 0
+
+
+@pytest.mark.parametrize("size_bytes", [64, SHARED_ABOVE_BYTES, SHARED_ABOVE_BYTES + 4, ARENA_BYTES, ARENA_BYTES + 4])
+async def test_tensors_of_any_size_come_back_as_they_should(store, size_bytes) -> None:
+    rows = np.random.default_rng(1).random((1, size_bytes // 4), dtype=np.float32)
+    async with serving(store, free(store, "")) as one:
+        response = await one.pool(make_request(rows))
+        np.testing.assert_array_equal(response.array("y"), 2 * rows + 1)
+
+
+async def test_an_answer_outlives_the_shared_memory_it_came_through(store) -> None:
+    rows = np.random.default_rng(1).random((2, 2**16), dtype=np.float32)
+    async with serving(store, free(store, "")) as one:
+        first = await one.pool(make_request(rows))
+        await one.pool(make_request(-rows))
+        np.testing.assert_array_equal(first.array("y"), 2 * rows + 1)
+
+
+async def test_what_a_model_prints_and_how_it_answers_wrongly_corrupts_nothing(store, capfd) -> None:
+    body = """
+    print("x" * 70_000)
+    os.write(1, b"\\x01\\x00\\x00\\x00" * 100)
+    kind = x[0, 0]
+    if kind == 10: return None
+    if kind == 11: return {"y": [1.0]}
+    if kind == 12: return {"y": x.astype(complex)}
+    if kind == 13: return {1: x}
+    if kind == 14: return {"y": np.array([[None]])}
+    if kind == 15: return {"y": np.array([["\\ud800"]], dtype=object)}
+    if kind == 16: raise ValueError("\\ud800")
+    if kind == 17: raise SystemError
+    """
+    async with serving(store, free(store, body)) as one:
+        for kind, code in [(kind, "BAD_MODEL_OUTPUT") for kind in range(10, 16)] + [
+            (16, "MODEL_ERROR"),
+            (17, "MODEL_ERROR"),
+        ]:
+            with pytest.raises(SalverError) as raised:
+                await one.ask(kind)
+            assert raised.value.code == code, kind
+            assert "Error" not in raised.value.message
+        assert await one.answer(1) == 3
+        assert one.replica.restarts == 0
+    assert capfd.readouterr().out == ""
+
+
+async def test_a_worker_that_speaks_nonsense_is_replaced(store) -> None:
+    body = "if (x == 13).any(): os.write(int(sys.argv[1]), b'nonsense' * 10); time.sleep(60)"
+    async with serving(store, free(store, body, idempotent=False)) as one:
+        with pytest.raises(SalverError) as raised:
+            await one.ask(13)
+        assert raised.value.code == "WORKER_LOST"
+        assert await one.answer(1) == 3
+
+
+async def test_a_worker_inherits_no_secrets_and_writes_only_to_its_own_directory(store, monkeypatch) -> None:
+    monkeypatch.setenv("SALVER_SECRET", "hush")
+    body = """
+    if "SALVER_SECRET" in os.environ: os.abort()
+    (here / "note").write_text("mine")
+    """
+    async with serving(store, free(store, body)) as one:
+        assert await one.answer(1) == 3
+        (room,) = store.scratch.iterdir()
+        assert [path.read_text() for path in room.rglob("note")] == ["mine"]
+
+
+async def test_a_version_that_is_refused_leaves_nothing_behind(store) -> None:
+    manifest = store.version({"model.py": "raise RuntimeError('not today')"}, signature=FREE_WIDTH)
+    one = Serving(store, manifest, SYSTEM_CLOCK, 10.0)
+    with pytest.raises(SalverError) as raised:
+        await one.replica.launch()
+    assert raised.value.code == "LOAD_FAILED"
+    assert "not today" not in raised.value.message
+    assert (one.replica.pid, one.replica.restarts) == (None, 0)
+    assert list(store.scratch.iterdir()) == []
+
+
+async def test_a_version_that_ends_its_worker_while_it_loads_is_refused_with_the_cause(store) -> None:
+    manifest = store.version({"model.py": "import os; os.abort()"}, signature=FREE_WIDTH)
+    one = Serving(store, manifest, SYSTEM_CLOCK, 10.0)
+    with pytest.raises(SalverError, match="signal SIGABRT") as raised:
+        await one.replica.launch()
+    assert raised.value.code == "LOAD_FAILED"
+    assert list(store.scratch.iterdir()) == []
+
+
+async def test_a_load_that_is_cancelled_leaves_no_process(store) -> None:
+    manifest = store.version({"model.py": "import time; time.sleep(600)"}, signature=FREE_WIDTH)
+    one = Serving(store, manifest, SYSTEM_CLOCK, 10.0)
+    before = children()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await one.replica.launch()
+    assert children() == before
+    assert list(store.scratch.iterdir()) == []
+    assert one.replica.restarts == 0
+
+
+def children() -> set[int]:
+    found = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError):
+            found |= set(map(int, path.read_text().split()))
+    return found
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def test_many_restarts_leak_neither_files_nor_memory_nor_processes(store) -> None:
+    clock = ManualClock()
+    manifest = store.version({"model.py": QUICK, "salver-model.toml": ""}, signature=FREE_WIDTH)
+    async with serving(store, manifest, clock=clock) as one:
+        counts = []
+        for restart in range(20):
+            clock.advance(61)
+            os.kill(one.pid, signal.SIGKILL)
+            await eventually(lambda restart=restart: one.replica.restarts == restart + 1 and one.replica.pid)
+            counts.append((open_files(), len(children()), len(list(store.scratch.iterdir()))))
+        assert len(set(counts)) == 1, counts
+        assert await one.answer(1) == 3
+
+
+QUICK = """
+import salver
+class Quick(salver.Model):
+    def predict(self, inputs):
+        return {"y": 2 * inputs["x"] + 1}
+"""
+
+
+async def test_after_many_deaths_the_version_is_unavailable_until_a_worker_is_ready(store, monkeypatch) -> None:
+    monkeypatch.setattr("salver.runtime.worker_replica.restart_delay_s", lambda deaths: 0.0)
+    manifest = free(store, MARKED.format(value=13, action="os.abort()"), idempotent=False)
+    async with serving(store, manifest) as one:
+        for _ in range(4):
+            with pytest.raises(SalverError):
+                await one.ask(13)
+            assert await one.answer(1) == 3
+        with pytest.raises(SalverError):
+            await one.ask(13)
+        await eventually(lambda: not one.pool.available)
+        with pytest.raises(SalverError, match="died 5 times within a minute") as raised:
+            one.ask(1)
+        assert raised.value.code == "NOT_READY"
+        await eventually(lambda: one.pool.available)
+        assert await one.answer(1) == 3
+
+
+def test_pauses_between_restarts_grow_to_a_minute() -> None:
+    assert [restart_delay_s(deaths) for deaths in range(1, 10)] == [0, 1, 2, 4, 8, 16, 32, 60, 60]
+
+
+PARENT = """
+import asyncio, pathlib, sys, threading
+from salver.clock import SYSTEM_CLOCK
+from salver.runtime.pool import Pool
+from salver.runtime.worker_replica import WorkerReplica
+from salver.protocol.tables import VersionManifest
+from salver.telemetry.metrics import VersionMetrics
+from salver.testing import make_spec
+import msgspec
+
+async def main():
+    manifest = msgspec.json.decode(pathlib.Path(sys.argv[1]).read_bytes(), type=VersionManifest)
+    pool = Pool(make_spec(), manifest, VersionMetrics(), SYSTEM_CLOCK)
+    replica = WorkerReplica(pool, pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]), SYSTEM_CLOCK)
+    await replica.launch()
+    print(replica.pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_worker_dies_with_its_server(store, tmp_path) -> None:
+    (tmp_path / "manifest.json").write_bytes(msgspec.json.encode(free(store, "")))
+    command = [sys.executable, "-c", PARENT, tmp_path / "manifest.json", store.blobs_path, store.scratch]
+    parent = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
+    try:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        assert alive(worker)
+        parent.kill()
+        parent.wait()
+        await eventually(lambda: not alive(worker), within_s=5.0)
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
