@@ -32,6 +32,9 @@ demo: venv
 test: venv .venvs/tritonclient/.made
 	$(BIN)/python -m pytest -q
 
+test-chaos: venv
+	$(BIN)/python -m pytest -q -m chaos tests/chaos
+
 check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -109,7 +109,9 @@ def open_loop(home, rows, seconds):
                 found[name].append(run_load(plan))
     p99 = {name: [report.latency.p99_s for report in reports] for name, reports in found.items()}
     ratio = setting.median([d / e for d, e in zip(p99["digits"], p99["echo"], strict=True)])
-    rates = {name: setting.median([report.achieved_rate_per_s for report in reports]) for name, reports in found.items()}
+    rates = {
+        name: setting.median([report.achieved_rate_per_s for report in reports]) for name, reports in found.items()
+    }
     return [
         "Open loop at 10 000 requests a second, latency from the intended send time, medians of three pairs:",
         "",

@@ -27,7 +27,7 @@ NUMPY = {
     "FP16": np.array([[0.5, -2.0]], np.float16),
     "FP32": np.array([[0.1, -3e38]], np.float32),
     "FP64": np.array([[0.1, -1e300]], np.float64),
-    "BYTES": np.array([["é:\"x", ""]], dtype=object),
+    "BYTES": np.array([['é:"x', ""]], dtype=object),
 }
 
 

@@ -13,10 +13,15 @@ import pytest
 
 
 class Outcome(NamedTuple):
-    """What became of one request: `sent` is whether all of it had been written."""
+    """What became of one request.
+
+    `sent` is whether all of it had been written, `fresh` whether its connection was new: then a
+    reset may mean that the connection had never been accepted.
+    """
 
     value: float
     sent: bool
+    fresh: bool
     status: int = 0
     version: str = ""
     answer: float = 0.0
@@ -48,17 +53,17 @@ class Load:
                     self._stop.wait(0.02)
 
     def _ask(self, connection: http.client.HTTPConnection, value: float) -> Outcome:
-        sent = False
+        sent, fresh = False, connection.sock is None
         try:
             connection.request("POST", self._path, json.dumps(self._rows([value, value])))
             sent = True
             answer = connection.getresponse()
             document = json.loads(answer.read())
         except (OSError, http.client.HTTPException) as error:
-            return Outcome(value, sent, problem=type(error).__name__)
+            return Outcome(value, sent, fresh, problem=type(error).__name__)
         if answer.status != 200:
-            return Outcome(value, sent, answer.status, problem=str(answer.getheader("x-salver-error")))
-        return Outcome(value, sent, 200, document["model_version"], document["outputs"][0]["data"][0])
+            return Outcome(value, sent, fresh, answer.status, problem=str(answer.getheader("x-salver-error")))
+        return Outcome(value, sent, fresh, 200, document["model_version"], document["outputs"][0]["data"][0])
 
     def end(self) -> list[Outcome]:
         """Stop the clients and return the whole ledger."""

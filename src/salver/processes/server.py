@@ -34,6 +34,8 @@ from salver.telemetry.metrics import Metrics
 
 __all__ = ["main"]
 
+_LAST_WORDS_S = 0.1
+
 
 def main() -> None:
     """Serve until told to stop."""
@@ -133,6 +135,8 @@ async def _drain(plane: DataPlane, acceptor: Acceptor, lame_duck_s: float, drain
     log_event("draining", lame_duck_s=lame_duck_s)
     await asyncio.sleep(lame_duck_s)
     await acceptor.stop()
+    # The connections accepted last bring the request they were opened for.
+    await asyncio.sleep(_LAST_WORDS_S)
     gateway.close_idle()
     until_s = SYSTEM_CLOCK.monotonic_s() + drain_s
     while gateway.owes and SYSTEM_CLOCK.monotonic_s() < until_s:

@@ -97,12 +97,14 @@ def describe_arrays(arrays: Mapping[str, np.ndarray[Any, Any]]) -> tuple[tuple[A
 
 
 def read_arrays(entries: tuple[ArrayEntry, ...], body: bytes | memoryview) -> dict[str, np.ndarray[Any, Any]]:
-    """The arrays in `body`, as views of it."""
+    """The arrays in `body`, as views of it where alignment allows; ValueError for a body that is too short."""
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     at = 0
     for entry in entries:
         data = memoryview(body)[at : at + entry.size_bytes]
         at += entry.size_bytes
+        if len(data) != entry.size_bytes:
+            raise ValueError(f"{entry.name!r} claims {entry.size_bytes} bytes; {len(data)} are left")
         if entry.dtype == "|O":
             count = int(np.prod(entry.shape, dtype=np.int64))
             array = np.empty(count, dtype=object)
