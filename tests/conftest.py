@@ -100,6 +100,7 @@ class Tree:
 
     until = staticmethod(until)
     rows = staticmethod(rows)
+    ask = staticmethod(ask)
 
     # The command line.
 

@@ -33,7 +33,8 @@ def main() -> int:
         held_out, truth, in_process = train(work)
         home = work / "home"
         print("\n2. Register it with a profile of its training inputs, and deploy it")
-        command("register", "digits", work / "digits.onnx", "--version", "1.0.0", "--profile", work / "train.npy", home=home)
+        files = work / "digits.onnx", "--version", "1.0.0", "--profile", work / "train.npy"
+        command("register", "digits", *files, home=home)
         command("deploy", "digits", home=home)
         print("\n3. Serve, and send the held-out digits over HTTP")
         served, latencies, seconds, batches = asyncio.run(serve_and_send(home, held_out))
@@ -41,7 +42,7 @@ def main() -> int:
 
 
 def train(work: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Write digits.onnx and train.npy; return the held-out rows, their labels, and what ONNX Runtime says of them here."""
+    """Write digits.onnx and train.npy; return the held-out rows, their labels, and the answers computed here."""
     import onnxruntime
     from skl2onnx import to_onnx
     from sklearn.datasets import load_digits
@@ -50,7 +51,9 @@ def train(work: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     pixels, labels = load_digits(return_X_y=True)
     rows = pixels.astype(np.float32)
-    fit_rows, held_out, fit_labels, truth = train_test_split(rows, labels, test_size=0.3, random_state=0, stratify=labels)
+    fit_rows, held_out, fit_labels, truth = train_test_split(
+        rows, labels, test_size=0.3, random_state=0, stratify=labels
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = MLPClassifier((64,), max_iter=200, random_state=0).fit(fit_rows, fit_labels)
@@ -67,9 +70,8 @@ def command(*words: object, home: Path) -> None:
     """Run one `salver` command as a user would, and show it."""
     shown = [word.name if isinstance(word, Path) else str(word) for word in words]
     print(f"   $ salver {' '.join(shown)}")
-    done = subprocess.run(
-        [sys.executable, "-m", "salver", "--home", str(home), *map(str, words)], capture_output=True, text=True, check=False
-    )
+    line = [sys.executable, "-m", "salver", "--home", str(home), *map(str, words)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
     print("".join(f"   {line}\n" for line in (done.stdout + done.stderr).splitlines()), end="")
     if done.returncode:
         raise SystemExit(done.returncode)
@@ -87,13 +89,10 @@ async def serve_and_send(home: Path, held_out: np.ndarray) -> tuple[np.ndarray, 
         todo = [index for _ in range(ROUNDS) for index in range(len(bodies))]
         answers = np.full(len(bodies), -1)
         latencies: list[float] = []
+        host, port = str(address.hostname), int(address.port or 80)
+        shares = [todo[start::CONNECTIONS] for start in range(CONNECTIONS)]
         began = time.perf_counter()
-        await asyncio.gather(
-            *(
-                send(str(address.hostname), int(address.port or 80), bodies, todo[start::CONNECTIONS], answers, latencies)
-                for start in range(CONNECTIONS)
-            )
-        )
+        await asyncio.gather(*(send(host, port, bodies, share, answers, latencies) for share in shares))
         seconds = time.perf_counter() - began
         with urllib.request.urlopen(f"{server.http}/v2/models/digits/stats") as page:
             stats = json.load(page)["model_stats"][0]
@@ -106,7 +105,7 @@ async def send(
 ) -> None:
     """One client connection: one request after the other."""
     reader, writer = await asyncio.open_connection(host, port)
-    head = "POST /v2/models/digits/infer HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
+    head = "POST /v2/models/digits/infer HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n"
     for index in todo:
         began = time.perf_counter()
         writer.write(head.format(host, len(bodies[index])).encode() + bodies[index])
@@ -134,7 +133,8 @@ def report(
     same = bool((served == in_process).all())
     p50, p99 = np.percentile(latencies, [50, 99]) * 1e3
     print(f"   {len(latencies)} requests over {CONNECTIONS} connections")
-    print(f"   accuracy   {there:.4f} over HTTP, {here:.4f} in process: {'every answer equal' if same else 'DIFFERENT'}")
+    verdict = "every answer equal" if same else "DIFFERENT"
+    print(f"   accuracy   {there:.4f} over HTTP, {here:.4f} in process: {verdict}")
     print(f"   latency    p50 {p50:.2f} ms, p99 {p99:.2f} ms (this Python client included)")
     print(f"   rate       {len(latencies) / seconds:,.0f} requests a second (this Python client's limit)")
     print("   batches that formed, by rows:")

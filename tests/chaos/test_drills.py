@@ -16,7 +16,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from ledger import Ledger  # noqa: E402
+from ledger import Ledger
 
 import salver
 from salver.cli import main

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+import zlib
 from typing import Any
 
 import pytest
+from tests.gateway.servers import Serve, Served
+from tests.gateway.wire import eventually, held_request, request, row
 
 from salver.gateway.limits import Limits
 from salver.gateway.routes import Route
-from tests.gateway.conftest import Serve, Served, eventually, held_request, request, row
 
 LARGE = 8_000_000
 LIVE = request("GET", "/v2/health/live")
@@ -134,7 +136,11 @@ def test_head_is_get_without_the_body(server: Served) -> None:
 
 @pytest.mark.parametrize("protocol", ["h2c", "websocket", "TLS/1.3"])
 def test_an_offer_of_another_protocol_is_ignored(server: Served, protocol: str) -> None:
-    headers = (f"Upgrade: {protocol}", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk")
+    headers = (
+        f"Upgrade: {protocol}",
+        "Connection: Upgrade, HTTP2-Settings",
+        "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk",
+    )
     body = json.dumps(row()).encode()
     posted = request("POST", "/v2/models/toy/infer", body, (*headers, "X-Request-Id: mine"))
     data = request("GET", "/v2/health/live", headers=headers) + posted + posted + LIVE
@@ -234,8 +240,6 @@ def test_a_client_that_stops_sending_inside_a_request_is_let_go(server: Served) 
 
 
 def test_a_client_that_goes_while_its_body_is_decompressed_leaves_nothing(server: Served) -> None:
-    import zlib
-
     packed = zlib.compress(json.dumps({**row(), "id": "x" * 500_000}).encode(), 0)
     for _ in range(20):
         client = server.connect()

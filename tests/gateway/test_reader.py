@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.gateway.servers import Serve, Served
+from tests.gateway.wire import eventually, request, row
 
 from salver.gateway.limits import Limits
 from salver.gateway.routes import Route
-from tests.gateway.conftest import Serve, Served, eventually, request, row
 
 SENTINEL = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\nX-Request-Id: sentinel\r\n\r\n"
 GET = b"GET /v2/health/live HTTP/1.1\r\n"

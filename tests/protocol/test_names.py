@@ -21,7 +21,26 @@ def test_a_name_may_hold_lower_case_digits_and_marks(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "-a", "a-", ".a", "a.", "_a", "A", "a b", "a/b", "a\\b", "..", "a..b", "a\n", "a\x00", "ä", "٣", "a" * 129, "a%"],
+    [
+        "",
+        "-a",
+        "a-",
+        ".a",
+        "a.",
+        "_a",
+        "A",
+        "a b",
+        "a/b",
+        "a\\b",
+        "..",
+        "a..b",
+        "a\n",
+        "a\x00",
+        "ä",
+        "٣",
+        "a" * 129,
+        "a%",
+    ],
 )
 def test_other_names_are_refused_with_the_rule(name: str) -> None:
     with pytest.raises(SalverError, match="model name") as raised:
@@ -95,8 +114,27 @@ def test_a_version_reads_back_as_it_was_written(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1", "1.0", "01.0.0", "1.0.0.0", "v1.0.0", "1.0.0-", "1.0.0+", "1.0.0-01", "1.0.0-a..b", "1.0.0+a+b", " 1.0.0"]
-    + ["1.0.0\n", "1.0.٣", "1.0.0-٣", "1.0.0-ä", "-1.0.0", "1.0.12345678901", "1.0.0-" + "a" * 60],
+    [
+        "",
+        "1",
+        "1.0",
+        "01.0.0",
+        "1.0.0.0",
+        "v1.0.0",
+        "1.0.0-",
+        "1.0.0+",
+        "1.0.0-01",
+        "1.0.0-a..b",
+        "1.0.0+a+b",
+        " 1.0.0",
+        "1.0.0\n",
+        "1.0.٣",
+        "1.0.0-٣",
+        "1.0.0-ä",
+        "-1.0.0",
+        "1.0.12345678901",
+        "1.0.0-" + "a" * 60,
+    ],
 )
 def test_what_is_no_version_is_refused(text: str) -> None:
     with pytest.raises(SalverError, match="is not a semantic version") as raised:

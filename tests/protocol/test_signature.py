@@ -11,7 +11,11 @@ from salver.protocol.tensor import Tensor
 
 OUT = (TensorSpec("y", "FP32", (-1,)),)
 TWO = Signature(
-    (TensorSpec("a", "FP32", (-1, 3)), TensorSpec("b", "INT64", (-1, -1, 2)), TensorSpec("c", "BYTES", (-1,), optional=True)),
+    (
+        TensorSpec("a", "FP32", (-1, 3)),
+        TensorSpec("b", "INT64", (-1, -1, 2)),
+        TensorSpec("c", "BYTES", (-1,), optional=True),
+    ),
     OUT,
 )
 WHOLE = Signature((TensorSpec("a", "FP32", (2, -1)),), (TensorSpec("y", "FP32", (1,)),))
@@ -47,7 +51,12 @@ def test_without_a_batch_dimension_a_request_is_one_row() -> None:
         (TWO, {"a": ("FP32", 3)}, "WRONG_SHAPE", "shape [3]"),
         (TWO, {"a": ("FP32",)}, "WRONG_SHAPE", "shape []"),
         (TWO, {"a": ("FP32", 1, 1, 3)}, "WRONG_SHAPE", "shape [1, 1, 3]"),
-        (TWO, {"a": ("FP32", 2, 3), "b": ("INT64", 3, 1, 2)}, "WRONG_SHAPE", "'b' has 3 rows where another input has 2"),
+        (
+            TWO,
+            {"a": ("FP32", 2, 3), "b": ("INT64", 3, 1, 2)},
+            "WRONG_SHAPE",
+            "'b' has 3 rows where another input has 2",
+        ),
         (TWO, {"a": ("FP32", 0, 3), "b": ("INT64", 0, 1, 2)}, "WRONG_SHAPE", "0 rows"),
         (WHOLE, {"a": ("FP32", 3, 7)}, "WRONG_SHAPE", "shape [3, 7]; the model takes [2, -1]"),
     ],

@@ -30,7 +30,8 @@ FULL = Tables(
             "python",
             (FileEntry("a/b.py", "cd" * 32, 10),),
             Signature(
-                (TensorSpec("x", "FP32", (-1, 2), optional=True),), (TensorSpec("y", "BYTES", (-1,), labels=("ü", '"')),)
+                (TensorSpec("x", "FP32", (-1, 2), optional=True),),
+                (TensorSpec("y", "BYTES", (-1,), labels=("ü", '"')),),
             ),
             kind="embed",
             entry="m:C",

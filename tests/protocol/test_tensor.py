@@ -21,7 +21,11 @@ from salver.protocol.tensor import (
 NUMERIC = [name for name in DATATYPES if name not in ("BYTES", "BF16")]
 EDGES = {
     "BOOL": [True, False],
-    **{name: [np.iinfo(DATATYPES[name].dtype).min, np.iinfo(DATATYPES[name].dtype).max] for name in NUMERIC if "INT" in name},
+    **{
+        name: [np.iinfo(DATATYPES[name].dtype).min, np.iinfo(DATATYPES[name].dtype).max]
+        for name in NUMERIC
+        if "INT" in name
+    },
     **{name: [np.nan, np.inf, -np.inf, -0.0, 1e-7] for name in NUMERIC if name.startswith("FP")},
 }
 
@@ -82,7 +86,9 @@ def test_objects_that_are_no_text_are_refused(element: object) -> None:
 
 def test_the_names_numpy_has_for_one_type_are_one_datatype() -> None:
     assert {datatype_of(np.zeros(1, kind)) for kind in ("q", "l", "<i8", ">i8")} == {"INT64"}
-    assert {datatype_of(np.array(["a"])), datatype_of(np.array([b"a"])), datatype_of(np.array([1], object))} == {"BYTES"}
+    assert {datatype_of(np.array(["a"])), datatype_of(np.array([b"a"])), datatype_of(np.array([1], object))} == {
+        "BYTES"
+    }
 
 
 @pytest.mark.parametrize(

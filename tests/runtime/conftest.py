@@ -78,7 +78,9 @@ class Store:
 
     def python(self, body: str, **changes: Any) -> VersionManifest:
         """A version whose `predict` has this body; `x` is the input, and `here` its directory."""
-        return self.version({"model.py": PYTHON.format(body=textwrap.indent(textwrap.dedent(body), " " * 8))}, **changes)
+        return self.version(
+            {"model.py": PYTHON.format(body=textwrap.indent(textwrap.dedent(body), " " * 8))}, **changes
+        )
 
 
 PYTHON = """

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +67,7 @@ async def test_inline_the_loop_turns_between_two_batches(serve) -> None:
     await asyncio.gather(*(serving.ask(value) for value in range(4)))
     batches = [at for at, what in enumerate(turns) if what == "batch"]
     assert len(batches) == 4
-    assert all(later - earlier > 1 for earlier, later in zip(batches, batches[1:], strict=False))
+    assert all(later - earlier > 1 for earlier, later in itertools.pairwise(batches))
 
 
 async def test_auto_follows_the_measured_time(serve, clock) -> None:

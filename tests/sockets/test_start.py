@@ -137,4 +137,3 @@ def _flip_a_byte(tree, original) -> None:
     for blob in blobs:
         blob.chmod(0o600)
         blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-

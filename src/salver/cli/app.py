@@ -52,7 +52,7 @@ def run(arguments: list[str] | None = None) -> int:
     as_json = "--json" in given
     try:
         with full_disk_is_reported():
-            result = app(given, standalone_mode=False)
+            result = app(given, standalone_mode=False, prog_name="salver")
     except Exit as ended:
         return ended.code
     except SalverError as error:

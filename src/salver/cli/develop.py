@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["add_to"]
 
 _LOAD_TIMEOUT_S = 120.0
+_LOOK_MS = 500
+
+_State = list[tuple[str, int, int, int]]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -46,13 +49,14 @@ def dev(
     with _interrupted_by_sigterm(), tempfile.TemporaryDirectory(prefix="salver-dev-") as folder:
         private = Context(Path(folder) / "home", here.json)
         draft = _Draft(private, path.resolve(), name or _name_of(path), format, trust_code)
+        deployed = draft.state()
         draft.deploy()
         with contextlib.suppress(KeyboardInterrupt), _server(private, http) as process:
             assert process.stdout is not None
             line = process.stdout.readline()
             if line:
                 _announce(here, line, draft.endpoint)
-                with draft.reloading() if reload else contextlib.nullcontext():
+                with draft.reloading(deployed) if reload else contextlib.nullcontext():
                     raise Exit(process.wait())
             raise Exit(process.wait() or 1)
 
@@ -70,9 +74,9 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 @contextlib.contextmanager
 def _server(here: Context, http: int) -> Iterator[subprocess.Popen[bytes]]:
     """`salver serve` on a home, until the block ends or this process dies."""
-    command = [sys.executable, "-m", "salver", "--home", str(here.home_path), "serve", "--http", str(http)]
+    command = [sys.executable, "-m", "salver", *(["--json"] if here.json else []), "--home", str(here.home_path)]
     process = subprocess.Popen(
-        [*command, "--control", "0", "--until-stdin-closes"],
+        [*command, "serve", "--http", str(http), "--control", "0", "--until-stdin-closes"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         process_group=0,  # Ctrl-C is for this process, which ends that one
@@ -125,10 +129,10 @@ class _Draft:
         self.here.note(f"{reference} failed: {problem}" if problem else f"{reference} serves")
 
     @contextlib.contextmanager
-    def reloading(self) -> Iterator[None]:
-        """Deploy again whenever the artifact changes on disk, until the block ends."""
+    def reloading(self, deployed: _State) -> Iterator[None]:
+        """Deploy again whenever the artifact on disk is not what was deployed, until the block ends."""
         stop = threading.Event()
-        watcher = threading.Thread(target=self._watch, args=(stop,), daemon=True)
+        watcher = threading.Thread(target=self._watch, args=(stop, deployed), daemon=True)
         watcher.start()
         try:
             yield
@@ -136,20 +140,33 @@ class _Draft:
             stop.set()
             watcher.join(timeout=10)
 
-    def _watch(self, stop: threading.Event) -> None:
-        from watchfiles import DefaultFilter, watch
+    def _watch(self, stop: threading.Event, deployed: _State) -> None:
+        from watchfiles import watch
 
-        usual = DefaultFilter()
-        is_file = self.path.is_file()
-        # A file is watched through its directory: editors replace it.
+        # A file is watched through its directory: editors replace it. The time-out catches what
+        # changed before the watching began.
         for _ in watch(
-            self.path.parent if is_file else self.path,
-            watch_filter=lambda change, changed: changed == str(self.path) if is_file else usual(change, changed),
-            recursive=not is_file,
+            self.path.parent if self.path.is_file() else self.path,
             stop_event=stop,
             raise_interrupt=False,
+            rust_timeout=_LOOK_MS,
+            yield_on_timeout=True,
         ):
-            self.deploy_and_tell()
+            now = self.state()
+            if now != deployed:
+                deployed = now
+                self.deploy_and_tell()
+
+    def state(self) -> _State:
+        """What tells whether the artifact has changed."""
+        files = [self.path] if self.path.is_file() else sorted(self.path.rglob("*"))
+        found = []
+        for file in files:
+            with contextlib.suppress(FileNotFoundError):
+                status = file.stat()
+                if file.is_file() and "__pycache__" not in file.parts:
+                    found.append((str(file), status.st_ino, status.st_mtime_ns, status.st_size))
+        return found
 
 
 def _name_of(path: Path) -> str:

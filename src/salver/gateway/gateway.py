@@ -12,6 +12,7 @@ from typing import Final
 
 from salver.clock import Clock
 from salver.gateway.exchange import Exchange
+from salver.gateway.heads import HeadMemory
 from salver.gateway.lane import Lane
 from salver.gateway.limits import Limits
 from salver.gateway.routes import Route, RouteTable, WrongVerbError
@@ -63,6 +64,7 @@ class Gateway:
         self.unmeasured_bytes = min(limits.uri_bytes, limits.header_bytes)
         """Target and headers that came in less are within their limits."""
         self.draining = False
+        self.heads = HeadMemory()
         self.date = b""
         self.ok_head = b""
         """How a reply begins that is JSON, as far as the length of its body."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import httptools
 
 from salver.gateway.exchange import Exchange
+from salver.gateway.heads import KnownHead
 from salver.protocol.errors import SalverError
 
 if TYPE_CHECKING:
@@ -78,11 +79,13 @@ class RequestReader:
         "_header_bytes",
         "_headers",
         "_incoming",
+        "_lasting",
         "_parser",
         "_read_bytes",
         "_repeats",
         "_since_s",
         "_target",
+        "_whole",
         "gateway",
         "phase",
     )
@@ -99,6 +102,10 @@ class RequestReader:
         """Of this request's target and headers, what came in reads of its own."""
         self._read_bytes = 0
         self._incoming: Exchange | None = None
+        self._lasting = True
+        """Whether the last request left the connection open for another."""
+        self._whole: Exchange | None = None
+        """The last request of the present read that was read whole."""
         self._body = bytearray()
         """A body that comes in more than one part, while it comes."""
         self._chunks = 0
@@ -116,7 +123,13 @@ class RequestReader:
     def _feed(self, data: bytes) -> None:
         """Read on; raises SalverError where the stream cannot or must not be read further."""
         size = self._read_bytes = len(data)
-        if self.phase is _IDLE:
+        idle = self.phase is _IDLE
+        if idle:
+            known = self.gateway.heads.find(data) if self._lasting else None
+            if known is not None:
+                self._take_known(*known)
+                return
+            self._whole = None
             self._since_s = self.gateway.now_s
             self.phase = _HEADERS
             self._header_bytes = size
@@ -128,10 +141,27 @@ class RequestReader:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as pause:
             self._decline(memoryview(data)[pause.args[0] :])
+            self._whole = None
         except httptools.HttpParserError as error:
             self._explain(error)
         if self.phase is not _IDLE:
             self._check_growth()
+        elif idle and self._whole is not None:
+            self.gateway.heads.learn(data, self._whole)
+
+    def _take_known(self, head: KnownHead, body: bytes) -> None:
+        """A read that is one request with a head read before: what `on_headers_complete` and on would find."""
+        gateway = self.gateway
+        self._since_s = gateway.now_s
+        size = head.body_bytes
+        exchange = Exchange(
+            self, head.method, head.target, head.headers, True, gateway.clock.monotonic_s(), body, size, head.connection
+        )
+        gateway.inflight_bytes += size
+        if gateway.inflight_bytes > gateway.limits.inflight_bytes:
+            self._incoming = exchange
+            self._check_body(size, gateway.inflight_bytes)
+        self._take(exchange)
 
     def _decline(self, rest: memoryview) -> None:
         """Read on as before behind a request that offered another protocol, where llhttp stops.
@@ -275,6 +305,8 @@ class RequestReader:
             self._headers = {}
         self._incoming = None
         self.phase = _IDLE
+        self._whole = exchange
+        self._lasting = exchange.keep_alive
         exchange.received_s = self.gateway.clock.monotonic_s()
         self._take(exchange)
 

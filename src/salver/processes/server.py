@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import uvloop
@@ -34,7 +35,10 @@ from salver.telemetry.metrics import Metrics
 
 __all__ = ["main"]
 
-_LAST_WORDS_S = 0.1
+_HEAD_START_S: Final = 2.0
+"""How long connections wait in the kernel for the versions to load."""
+_LAST_WORDS_S: Final = 0.1
+"""How long connections accepted last may take to bring the request they were opened for."""
 
 
 def main() -> None:
@@ -68,7 +72,6 @@ async def _serve(order: Order) -> None:
     plane.metrics.insecure = order.credentials_in_clear
     plane.start()
     acceptor = Acceptor(socket.socket(fileno=order.http_fd), plane.gateway, tls_context(server))
-    acceptor.start()
     internal = _internal_acceptor(order, plane)
     stopping = asyncio.Event()
     hurried = asyncio.Event()
@@ -77,6 +80,9 @@ async def _serve(order: Order) -> None:
     loop.add_signal_handler(signal.SIGUSR1, hurried.set)
     settled = asyncio.ensure_future(plane.host.settled())
     stop = asyncio.ensure_future(stopping.wait())
+    # What loads quickly answers the first connection; a process that replaces another goes unnoticed.
+    await asyncio.wait((settled, stop), return_when=asyncio.FIRST_COMPLETED, timeout=_HEAD_START_S)
+    acceptor.start()
     await asyncio.wait((settled, stop), return_when=asyncio.FIRST_COMPLETED)
     if settled.done():
         # What is loaded now stays: collections need not look at it again and again.
@@ -135,7 +141,6 @@ async def _drain(plane: DataPlane, acceptor: Acceptor, lame_duck_s: float, drain
     log_event("draining", lame_duck_s=lame_duck_s)
     await asyncio.sleep(lame_duck_s)
     await acceptor.stop()
-    # The connections accepted last bring the request they were opened for.
     await asyncio.sleep(_LAST_WORDS_S)
     gateway.close_idle()
     until_s = SYSTEM_CLOCK.monotonic_s() + drain_s

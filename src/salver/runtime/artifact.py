@@ -51,7 +51,7 @@ def read_artifact(path: Path, *, format: str | None = None, trust_code: bool = F
     directory = path if path.is_dir() else path.parent
     declaration = read_declaration(path) if path.is_dir() else Declaration()
     named = format or declaration.format or ("python" if declaration.entry else "")
-    chosen, source = _choose_format(path, directory, named)
+    chosen, source = _choose_format(path, directory, named, declaration)
     executes_code = chosen.executes_code(source)
     if executes_code and chosen.name != "python" and not trust_code:
         raise SalverError(
@@ -63,9 +63,15 @@ def read_artifact(path: Path, *, format: str | None = None, trust_code: bool = F
     return Artifact(chosen.name, files, check_signature(signature), declaration, executes_code)
 
 
-def source_of(path: Path, format: Format) -> Source:
-    """The source that `format` loads from a file or directory; raises INVALID_ARTIFACT if it recognises none."""
+def source_of(path: Path, format: Format, declaration: Declaration) -> Source:
+    """The source that `format` loads from a file or directory; raises INVALID_ARTIFACT if it recognises none.
+
+    Among several files that it might load, a declared `entry` tells which.
+    """
     main = format.main_file(path) if path.is_dir() else path
+    if main is None and declaration.entry:
+        module, _, _ = declaration.entry.partition(":")
+        main = path / f"{module.replace('.', '/')}.py"
     if main is None:
         raise SalverError(
             "INVALID_ARTIFACT",
@@ -127,14 +133,14 @@ def _refuse_unreadable(error: OSError) -> None:
     raise SalverError("INVALID_ARTIFACT", f"a directory of the artifact cannot be read: {error.strerror}")
 
 
-def _choose_format(path: Path, directory: Path, named: str) -> tuple[Format, Source]:
+def _choose_format(path: Path, directory: Path, named: str, declaration: Declaration) -> tuple[Format, Source]:
     if named:
         chosen = format_named(named)
-        return chosen, source_of(path, chosen)
+        return chosen, source_of(path, chosen, declaration)
     for name, suffixes in _SUFFIXES.items():
         if any(file.suffix in suffixes for file in ([path] if path.is_file() else directory.iterdir())):
             chosen = format_named(name)
-            return chosen, source_of(path, chosen)
+            return chosen, source_of(path, chosen, declaration)
     raise SalverError(
         "INVALID_ARTIFACT",
         f"no format recognises {path.name!r}",

@@ -29,7 +29,7 @@ def main() -> int:
     try:
         chosen = format_named(name)
         declaration = read_declaration(path) if path.is_dir() else Declaration()
-        reply = msgspec.json.encode(chosen.signature(source_of(path, chosen), declaration))
+        reply = msgspec.json.encode(chosen.signature(source_of(path, chosen, declaration), declaration))
         status = 0
     except SalverError as error:
         reply = msgspec.json.encode({"code": error.code, "message": error.message, "remedy": error.remedy})

@@ -45,9 +45,10 @@ def load_version(manifest: VersionManifest, options: RuntimeOptions, blobs: Blob
             target = _inside(directory, file.path)
             target.parent.mkdir(parents=True, exist_ok=True)
             blobs.copy_verified(file.sha256, target)
+        declaration = read_declaration(directory)
         alone = len(manifest.files) == 1
-        source = source_of(directory / only.path if alone else directory, chosen)
-        return _Materialised(_load(manifest, chosen, source, options), directory)
+        source = source_of(directory / only.path if alone else directory, chosen, declaration)
+        return _Materialised(_load(manifest, chosen, source, declaration, options), directory)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
@@ -60,8 +61,9 @@ def _inside(directory: Path, relative: str) -> Path:
     return directory / relative
 
 
-def _load(manifest: VersionManifest, chosen: Format, source: Source, options: RuntimeOptions) -> Loaded:
-    declaration = read_declaration(source.directory)
+def _load(
+    manifest: VersionManifest, chosen: Format, source: Source, declaration: Declaration, options: RuntimeOptions
+) -> Loaded:
     # A Python class is code by nature, and only ever gets here in a worker.
     if not manifest.trusts_code and chosen.name != "python" and chosen.executes_code(source):
         raise SalverError("REFUSED_BY_POLICY", f"{manifest.reference} can execute code and nobody vouched for it")

@@ -7,6 +7,7 @@ only a sample is logged (`AccessSample`).
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from typing import Any, Final, TextIO
@@ -38,7 +39,11 @@ class _JsonLines(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=repr).decode()
+        try:
+            return msgspec.json.encode(line, enc_hook=repr).decode()
+        except (ValueError, OverflowError, TypeError):
+            # Lone surrogates, numbers beyond 64 bits, odd keys: whatever it is, the event is told.
+            return json.dumps(line, default=repr, skipkeys=True)
 
 
 class _PerEventLimit(logging.Filter):

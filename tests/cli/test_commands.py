@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from salver import __version__
+
+
+def commands(app) -> list[list[str]]:
+    found = [[command.name] for command in app.registered_commands]
+    return found + [
+        [group.name, command.name]
+        for group in app.registered_groups
+        for command in group.typer_instance.registered_commands
+    ]
+
+
+def test_every_command_has_a_help_text_with_an_example(salver) -> None:
+    from salver.cli.app import app
+
+    names = commands(app)
+    assert len(names) >= 13
+    for name in names:
+        done = salver(*name, "--help")
+        assert done.code == 0
+        assert f"Example: salver {' '.join(name)}" in " ".join(done.out.split()), name
+
+
+def test_home_and_json_may_stand_before_and_after_the_command(salver, tmp_path) -> None:
+    for arguments in (
+        ["--home", tmp_path / "a", "--json", "models"],
+        ["models", "--json", "--home", tmp_path / "a"],
+        ["--json", "models", f"--home={tmp_path / 'a'}"],
+    ):
+        done = salver(*arguments)
+        assert (done.code, done.json, done.err) == (0, [], "")
+    assert (tmp_path / "a" / "salver.db").exists()
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_model_is_registered_described_and_listed(salver, models) -> None:
+    done = salver("--json", "register", "double", models / "times2.onnx")
+    assert done.code == 0
+    assert set(done.json) == {
+        "model", "version", "reference", "created", "digest", "format", "signature", "profiled",
+    }  # fmt: skip
+    assert (done.json["reference"], done.json["created"], done.json["format"]) == ("double@1.0.0", True, "onnx")
+    again = salver("register", "double", models / "times2.onnx", "--version", "1.0.0")
+    assert again.code == 0
+    assert "double@1.0.0  (was registered already)" in again.out
+    assert f"sha256:{done.json['digest']}" in again.out
+    assert "x  FP32 [any, 2]" in again.out
+    other = salver("--json", "register", "double", models / "times3.onnx", "--version", "1.0.0")
+    assert (other.code, other.error["code"], other.out) == (1, "ALREADY_EXISTS", "")
+    assert salver("--json", "register", "double", models / "times3.onnx").json["version"] != "1.0.0"
+    assert [row["name"] for row in salver("--json", "models").json] == ["double"]
+    listed = salver("--json", "models", "double").json
+    assert [row["ordinal"] for row in listed] == [1, 2]
+    assert "double" in salver("models").out
+
+
+def test_the_same_bytes_twice_take_no_more_disk(salver, models, home) -> None:
+    def size() -> int:
+        return sum(path.stat().st_size for path in (home / "blobs").rglob("*") if path.is_file())
+
+    salver("register", "a", models / "times2.onnx")
+    before = size()
+    salver("register", "b", models / "times2.onnx")
+    assert size() == before
+
+
+class Canary:
+    def __init__(self, path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def test_a_pickle_needs_a_word_and_is_never_loaded_without(salver, tmp_path) -> None:
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(Canary(str(tmp_path / "canary"))))
+    done = salver("--json", "register", "p", tmp_path / "m.pkl")
+    assert (done.code, done.error["code"]) == (3, "REFUSED_BY_POLICY")
+    assert "--trust-code" in done.error["remedy"]
+    assert not (tmp_path / "canary").exists()
+    assert salver("--json", "models").json == []
+
+
+@pytest.mark.parametrize("kind", ["npy", "csv", "parquet"])
+def test_a_profile_comes_from_npy_csv_and_parquet(salver, models, tmp_path, kind) -> None:
+    table = np.arange(20, dtype=np.float32).reshape(10, 2)
+    path = tmp_path / f"train.{kind}"
+    if kind == "npy":
+        np.save(path, table)
+    elif kind == "csv":
+        path.write_text("a,b\n" + "\n".join(f"{a},{b}" for a, b in table))
+    else:
+        import pyarrow as pa
+        from pyarrow.parquet import write_table
+
+        write_table(pa.table({"a": table[:, 0], "b": table[:, 1]}), path)
+    done = salver("--json", "register", "m", models / "times2.onnx", "--profile", path)
+    assert done.json["profiled"] == ["x"]
+    profile = salver("--json", "models", "m").json[0]["profile"]["inputs"][0]
+    assert profile["rows"] == 10
+
+
+def test_deployments_are_written_down_without_a_server(salver, models) -> None:
+    salver("register", "m", models / "times2.onnx")
+    salver("register", "m", models / "times3.onnx", "--version", "2.0.0-rc.1")
+    done = salver("--json", "deploy", "m", "--endpoint", "e", "--threads", "2", "--wait")
+    assert done.json["version"] == "1.0.0"  # the highest that is no pre-release
+    assert done.json["runtime"] == {"threads": 2}
+    assert "m@2.0.0-rc.1" in salver("deploy", "m@2.0.0-rc.1").out
+    state = salver("--json", "status").json
+    assert state["serving"] is None
+    assert [row["endpoint"] for row in state["deployments"]] == ["e", "m"]
+    assert "not serving" in salver("status").out
+    assert salver("undeploy", "e").code == 0
+    assert [row["endpoint"] for row in salver("--json", "status").json["deployments"]] == ["m"]
+
+
+def test_the_journal_names_the_user_of_this_machine(salver, models) -> None:
+    import pwd
+
+    salver("register", "m", models / "times2.onnx")
+    records = salver("--json", "audit").json
+    assert {record["actor"] for record in records} == {f"local:{pwd.getpwuid(os.getuid()).pw_name}"}
+    assert records[-1]["subject"] == "m@1.0.0"
+    assert salver("--json", "audit", "--verify").json["bad_seq"] is None
+    assert "chain is whole" in salver("audit", "--verify").out
+    assert len(salver("--json", "audit", "--limit", "1").json) == 1
+
+
+def test_a_token_is_shown_once_listed_and_revoked(salver) -> None:
+    made = salver("--json", "token", "create", "ci", "--role", "developer", "--tenant", "blue").json
+    assert made["token"].startswith("slv_")
+    listed = salver("token", "list")
+    assert "ci" in listed.out
+    assert "blue" in listed.out
+    assert made["token"] not in listed.out
+    plain = salver("token", "create", "ci", "--role", "developer", "--tenant", "blue")
+    assert plain.out.startswith("slv_")
+    assert plain.out.count("\n") == 1  # a script can take it as it is
+    assert salver("token", "revoke", made["record"]["id"]).code == 0
+    assert salver("--json", "token", "revoke", made["record"]["id"]).error["code"] == "NOT_FOUND"
+
+
+def test_doctor_finds_a_byte_that_has_changed(salver, models, home) -> None:
+    salver("register", "m", models / "times2.onnx")
+    assert salver("doctor").code == 0
+    blob = next(p for p in (home / "blobs").rglob("*") if p.is_file())
+    blob.chmod(0o600)
+    blob.write_bytes(b"x" + blob.read_bytes()[1:])
+    done = salver("--json", "doctor")
+    assert done.code == 1
+    found = [row for row in done.json if row["state"] == "error"]
+    assert [row["check"] for row in found] == ["stored bytes"]
+    assert "m@1.0.0" in found[0]["found"]
+    assert salver("register", "m", models / "times2.onnx").code == 0  # what the finding says helps
+    assert salver("doctor").code == 0
+
+
+def test_version_names_what_it_runs_on(salver) -> None:
+    assert salver("--json", "version").json["salver"] == __version__
+    assert "onnxruntime" in salver("version").out
+
+
+def test_the_installed_command_and_the_module_are_the_same(home) -> None:
+    done = subprocess.run([sys.executable, "-m", "salver", "--json", "version"], capture_output=True, check=True)
+    assert json.loads(done.stdout)["salver"] == __version__
+
+
+def test_commands_at_the_same_time_wait_for_one_another(home, models) -> None:
+    command = [sys.executable, "-m", "salver", "register"]
+    racing = [
+        subprocess.Popen([*command, f"m{turn}", models / "times2.onnx"], stdout=subprocess.DEVNULL) for turn in range(4)
+    ]
+    assert [each.wait(60) for each in racing] == [0] * 4

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def dev(tree):
+    """Start `salver dev`; its tree may be asked like any other."""
+
+    def start(*arguments: object):
+        log = tree.log_path.open("ab")
+        with log:
+            tree.process = subprocess.Popen(
+                [sys.executable, "-m", "salver", "--json", "dev", "--http", "0", *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=os.environ | tree.environment,
+            )
+        return tree.wait_ready()
+
+    return start
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_file_is_served_at_once_and_nothing_is_left_after_a_signal(dev, tree, models, number) -> None:
+    line = dev(models / "times2.onnx")
+    assert line["endpoint"] == "times2"
+    assert tree.predict("times2", [1, 2]) == [2, 4]
+    assert len(tree.left_behind()) == 1
+    tree.signal(number)
+    assert tree.wait() == 0
+    tree.until(tree.is_gone, "nothing is left", 5)
+    assert tree.left_behind() == []
+    assert not tree.home.exists()
+
+
+def test_a_python_file_is_deployed_again_when_it_is_saved_and_a_broken_one_is_not(dev, tree, models, tmp_path) -> None:
+    code = (models / "times3.py").read_text()
+    path = tmp_path / "My Model.py"
+    path.write_text(code)
+    assert dev(path)["endpoint"] == "my-model"
+    assert tree.predict("my-model", [1, 2]) == [3, 6]
+    (tmp_path / "saved").write_text(code.replace("x * 3", "x * 5"))
+    (tmp_path / "saved").rename(path)  # as editors do
+    tree.until(lambda: tree.predict("my-model", [1, 2]) == [5, 10], "the new code serves")
+    path.write_text("this is no Python")
+    path.write_text(code.replace("x * 3", "x * 7"))
+    tree.until(lambda: tree.predict("my-model", [1, 2]) == [7, 14], "the newest code serves")
+    (tmp_path / "neighbour.py").write_text("nobody asked for this")
+    tree.signal(signal.SIGINT)
+    assert tree.wait() == 0
+
+
+def test_nothing_survives_a_dev_that_is_killed(dev, tree, models) -> None:
+    dev(models / "times2.onnx", "--no-reload")
+    tree.process.kill()
+    tree.wait()
+    tree.until(tree.is_gone, "nothing is left", 5)
+    for path in tree.left_behind():  # nobody is left to remove it
+        subprocess.run(["rm", "-r", path], check=True)
+
+
+def test_a_port_that_is_taken_ends_it_with_1(dev, tree, models, shared) -> None:
+    port = shared.http.rpartition(":")[2]
+    done = tree.command("--json", "dev", models / "times2.onnx", "--http", port)
+    assert done.returncode == 1
+    assert done.stdout == b""
+    assert f"port {port}" in json.loads(done.stderr.splitlines()[-1])["error"]["message"]

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["nonsense"], 2, "nonsense"),
+        (["deploy"], 2, "NAME[@VERSION]"),
+        (["deploy", "m", "--placement", "moon"], 2, "moon"),
+        (["deploy", "m", "--replicas", "many"], 2, "--replicas"),
+        (["models", "--colour"], 2, "--colour"),
+        (["token", "create", "x"], 2, "role"),
+        (["serve", "--http", "x"], 2, "--http"),
+        (["deploy", "nothing"], 1, "nothing"),
+        (["deploy", "nothing@1"], 1, "1"),
+        (["deploy", "Bad Name"], 1, "Bad Name"),
+        (["models", "nothing"], 1, "nothing"),
+        (["undeploy", "nothing"], 1, "nothing"),
+        (["register", "m", "/no/such/file.onnx"], 1, "/no/such/file.onnx"),
+        (["register", "m", "{models}/broken.onnx"], 1, "broken.onnx"),
+        (["register", "m", "{models}/times2.onnx", "--version", "one"], 1, "one"),
+        (["register", "m", "{models}/times2.onnx", "--format", "tar"], 1, "tar"),
+        (["register", "m", "{models}/times2.onnx", "--profile", "/no/such.npy"], 1, "/no/such.npy"),
+        (["register", "m", "{models}/times2.onnx", "--profile", "{models}/times3.py"], 1, "times3.py"),
+        (["register", "-m", "{models}/times2.onnx"], 2, "-m"),
+        (["token", "create", "x", "--role", "king"], 1, "king"),
+        (["token", "create", "admin", "--role", "admin"], 1, "admin"),
+        (["predict", "m", "--input", "/no/such.npy"], 1, "nothing serves"),
+        (["serve", "--config", "/no/such.toml"], 1, "/no/such.toml"),
+        (["serve", "--tls-cert", "/no/such.pem"], 1, "tls_key"),
+        (["serve", "--tls-cert", "/no/such.pem", "--tls-key", "/no/such.key", "--http", "0"], 1, "/no/such.pem"),
+        (["serve", "--http", "70000"], 1, "70000"),
+        (["serve", "--host", "0.0.0.0", "--http", "0"], 3, "0.0.0.0"),
+        (["serve", "--host", "256.0.0.1", "--http", "0", "--insecure"], 1, "256.0.0.1"),
+        (["serve", "--http", "0", "--control", "0", "--until-stdin-closes"], 1, "standard input"),
+        (["dev", "/no/such/model.onnx"], 1, "/no/such/model.onnx"),
+    ],
+)
+def test_each_refusal_has_an_exit_code_a_name_and_says_what_is_wrong(salver, models, arguments, code, says) -> None:
+    given = [argument.format(models=models) for argument in arguments]
+    done = salver("--json", *given)
+    assert done.code == code, done
+    assert done.out == ""
+    assert set(done.error) == {"code", "message", "remedy"}
+    assert says.format(models=models) in done.error["message"] + done.error["remedy"]
+    assert done.error["code"] == "USAGE" if code == 2 else done.error["code"].isupper()
+    plain = salver(*given)
+    assert plain.code == code
+    assert "error: " in plain.err
+    assert "Traceback" not in plain.err
+
+
+def test_without_a_command_the_help_is_shown(salver) -> None:
+    for group in ([], ["token"]):
+        done = salver(*group)
+        assert done.code == 2
+        assert done.err.startswith("Usage: salver")
+        assert salver("--json", *group).error["code"] == "USAGE"
+
+
+def test_a_fault_of_ours_is_one_line_and_a_stack_trace_only_on_request(salver, monkeypatch) -> None:
+    from salver.control.administration import LocalAdministration
+
+    def fail(_self) -> None:
+        raise RuntimeError("the first line\nthe second line")
+
+    monkeypatch.setattr(LocalAdministration, "models", fail)
+    done = salver("--json", "models")
+    assert (done.code, done.out) == (1, "")
+    assert done.error["code"] == "INTERNAL"
+    assert done.error["message"] == "RuntimeError: the first line"
+    monkeypatch.setenv("SALVER_DEBUG", "1")
+    done = salver("models")
+    assert done.code == 1
+    assert "Traceback" in done.err
+
+
+def test_a_home_that_cannot_be_made_or_read_is_named(salver, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    done = salver("--json", "models", "--home", tmp_path / "file")
+    assert (done.code, done.error["code"]) == (1, "INVALID_SETTING")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("")
+    done = salver("--json", "models", "--home", tmp_path / "other")
+    assert (done.code, done.error["code"]) == (3, "REFUSED_BY_POLICY")
+    done = salver("--json", "models", "--home", "/proc/none")
+    assert (done.code, done.error["code"]) == (1, "INTERNAL")
+    assert "/proc/none" in done.error["message"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error_worth_a_word(home) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(
+        [sys.executable, "-m", "salver", "version"], stdout=write_end, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write_end)
+    assert done.returncode == 1
+    assert done.stderr == b""
+
+
+def test_an_interrupted_command_ends_with_130(salver, monkeypatch) -> None:
+    from salver.control.administration import LocalAdministration
+
+    def interrupt(_self) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LocalAdministration, "models", interrupt)
+    assert salver("models").code == 130
+
+
+def test_a_full_disk_is_said_to_be_one(salver, monkeypatch) -> None:
+    import errno
+
+    from salver.control.administration import LocalAdministration
+
+    def fail(_self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/somewhere")
+
+    monkeypatch.setattr(LocalAdministration, "models", fail)
+    assert salver("--json", "models").error["code"] == "STORAGE_FULL"

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from urllib.parse import urlsplit
+
+import pytest
+
+from salver.control.api import ROUTES
+from salver.security.access import Operation, Role
+
+READERS = {"admin", "operator", "approver", "developer"}
+GOLDEN = {
+    "GET /v1/status": READERS,
+    "GET /v1/models": READERS,
+    "GET /v1/models/{model}": READERS,
+    "POST /v1/versions": {"admin", "operator", "developer"},
+    "POST /v1/deployments": {"admin", "operator"},
+    "DELETE /v1/deployments/{endpoint}": {"admin", "operator"},
+    "GET /v1/tokens": {"admin"},
+    "POST /v1/tokens": {"admin"},
+    "DELETE /v1/tokens/{token}": {"admin"},
+    "GET /v1/audit": {"admin", "operator", "approver"},
+    "GET /v1/audit/verification": {"admin", "operator", "approver"},
+    "POST /v2/repository/index": READERS,
+    "POST /v2/repository/models/{model}/load": {"admin", "operator"},
+    "POST /v2/repository/models/{model}/unload": {"admin", "operator"},
+}
+"""Who may do what, written down by hand: a change of it is a decision."""
+
+VERSION = {"model": "none", "format": "onnx", "files": [], "signature": {"inputs": [], "outputs": []}}
+BODIES = {
+    # Each is refused after the role has been checked, so that nothing changes.
+    "POST /v1/versions": VERSION | {"model": "Bad Name"},
+    "POST /v1/deployments": {"model": "nothing-of-that-name"},
+    "POST /v1/tokens": {"name": "Bad Name", "role": "predictor"},
+}
+
+
+@pytest.fixture(scope="module")
+def tokens(shared) -> dict[str, str]:
+    """A token for each role."""
+    return {role.value: shared.token(f"control-{role}", role.value) for role in Role}
+
+
+def test_the_golden_table_covers_every_route() -> None:
+    assert {f"{route.method} {route.template}" for route in ROUTES} == set(GOLDEN)
+    assert all(route.operation in Operation for route in ROUTES)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_each_role_may_do_what_the_golden_table_says_and_nothing_else(shared, tokens, name) -> None:
+    method, _, template = name.partition(" ")
+    path = template.replace("{model}", "nothing").replace("{endpoint}", "nothing").replace("{token}", "nothing")
+    body = BODIES.get(name)
+    allowed = set()
+    for role, token in tokens.items():
+        answer = shared.administer(method, path, body, token=token)
+        assert answer.status != 401
+        if answer.code != "PERMISSION_DENIED":
+            allowed.add(role)
+            assert answer.status in (200, 400, 404), answer.body
+        else:
+            assert answer.status == 403
+            assert role in answer.json["message"]
+    assert allowed == GOLDEN[name]
+    for wrong in (None, "nonsense", tokens["admin"][:-1] + "0", f"Basic {tokens['admin']}"):
+        answer = shared.administer(method, path, body, token=wrong)
+        assert (answer.status, answer.code) == (401, "UNAUTHENTICATED")
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_openapi_lists_exactly_the_routes_and_the_pages_need_no_token(shared) -> None:
+    document = shared.administer("GET", "/openapi.json", token=None)
+    assert document.status == 200
+    listed = {
+        f"{verb.upper()} {path}": entry["x-salver-operation"]
+        for path, verbs in document.json["paths"].items()
+        for verb, entry in verbs.items()
+    }
+    assert listed == {f"{route.method} {route.template}": str(route.operation) for route in ROUTES}
+    page = shared.administer("GET", "/docs", token=None)
+    assert page.headers["content-type"].startswith("text/html")
+    assert all(f"<code>{route.template}</code>" in page.body.decode() for route in ROUTES)
+    assert shared.administer("GET", "/v2/health/live", token=None).json == {"live": True}
+
+
+@pytest.mark.parametrize("path", ["/v1/status", "/docs", "/openapi.json", "/v2/health/live", "/no/such/page"])
+def test_a_host_header_of_another_site_is_refused_everywhere(shared, path) -> None:
+    for host in ("evil.example", "evil.example:8090", "127.0.0.1.evil.example", ""):
+        answer = shared.administer("GET", path, headers={"Host": host})
+        assert (answer.status, answer.code) == (421, "MISDIRECTED_HOST"), host
+    for host in ("localhost", "127.0.0.1:1234", "[::1]:8090"):
+        assert shared.administer("GET", path, headers={"Host": host}).status in (200, 404)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "truncated"),
+        (b"{", "truncated"),
+        (b"[]", "Expected `object`"),
+        (b'{"model": 1}', "Expected `str`"),
+        (b'{"model": "double", "colour": "red"}', "unknown field `colour`"),
+        (b'{"endpoint": "x"}', "missing required field `model`"),
+        (b'\xff{"model": "double"}', "malformed"),
+        (b'{"model": "double", "settings": ' + b"[" * 100_000, "body"),
+    ],
+)
+def test_a_body_that_is_not_what_the_route_takes_is_400_and_says_why(shared, body, says) -> None:
+    answer = shared.administer("POST", "/v1/deployments", body)
+    assert answer.status == 400
+    assert answer.code == "INVALID_JSON"
+    assert says in answer.json["message"]
+    assert set(answer.json) == {"error", "code", "message", "remedy"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"colour": "red"}, "colour"),
+        ({"replicas": 0}, "replicas"),
+        ({"replicas": "2"}, "Expected `int`"),
+        ({"placement": "moon"}, "moon"),
+        ({"runtime": {"threads": 0}}, "threads"),
+        ({"runtime": {"speed": 1}}, "speed"),
+    ],
+)
+def test_a_setting_that_is_none_or_out_of_range_is_refused_by_name(shared, settings, says) -> None:
+    answer = shared.administer("POST", "/v1/deployments", {"model": "double", "endpoint": "e", "settings": settings})
+    assert (answer.status, answer.code) == (400, "INVALID_SETTING")
+    assert says in answer.json["message"]
+    assert [row["endpoint"] for row in shared.salver("status")["deployments"]] == ["double"]
+
+
+def test_an_oversized_body_is_413_whether_declared_or_not(shared) -> None:
+    declared = shared.administer("POST", "/v1/versions", headers={"Content-Length": str(17 * 2**20)})
+    assert (declared.status, declared.code) == (413, "BODY_TOO_LARGE")
+    place = urlsplit(shared.control)
+    with socket.create_connection((place.hostname, place.port), timeout=20) as client:
+        client.sendall(
+            b"POST /v1/versions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+            b"Authorization: Bearer " + shared.admin_token.encode() + b"\r\n\r\n"
+        )
+        chunk = b"%x\r\n%b\r\n" % (2**20, b"1" * 2**20)
+        with contextlib.suppress(OSError):
+            for _ in range(18):
+                client.sendall(chunk)
+        assert client.recv(100).startswith(b"HTTP/1.1 413 ")
+    assert shared.administer("GET", "/v1/status").status == 200
+
+
+def test_headers_that_never_end_are_cut_off(shared) -> None:
+    place = urlsplit(shared.control)
+    with socket.create_connection((place.hostname, place.port), timeout=20) as client:
+        with contextlib.suppress(OSError):
+            client.sendall(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 2**18)
+        answer = client.recv(200)
+    assert answer.startswith(b"HTTP/1.1 4")
+    assert shared.administer("GET", "/v1/status").status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nothing", 404),
+        ("GET", "/v1/status/", 404),
+        ("GET", "/v1/models/no-such-model", 404),
+        ("GET", "/v1/models/%2e%2e%2fsalver.db", 404),
+        ("DELETE", "/v1/tokens/xyz", 404),
+        ("DELETE", "/v1/deployments/nothing", 404),
+        ("POST", "/v1/status", 405),
+        ("PUT", "/v1/deployments", 405),
+        ("POST", "/docs", 405),
+        ("GET", "/v1/audit?limit=-1", 400),
+        ("GET", "/v1/audit?limit=1e3", 400),
+        ("GET", "/v1/audit?limit=1001", 400),
+        ("GET", "/v1/audit?after=99999999999999999999", 400),
+    ],
+)
+def test_what_is_not_there_is_an_error_in_json_without_a_stack_trace(shared, method, path, status) -> None:
+    answer = shared.administer(method, path, b"" if method in ("POST", "PUT") else None)
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.code == answer.json["code"]
+    assert "Traceback" not in answer.json["error"]
+    assert str(shared.home) not in answer.body.decode()
+    if status == 405:
+        assert answer.headers["allow"]
+
+
+def test_a_revoked_token_stops_working_within_a_second_on_both_listeners(shared) -> None:
+    made = shared.administer("POST", "/v1/tokens", {"name": "short-lived", "role": "operator"}).json
+    token, token_id = made["token"], made["record"]["id"]
+    assert shared.administer("GET", "/v1/status", token=token).status == 200
+    shared.until(lambda: shared.get("/v2", token=token).status == 200, "the data listener knows the token", 1)
+    assert shared.administer("DELETE", f"/v1/tokens/{token_id}").status == 200
+    assert shared.administer("GET", "/v1/status", token=token).status == 401
+    shared.until(lambda: shared.get("/v2", token=token).status == 401, "the data listener has forgotten it", 1)
+    assert token_id not in {row["id"] for row in shared.administer("GET", "/v1/tokens").json}
+
+
+def test_the_journal_says_who_did_it(shared) -> None:
+    name = "journalled"
+    shared.token(name, "developer")
+    records = shared.administer("GET", "/v1/audit?limit=1000").json
+    assert (records[-1]["actor"], records[-1]["action"]) == ("admin", "create_token")
+    assert records[0]["actor"].startswith("local:")
+    assert json.dumps(records).count("slv_") == 0
+    assert shared.administer("GET", "/v1/audit/verification").json["bad_seq"] is None

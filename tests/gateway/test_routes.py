@@ -1,0 +1,128 @@
+"""Targets, verbs and the one table that decides."""
+
+from __future__ import annotations
+
+import pytest
+from tests.gateway.conftest import Served, request
+
+from salver.gateway.routes import Route, RouteTable, WrongVerbError
+from salver.protocol.errors import SalverError
+
+
+def table() -> RouteTable:
+    return RouteTable(
+        [
+            Route("GET", "/a/fixed", None, print, ""),
+            Route("GET", "/a/{name}", None, print, ""),
+            Route("POST", "/a/{name}", None, print, ""),
+        ]
+    )
+
+
+def test_a_target_leads_to_the_first_route_that_fits() -> None:
+    assert table().resolve(b"GET", b"/a/fixed").route.template == "/a/fixed"
+    route, params = table().resolve(b"GET", b"/a/b%20c?query=/x")
+    assert (route.template, params) == ("/a/{name}", {"name": "b c"})
+
+
+def test_few_targets_are_remembered_however_many_come() -> None:
+    routes = table()
+    for n in range(3000):
+        routes.resolve(b"GET", b"/a/%d" % n)
+    assert 0 < len(routes._remembered) <= 1024
+    with pytest.raises(SalverError):
+        routes.resolve(b"GET", b"/b")
+    assert (b"GET", b"/b") not in routes._remembered
+
+
+def test_the_wrong_verb_names_the_right_ones() -> None:
+    with pytest.raises(WrongVerbError) as raised:
+        table().resolve(b"DELETE", b"/a/fixed")
+    assert raised.value.verbs == "GET, HEAD, POST"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v2/models/toy",
+        "/v2/models/t%6fy",
+        "/v2/models/toy?x=%2f",
+        "http://example.org/v2/models/toy",
+        "HTTP://a:1/v2/models/toy?q",
+    ],
+)
+def test_one_thing_may_be_named_in_several_ways(server: Served, target: str) -> None:
+    assert server.get(target).json["name"] == "toy"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v2/models/%2e%2e",
+        "/v2/models/..",
+        "/v2/models/.",
+        "/v2/models/toy%2finfer",
+        "/v2/models/toy%2Finfer",
+        "/v2/models/toy%5cinfer",
+        "/v2/models/toy%00",
+        "/v2/models/%252f",
+        "/v2/models/t%256fy",
+        "/v2/models/%ff",
+        "/v2/models/%c0%ae",
+        "/v2/models/toy%",
+        "/v2/models/toy%2",
+        "/v2/models/",
+        "/v2/models/toy/",
+        "//v2/models/toy",
+        "/v2//models/toy",
+        "/v2/../v2/models/toy",
+        "/v2/models/toy/infer/../../toy",
+        "/v2/%6dodels/toy",
+        "/V2/models/toy",
+        "/v2/models/toy#fragment",
+        "/v2/models/toy;param",
+        "/v2/models/TOY",
+        "http://example.org",
+        "http://example.org?/v2/models/toy",
+        "ftp://example.org/v2/models/toy",
+        "/favicon.ico",
+        "/v2/models/toy/versions/%2e%2e/config",
+    ],
+)
+def test_what_names_nothing_is_not_found(server: Served, target: str) -> None:
+    client = server.connect()
+    reply = client.ask(request("GET", target))
+    assert (reply.status, reply.code) == (404, "NOT_FOUND")
+    assert client.ask(request("GET", "/v2/health/live")).status == 200
+
+
+def test_a_target_of_4000_letters_is_shown_shortened(server: Served) -> None:
+    assert len(server.get("/" + "a" * 4000).error) < 400
+    assert len(server.get("/v2/models/" + "a" * 4000).error) < 400
+
+
+@pytest.mark.parametrize(
+    ("verb", "target", "allowed"),
+    [
+        ("GET", "/v2/models/toy/infer", "POST"),
+        ("HEAD", "/v2/models/toy/infer", "POST"),
+        ("DELETE", "/v2/models/toy", "GET, HEAD"),
+        ("POST", "/v2/health/live", "GET, HEAD"),
+        ("PUT", "/v2/logging", "GET, HEAD, POST"),
+        ("PATCH", "/v2", "GET, HEAD"),
+        ("TRACE", "/v2", "GET, HEAD"),
+        ("OPTIONS", "/v2/models/toy/infer", "POST"),
+        ("OPTIONS", "*", "GET, HEAD, POST"),
+        ("GET", "*", "GET, HEAD, POST"),
+        ("M-SEARCH", "/v2", "GET, HEAD"),
+    ],
+)
+def test_a_verb_that_does_not_fit_is_told_which_do(server: Served, verb: str, target: str, allowed: str) -> None:
+    client = server.connect()
+    client.send(request(verb, target))
+    reply = client.read(to_head=verb == "HEAD")
+    assert (reply.status, reply.code) == (405, "METHOD_NOT_ALLOWED")
+    assert reply.headers["allow"] == allowed
+    if verb != "HEAD":
+        assert allowed in reply.error
+    assert client.ask(request("GET", "/v2/health/live")).status == 200

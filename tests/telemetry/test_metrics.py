@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from salver.telemetry.exposition import Gauges, render_metrics
+from salver.telemetry.metrics import UNKNOWN_ENDPOINT, Metrics
+
+
+def scraped(metrics: Metrics, *gauges: Gauges) -> dict[str, float]:
+    """Each sample by its name and the values of its labels."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(render_metrics(metrics, lambda: gauges).decode()):
+        for sample in family.samples:
+            labels = ",".join(str(value) for _, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}"] = sample.value
+    return found
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    found = Metrics()
+    counted = found.version("digits", "1.0.0")
+    counted.batch_done(5, 0.25, [0.5, 0.25], [0.0001, 3.0], 1_700_000_000.0)
+    counted.batch_done(1, 0.5, [0.0], [0.0002], 1_700_000_001.0)
+    counted.failed("MODEL_ERROR", 0.125)
+    return found
+
+
+def test_successes_are_counted_by_batch_for_each_of_its_requests(metrics) -> None:
+    counted = metrics.version("digits", "1.0.0")
+    assert (counted.successes, counted.rows, counted.batches) == (3, 6, {5: 1, 1: 1})
+    assert (counted.queue_s, counted.compute_s, counted.fail_s) == (0.75, 1.0, 0.125)
+    assert counted.last_success_wall_s == 1_700_000_001.0
+
+
+def test_a_scrape_says_what_happened(metrics) -> None:
+    found = scraped(metrics)
+    key = "{digits,1.0.0}"
+    assert found[f"salver_requests_total{key}"] == 3
+    assert found[f"salver_rows_total{key}"] == 6
+    assert found[f"salver_queue_seconds_total{key}"] == 0.75
+    assert found[f"salver_compute_seconds_total{key}"] == 0.75, "a batch counts once"
+    assert found["salver_failures_total{MODEL_ERROR,digits,1.0.0}"] == 1
+    assert found[f"salver_request_seconds_count{key}"] == 3
+    assert found[f"salver_request_seconds_sum{key}"] == pytest.approx(3.0003)
+
+
+def test_buckets_of_batch_sizes_hold_what_their_borders_say(metrics) -> None:
+    for rows in (2, 3, 4, 8192, 10_000):
+        metrics.version("digits", "1.0.0").batch_done(rows, 0.0, [], [], 0.0)
+    found = scraped(metrics)
+    buckets = {key.split(",")[1]: value for key, value in found.items() if "batch_rows_bucket" in key}
+    wanted = {"1": 1, "2": 2, "4": 4, "8": 5, "4096": 5, "+Inf": 7}
+    assert {border: buckets[border] for border in wanted} == wanted
+    assert found["salver_batch_rows_sum{digits,1.0.0}"] == 6 + 2 + 3 + 4 + 8192 + 10_000
+
+
+def test_refusals_are_counted_under_the_endpoint_or_other(metrics) -> None:
+    metrics.refused("digits", "QUEUE_FULL")
+    metrics.refused(None, "NOT_FOUND")
+    metrics.refused(None, "NOT_FOUND")
+    found = scraped(metrics)
+    assert found["salver_refusals_total{QUEUE_FULL,digits}"] == 1
+    assert found[f"salver_refusals_total{{NOT_FOUND,{UNKNOWN_ENDPOINT}}}"] == 2
+
+
+def test_gauges_are_read_when_they_are_scraped(metrics) -> None:
+    metrics.connections, metrics.insecure = 3, True
+    found = scraped(metrics, Gauges("digits", "1.0.0", 4, 1, 2, available=False))
+    assert found["salver_queue_requests{digits,1.0.0}"] == 4
+    assert found["salver_running_batches{digits,1.0.0}"] == 1
+    assert found["salver_replicas{digits,1.0.0}"] == 2
+    assert found["salver_available{digits,1.0.0}"] == 0
+    assert (found["salver_connections{}"], found["salver_insecure{}"]) == (3, 1)
+
+
+def test_names_with_quotes_and_line_breaks_stay_one_label() -> None:
+    metrics = Metrics()
+    metrics.version('a"b\n', "1\\2").failed("INTERNAL")
+    assert scraped(metrics)['salver_failures_total{INTERNAL,a"b\n,1\\2}'] == 1
+
+
+def test_nothing_yet_is_a_scrape_too() -> None:
+    found: dict[str, Any] = scraped(Metrics())
+    assert found["salver_connections{}"] == 0
