@@ -115,8 +115,8 @@ class Tree:
             check=False,
         )
 
-    def salver(self, *arguments: str | Path) -> Any:
-        """Run a command that must succeed, in this process, and return its JSON document."""
+    def attempt(self, *arguments: str | Path) -> tuple[int, str, str]:
+        """Run a command in this process; returns its exit code, output and complaint."""
         from salver.cli import main
 
         given = ["--json", "--home", self.environment["SALVER_HOME"], *map(str, arguments)]
@@ -125,8 +125,13 @@ class Tree:
             contextlib.redirect_stderr(io.StringIO()) as complaint,
         ):
             code = main(given)
-        assert code == 0, complaint.getvalue()
-        return json.loads(output.getvalue()) if output.getvalue() else None
+        return code, output.getvalue(), complaint.getvalue()
+
+    def salver(self, *arguments: str | Path) -> Any:
+        """Run a command that must succeed, in this process, and return its JSON document."""
+        code, output, complaint = self.attempt(*arguments)
+        assert code == 0, complaint
+        return json.loads(output) if output else None
 
     # The server.
 

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tests.gateway.servers import LoopThread, Serve, Served
 
 from salver.app import DataPlane
 from salver.clock import SYSTEM_CLOCK

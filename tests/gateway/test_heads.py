@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -148,7 +149,7 @@ PIECES = st.sampled_from(
 def test_a_stream_reads_the_same_with_and_without_memory(pieces: list[bytes], cuts: list[int], split: bool) -> None:
     stream = b"".join(pieces)
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
-    reads = [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)] if split else pieces
+    reads = [stream[a:b] for a, b in itertools.pairwise(edges)] if split else pieces
     remembering, forgetful = Collector(gateway()), Collector(gateway(remembers=False))
 
     # The pieces once alone, so that their heads are known to the one.

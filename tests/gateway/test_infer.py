@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.gateway.conftest import WEIGHTS, HeldService, Serve, Served, eventually, held_request, request, row
+from tests.gateway.conftest import WEIGHTS
+from tests.gateway.servers import HeldService, Serve, Served
+from tests.gateway.wire import eventually, held_request, request, row
 
 from salver.gateway.limits import Limits
 from salver.protocol.errors import SalverError

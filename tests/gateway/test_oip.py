@@ -157,7 +157,7 @@ def test_an_id_in_comes_out_unless_it_could_harm(server: Served) -> None:
         made.add(server.ask(data).headers["x-request-id"])
     made.add(server.get("/v2").headers["x-request-id"])
     assert len(made) == 6
-    assert all(len(id) < 40 and id.isascii() and id.isprintable() for id in made)
+    assert all(len(one) < 40 and one.isascii() and one.isprintable() for one in made)
     assert server.get("/nowhere", "X-Request-Id: mine").headers["x-request-id"] == "mine"
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 from prometheus_client.parser import text_string_to_metric_families
-from tests.gateway.conftest import Limits, Serve, Served, eventually, held_request, request, row
+from tests.gateway.servers import Serve, Served
+from tests.gateway.wire import eventually, held_request, request, row
 
+from salver.gateway.limits import Limits
 from salver.protocol.errors import SalverError
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.gateway.conftest import Served, request
+from tests.gateway.servers import Served
+from tests.gateway.wire import request
 
 from salver.gateway.routes import Route, RouteTable, WrongVerbError
 from salver.protocol.errors import SalverError

@@ -132,6 +132,64 @@ async def test_a_worker_that_died_while_idle_costs_nothing(store) -> None:
         assert await asyncio.gather(*answers) == [2 * value + 1 for value in range(20)]
 
 
+class SilentWorker:
+    """A worker that takes batches and never speaks."""
+
+    pid = 1
+
+    def __init__(self) -> None:
+        self.batches = 0
+
+    def run(self, _: Any) -> None:
+        self.batches += 1
+
+    def kill(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+
+async def test_what_a_given_up_worker_still_says_has_no_effect(store) -> None:
+    one = Serving(store, free(store, ""), SYSTEM_CLOCK, 10.0, hang_s=0.05)
+    worker: Any = SilentWorker()
+    one.replica._worker = worker
+    one.pool.add(one.replica)
+    with pytest.raises(SalverError, match="did not return"):
+        await one.ask(1)
+    one.replica.answered({"y": np.ones((1, 2), np.float32)}, 0.1)
+    one.replica.raised("late")
+    one.replica.bad_output("late")
+    assert not one.pool.healthy
+    assert one.metrics.failures == {"MODEL_HUNG": 1}
+
+
+async def test_a_worker_on_its_way_out_gets_no_batch(store) -> None:
+    one = Serving(store, free(store, ""), SYSTEM_CLOCK, 10.0)
+    worker: Any = SilentWorker()
+    one.replica._worker = worker
+    one.pool.add(one.replica)
+    one.replica.leaving()
+    waiting = one.ask(1)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (worker.batches, one.pool.waiting) == (0, 1)
+    waiting.cancel()
+    await one.pool.stop(SalverError("NOT_READY", "the test is over"))
+
+
+async def test_a_death_is_told_as_leaving_and_then_as_died_with_its_cause(store) -> None:
+    async with serving(store, free(store, "")) as one:
+        told: list[str] = []
+        worker: Any = one.replica._worker
+        leaving, died = one.replica.leaving, one.replica.died
+        one.replica.leaving = lambda: told.append("leaving") or leaving()  # type: ignore[method-assign]
+        one.replica.died = lambda cause: told.append(cause) or died(cause)  # type: ignore[method-assign]
+        os.kill(worker.pid, signal.SIGKILL)
+        await eventually(lambda: one.replica.restarts == 1 and one.replica.pid)
+        assert told == ["leaving", "signal SIGKILL"]
+
+
 async def test_processes_a_model_started_end_with_its_worker(store, tmp_path) -> None:
     body = f"""
     if (x == 5).any():
@@ -271,6 +329,21 @@ async def test_a_version_that_ends_its_worker_while_it_loads_is_refused_with_the
     assert list(store.scratch.iterdir()) == []
 
 
+@pytest.mark.parametrize("call", ["os.pidfd_open", "subprocess.Popen", "tempfile.mkdtemp", "socket.socketpair"])
+async def test_a_start_that_fails_half_way_leaves_nothing(store, monkeypatch, call) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    one = Serving(store, free(store, ""), SYSTEM_CLOCK, 10.0)
+    before = (taken(), children())
+    monkeypatch.setattr(call, fail)
+    with pytest.raises(OSError, match="Too many"):
+        await asyncio.wait_for(one.replica.launch(), 5.0)
+    monkeypatch.undo()
+    await eventually(lambda: (taken(), children()) == before)
+    assert list(store.scratch.iterdir()) == []
+
+
 async def test_a_load_that_is_cancelled_leaves_no_process(store) -> None:
     manifest = store.version({"model.py": "import time; time.sleep(600)"}, signature=FREE_WIDTH)
     one = Serving(store, manifest, SYSTEM_CLOCK, 10.0)
@@ -289,6 +362,15 @@ def children() -> set[int]:
         with contextlib.suppress(FileNotFoundError):
             found |= set(map(int, path.read_text().split()))
     return found
+
+
+def taken() -> int:
+    """How many sockets, memory files and process descriptors are open."""
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(f"/proc/self/fd/{name}"))
+    return sum(link.startswith(("socket:", "/memfd:", "anon_inode:[pidfd]")) for link in links)
 
 
 def open_files() -> int:
@@ -369,6 +451,8 @@ async def test_a_worker_dies_with_its_server(store, tmp_path) -> None:
         assert parent.stdout is not None
         worker = int(parent.stdout.readline())
         assert alive(worker)
+        # Not even a worker that cannot act itself outlives its server.
+        os.kill(worker, signal.SIGSTOP)
         parent.kill()
         parent.wait()
         await eventually(lambda: not alive(worker), within_s=5.0)

@@ -21,10 +21,10 @@ def certificate(tmp_path):
 
 def test_listening_elsewhere_is_refused_with_the_remedy_and_allowed_loudly_with_insecure(tree, models) -> None:
     for option in (["--host", "0.0.0.0"], ["--host", "0.0.0.0", "--require-token"]):
-        refused = tree.command("serve", "--http", "0", "--control", "0", *option)
-        assert refused.returncode == 3
-        assert b"--tls-cert" in refused.stderr
-        assert b"--insecure" in refused.stderr
+        code, _, complaint = tree.attempt("serve", "--http", "0", "--control", "0", *option)
+        assert code == 3
+        assert "--tls-cert" in complaint
+        assert "--insecure" in complaint
         assert not (tree.home / "run").exists()
     refused = tree.command("serve", "--http", "0", "--control", "0", SALVER_SERVER_CONTROL_HOST="0.0.0.0")
     assert refused.returncode == 3
@@ -47,9 +47,9 @@ def test_tls_and_a_token_open_another_address(tree, models, certificate) -> None
     tree.salver("deploy", "double")
     token = tree.salver("token", "create", "app", "--role", "predictor")["token"]
     tls = ("--tls-cert", str(certificate / "tls.crt"), "--tls-key", str(certificate / "tls.key"))
-    refused = tree.command("serve", "--http", "0", "--control", "0", "--host", "0.0.0.0", *tls)
-    assert refused.returncode == 3
-    assert b"credentials" in refused.stderr
+    code, _, complaint = tree.attempt("serve", "--http", "0", "--control", "0", "--host", "0.0.0.0", *tls)
+    assert code == 3
+    assert "credentials" in complaint
     line = tree.start("--host", "0.0.0.0", "--require-token", *tls)
     assert line["http"].startswith("https://0.0.0.0:")
     assert line["control"].startswith("https://127.0.0.1:")
@@ -68,16 +68,15 @@ def test_tls_and_a_token_open_another_address(tree, models, certificate) -> None
     # The command line needs neither port nor certificate, and predictions do with --ca.
     assert tree.salver("status")["endpoints"][0]["state"] == "ready"
     url = line["http"].replace("0.0.0.0", "127.0.0.1")
-    done = tree.command(
-        "predict", "double", "--url", url, "--ca", certificate / "ca.pem", "--token", token, stdin=b"1,2"
-    )
-    assert done.returncode == 0, done.stderr
+    (certificate / "rows.csv").write_text("1,2")
+    asking = ("--url", url, "--ca", certificate / "ca.pem", "--token", token, "--input", certificate / "rows.csv")
+    assert tree.salver("predict", "double", *asking)["outputs"] == {"y": [[2, 4]]}
     assert not tree.events("insecure")
     # A damaged key is refused before anything starts.
     (certificate / "tls.key").write_text("no key")
-    refused = tree.command("--json", "--home", certificate / "other", "serve", "--http", "0", "--control", "0", *tls)
-    assert refused.returncode == 1
-    assert b"INVALID_SETTING" in refused.stderr
+    code, _, complaint = tree.attempt("serve", "--home", certificate / "other", "--http", "0", "--control", "0", *tls)
+    assert code == 1
+    assert "INVALID_SETTING" in complaint
 
 
 def test_with_require_token_strangers_on_this_machine_are_asked_too(tree, models) -> None:

@@ -29,33 +29,30 @@ def test_a_deployment_reaches_a_running_server_within_two_seconds(running) -> No
     assert time.monotonic() - asked_s < 4
 
 
-def test_wait_tells_when_it_serves_and_when_it_has_failed_while_the_old_version_serves_on(
-    running, tmp_path, models
-) -> None:
+def test_wait_tells_when_it_serves_and_when_it_has_failed_while_the_old_version_serves_on(running, models) -> None:
     done = running.salver("deploy", "n@3.0.0", "--wait")
     assert done["status"]["state"] == "ready"
     assert done["status"]["serving"] == "n@3.0.0"
     assert running.predict("n", [1, 2]) == [3, 6]
-    running.salver("register", "n", models / "times3.py", "--version", "9.0.0")
-    blob = _blob(running, (models / "times3.py").read_bytes())
+    running.salver("register", "n", models / "loop.onnx", "--version", "9.0.0")
+    blob = _blob(running, (models / "loop.onnx").read_bytes())
     blob.chmod(0o600)
     good = blob.read_bytes()
     blob.write_bytes(good[:-1] + b"#")
-    failed = running.command("--json", "deploy", "n@9.0.0", "--wait")
-    assert failed.returncode == 1
-    document = json.loads(failed.stdout)
+    code, output, _ = running.attempt("deploy", "n@9.0.0", "--wait")
+    assert code == 1
+    document = json.loads(output)
     assert document["status"]["code"] == "CORRUPT_ARTIFACT"
     assert document["status"]["serving"] == "n@3.0.0"
     assert running.predict("n", [1, 2]) == [3, 6]
     assert running.get("/v2/health/ready").status == 200
-    doctor = running.command("--json", "doctor")
-    assert doctor.returncode == 1
-    assert any(row["check"] == "stored bytes" and row["state"] == "error" for row in json.loads(doctor.stdout))
+    code, output, _ = running.attempt("doctor")
+    assert code == 1
+    assert any(row["check"] == "stored bytes" and row["state"] == "error" for row in json.loads(output))
     blob.write_bytes(good)
     running.salver("deploy", "n@9.0.0", "--wait")
-    assert running.predict("n", [1, 2]) == [3, 6]
+    assert running.predict("n", [1, 2]) == [1, 2]
     assert running.get("/v2/models/n").json["versions"] == ["9.0.0"]
-    running.salver("deploy", "n@2.0.0", "--wait")
 
 
 def test_versions_replaced_under_load_give_no_error_and_no_answer_of_another_version(running, load) -> None:

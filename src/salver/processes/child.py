@@ -25,7 +25,8 @@ def restart_pause_s(young_deaths: int) -> float:
     >>> [restart_pause_s(deaths) for deaths in (0, 1, 2, 3, 4, 9)]
     [0.0, 0.0, 0.5, 1.0, 2.0, 30.0]
     """
-    return 0.0 if young_deaths <= 1 else min(0.5 * 2.0 ** (young_deaths - 2), _LONGEST_PAUSE_S)
+    # Bounded before it is a power: deaths go on for days where nobody looks.
+    return 0.0 if young_deaths <= 1 else min(0.5 * 2.0 ** min(young_deaths - 2, 16), _LONGEST_PAUSE_S)
 
 
 class Child:

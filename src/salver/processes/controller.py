@@ -36,7 +36,7 @@ from salver.telemetry.logs import configure_logs
 __all__ = ["main"]
 
 _ASK_TIMEOUT_S: Final = 2.0
-_STOP_S: Final = 3
+_STOP_S: Final = 2
 """Seconds that requests in flight get at the end; a `load` may wait much longer for its model."""
 _CONNECTIONS: Final = 256
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import io
 import mmap
 import os
 import shutil
@@ -83,7 +84,7 @@ class WorkerProcess(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._loaded: asyncio.Future[None] = self._loop.create_future()
-        self._launched = self._leaving = self._exited = self._disconnected = False
+        self._spawned = self._launched = self._leaving = self._exited = self._disconnected = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._heard_s = self._looked_s = 0.0
         self._timers: list[asyncio.TimerHandle] = []
@@ -101,7 +102,11 @@ class WorkerProcess(asyncio.Protocol):
         Raises what the loading refused with, or LOAD_FAILED when the worker died of it. After a
         failure, cancellation included, nothing of the worker is left.
         """
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            self._give_back()
+            raise
         ours.setblocking(False)
         try:
             with theirs:
@@ -111,16 +116,24 @@ class WorkerProcess(asyncio.Protocol):
             await self._loaded
             self._require_alive()
         except BaseException:
-            if self._process is None:
-                if self._transport is None:
-                    ours.close()
-                else:
-                    self._transport.abort()
-                self._give_back()
-            self.kill()
+            if self._spawned:
+                self.kill()
+            else:
+                self._unwind(ours)
             await asyncio.shield(self._ended)
             raise
         self._launched = True
+
+    def _unwind(self, ours: socket.socket) -> None:
+        """Give back what a start that failed half-way has taken."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        if self._transport is None:
+            ours.close()
+        else:
+            self._transport.abort()
+        self._give_back()
 
     def _require_alive(self) -> None:
         if self._leaving:
@@ -146,6 +159,7 @@ class WorkerProcess(asyncio.Protocol):
         )
         self._pidfd = os.pidfd_open(self._process.pid)
         self._loop.add_reader(self._pidfd, self._on_exit)
+        self._spawned = True
         self._heard_s = self._looked_s = self._clock.monotonic_s()
         order = msgspec.structs.replace(self._order, scratch=self._room, beat_s=self._silence_s / _LOOKS)
         self._transport.write(pack_frame(FrameKind.LOAD, order))
@@ -232,7 +246,7 @@ class WorkerProcess(asyncio.Protocol):
         """asyncio: the socket is closed."""
         del exc
         self._disconnected = True
-        if self._process is not None:
+        if self._spawned:
             self._leave()
 
     def _on_exit(self) -> None:
@@ -282,8 +296,9 @@ class _Arena:
     """A memory file shared with the worker; anonymous, so nothing is left behind by any death."""
 
     def __init__(self) -> None:
-        self.fd = os.memfd_create("salver-arena", os.MFD_CLOEXEC)
-        os.ftruncate(self.fd, ARENA_BYTES)
+        self._file = io.FileIO(os.memfd_create("salver-arena", os.MFD_CLOEXEC), "r+")
+        self._file.truncate(ARENA_BYTES)
+        self.fd = self._file.fileno()
         self._map = mmap.mmap(self.fd, ARENA_BYTES)
 
     def write(self, parts: list[bytes]) -> None:
@@ -296,7 +311,7 @@ class _Arena:
 
     def close(self) -> None:
         self._map.close()
-        os.close(self.fd)
+        self._file.close()
 
 
 def _cause(code: int) -> str:

@@ -36,7 +36,7 @@ class Gauges(NamedTuple):
 def render_metrics(metrics: Metrics, gauges: Callable[[], Iterable[Gauges]]) -> bytes:
     """All metrics in the Prometheus text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(metrics, gauges))  # type: ignore[arg-type]  # a Collector by shape
+    registry.register(_Collector(metrics, gauges))
     return generate_latest(registry)
 
 

@@ -1,0 +1,127 @@
+"""Every example does what its page says, on a real server."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from pages import ROOT, blocks
+
+import salver
+from salver.cli import main
+
+EXAMPLES = ROOT / "examples"
+
+
+def run(*words):
+    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def salver_says(capsys, home, *words):
+    capsys.readouterr()
+    assert main(["--home", str(home), *map(str, words)]) == 0
+    return capsys.readouterr().out
+
+
+class Served(NamedTuple):
+    """A server, its home, and the folder that the scikit-learn example wrote."""
+
+    http: str
+    home: Path
+    iris: Path
+
+
+def inference(url, endpoint, body):
+    return urllib.request.Request(
+        f"{url}/v2/models/{endpoint}/infer", body.encode(), {"content-type": "application/json"}
+    )
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Both examples registered, deployed and served, as their pages say."""
+    work = tmp_path_factory.mktemp("examples")
+    home, iris = work / "home", work / "iris-model"
+    trained = run(EXAMPLES / "sklearn_model" / "train.py", iris)
+    assert trained.startswith("accuracy 0.9")
+    for words in (
+        ("register", "iris", iris / "model.skops", "--profile", iris / "train.npy"),
+        ("register", "language", EXAMPLES / "python_model" / "language"),
+        ("deploy", "iris"),
+        ("deploy", "language"),
+    ):
+        assert main(["--home", str(home), *map(str, words)]) == 0
+    runner = asyncio.Runner()
+    server = salver.Server(home=home)
+    runner.run(server.__aenter__())
+    try:
+        assert server.failed == []
+        yield Served(server.http, home, iris)
+    finally:
+        runner.run(server.__aexit__(None, None, None))
+        runner.close()
+
+
+def test_the_scikit_learn_example_runs_in_the_server_process_and_the_python_example_in_a_worker(capsys, served):
+    status = json.loads(salver_says(capsys, served.home, "status", "--json"))
+    endpoints = {row["endpoint"]: row for row in status["endpoints"]}
+    assert endpoints["iris"]["placement"] in ("inline", "thread")
+    assert endpoints["language"]["placement"] == "process"
+
+
+def test_the_client_example_prints_predictions(served):
+    printed = run(EXAMPLES / "client" / "predict.py", served.http, "iris", served.iris / "rows.npy")
+    assert printed.startswith("<Prediction of iris@1.0.0: label object[5], probabilities float64[5, 3]>\nlabel: [b'")
+
+
+def test_the_client_example_says_what_is_wrong(served):
+    words = [EXAMPLES / "client" / "predict.py", served.http, "rose", served.iris / "rows.npy"]
+    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "NOT_FOUND: there is no endpoint 'rose'; there are iris, language\n")
+
+
+def test_the_request_of_the_curl_example_is_answered(served):
+    script = EXAMPLES / "client" / "predict.sh"
+    subprocess.run(["sh", "-n", str(script)], check=True, timeout=60)
+    body = re.search(r"--data '(.*)'$", script.read_text(), re.MULTILINE)[1]
+    with urllib.request.urlopen(inference(served.http, "language", body)) as page:
+        assert json.load(page)["outputs"][0]["data"] == [0.0, 0.0, 1.0]
+
+
+def test_the_page_of_the_python_example_shows_its_real_answer(served):
+    texts = [block.text for block in blocks(EXAMPLES / "python_model" / "README.md")]
+    body = texts[1].partition("-d '")[2].rstrip().rstrip("'")
+    with urllib.request.urlopen(inference(served.http, "language", body)) as page:
+        assert page.read().decode() == texts[2].strip()
+
+
+def test_the_first_class_of_the_readme_answers_as_the_readme_says(capsys, tmp_path):
+    shown = blocks(ROOT / "README.md")
+    (tmp_path / "spread.py").write_text(next(block.text for block in shown if "class Spread" in block.text))
+    registered = salver_says(capsys, tmp_path / "home", "register", "spread", tmp_path / "spread.py")
+    assert "output     spread  FP32 [any]" in registered
+
+    exchange = next(block.text for block in shown if "/v2/models/spread/infer" in block.text)
+    inputs = json.loads(exchange.partition("-d '")[2].partition("'")[0])["inputs"][0]
+    outputs = json.loads(exchange.splitlines()[-1])["outputs"]
+    code = (
+        "import json, sys, numpy as np, spread\n"
+        "x = np.array(json.loads(sys.argv[1]), np.float32)\n"
+        "print(json.dumps({name: array.tolist() for name, array in spread.Spread().predict({'x': x}).items()}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(inputs["data"])],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert json.loads(done.stdout) == {output["name"]: output["data"] for output in outputs}
