@@ -122,8 +122,21 @@ def test_a_known_head_is_still_refused_when_the_bodies_in_flight_are_too_many() 
     assert reader.read(post(b"x" * 40))[-1] == ("QUEUE_FULL",)
 
 
+@pytest.mark.parametrize("beginning", [b"G", b"POS", b"POST /x HTTP/1.1\r\nHost: a\r\nX: "])
+def test_a_known_head_behind_the_beginning_of_another_request_is_no_request(beginning: bytes) -> None:
+    reader = Collector(gateway())
+    reader.read(post(b"one"))
+
+    found = reader.read(post(b"two") + beginning, post(b"one"))
+
+    assert [one[3] for one in found[:2]] == [b"one", b"two"]
+    assert found[2:] in ([("BAD_HTTP",)], [])
+
+
 PIECES = st.sampled_from(
     [
+        b"G",
+        b"POST /x",
         post(b"one"),
         post(b"two"),
         post(b"three"),

@@ -134,10 +134,10 @@ def test_without_a_number_the_highest_release_is_meant(catalog: Catalog, admin, 
     assert (summary.name, summary.latest) == ("digits", "1.10.0")
 
 
-def test_of_equal_precedence_the_latest_registered_is_meant(catalog: Catalog, admin, draft) -> None:
+def test_of_equal_precedence_the_highest_build_is_meant(catalog: Catalog, admin, draft) -> None:
     catalog.add_version(admin, draft("a", version="1.0.0+z"))
     catalog.add_version(admin, draft("b", version="1.0.0+a"))
-    assert catalog.get("digits").version == "1.0.0+a"
+    assert catalog.get("digits").version == "1.0.0+z"
 
 
 def test_what_is_not_there_is_answered_with_what_is(catalog: Catalog, admin, draft) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from salver.runtime.curve import INLINE_BELOW_S, Lane, ServiceCurve, choose_lane
+from salver.runtime.worker_replica import restart_delay_s
 
 B = INLINE_BELOW_S
 
@@ -66,3 +67,7 @@ def test_points_name_the_largest_size_of_each_bucket() -> None:
     for rows in (1, 2, 3, 9):
         curve.observe(rows, 0.5)
     assert curve.points() == {1: 0.5, 3: 0.5, 15: 0.5}
+
+
+def test_pauses_between_restarts_of_a_worker_grow_to_a_minute() -> None:
+    assert [restart_delay_s(deaths) for deaths in range(1, 10)] == [0, 1, 2, 4, 8, 16, 32, 60, 60]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 
@@ -87,16 +88,21 @@ def test_a_home_may_have_spaces_and_a_path_too_long_for_sockets(trees, tmp_path,
 def test_commands_work_while_the_server_still_loads_and_sigterm_ends_it_then(tree, models, tmp_path) -> None:
     slow = tmp_path / "slow.py"
     slow.write_text((models / "times3.py").read_text() + "\n    def load(self, directory):\n        time.sleep(600)\n")
+    # One never loads in a worker, the other never warms up in a thread of the server process.
+    np.save(tmp_path / "endless.npy", np.full((4, 2), 1e15))
     tree.salver("register", "slow", slow)
+    tree.salver("register", "endless", models / "loop.onnx", "--profile", tmp_path / "endless.npy")
     tree.salver("register", "double", models / "times2.onnx")
     tree.salver("deploy", "slow")
+    tree.salver("deploy", "endless")
     tree.salver("deploy", "double")
     tree.launch()
     tree.until((tree.home / "serve.json").exists, "somebody serves")
     status = tree.salver("status")
     tree.ready = status["serving"]
     tree.until(lambda: tree.get("/v2/models/double/ready").status == 200, "what has loaded serves")
-    assert {row["endpoint"]: row["state"] for row in tree.salver("status")["endpoints"]}["slow"] == "loading"
+    states = {row["endpoint"]: row["state"] for row in tree.salver("status")["endpoints"]}
+    assert states == {"double": "ready", "slow": "loading", "endless": "loading"}
     assert tree.get("/v2/health/ready").status == 503
     tree.signal(signal.SIGTERM)
     assert tree.wait() == 0

@@ -182,6 +182,6 @@ def _announce(here: Context, line: bytes, endpoint: str) -> None:
     problems = "".join(f"\n  failed: {row['endpoint']}: {row['error']}" for row in ready["failed"])
     here.say(
         ready | {"endpoint": endpoint},
-        f"serving {endpoint}\n  inputs     curl {url}\n  predict    curl {url}/infer -d @request.json\n"
+        f"serving {endpoint}\n  inputs     curl {url}\n  predict    curl {url}/infer --json @request.json\n"
         f"  docs       {ready['http']}/docs{problems}",
     )

@@ -30,7 +30,8 @@ def status(context: typer.Context) -> None:
             rows.append([spec.endpoint, wanted, "not running", "-", "-", str(spec.replicas), "-", "-"])
             continue
         curve = sorted((int(size), seconds) for size, seconds in now.curve.items())
-        times = f"{curve[0][1] * 1e6:.0f}-{curve[-1][1] * 1e6:.0f} us" if curve else "-"
+        ends = dict([curve[0], curve[-1]]) if curve else {}
+        times = ", ".join(f"{rows}: {seconds * 1e6:.0f} us" for rows, seconds in ends.items()) or "-"
         replicas = f"{now.replicas}/{spec.replicas}"
         rows.append(
             [

@@ -207,7 +207,10 @@ class LocalAdministration:
         require(self._principal, Operation.DEPLOY)
         manifest = self._catalog.get(request.model, request.version)
         endpoint = request.endpoint or request.model
-        fields = self._current_settings(endpoint, request.model) | request.settings
+        current = self._current_settings(endpoint, request.model)
+        fields = current | request.settings
+        if isinstance(request.settings.get("runtime"), dict):
+            fields["runtime"] = current.get("runtime", {}) | request.settings["runtime"]
         fields |= {"endpoint": endpoint, "model": manifest.model, "version": manifest.version}
         try:
             spec = msgspec.convert(fields, DeploymentSpec)

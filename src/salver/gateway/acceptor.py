@@ -81,11 +81,12 @@ class Acceptor:
     def _take(self, client: socket.socket) -> None:
         gateway = self._gateway
         client.setblocking(False)
-        open_now = len(gateway.lanes) + len(self._connecting)
         protocol: Lane | _TurnedAway
-        if open_now < gateway.limits.connections:
+        if len(gateway.lanes) < gateway.limits.connections:
             gateway.metrics.connections_total += 1
             protocol = Lane(gateway)
+            # From now on, not only once a handshake is through.
+            gateway.lanes.add(protocol)
         else:
             gateway.metrics.refused(None, "TOO_MANY_CONNECTIONS")
             if len(self._turned_away) >= _TURNED_AWAY:
@@ -97,11 +98,8 @@ class Acceptor:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         task = self._loop.create_task(self._connect(client, protocol))
-        if isinstance(protocol, Lane):
-            self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
-        else:
-            protocol.connecting = task
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
 
     async def _connect(self, client: socket.socket, protocol: Lane | _TurnedAway) -> None:
         limits = self._gateway.limits
@@ -122,7 +120,9 @@ class Acceptor:
             self._gateway.fault(error)
 
     def _forget(self, protocol: Lane | _TurnedAway) -> None:
-        if isinstance(protocol, _TurnedAway):
+        if isinstance(protocol, Lane):
+            self._gateway.lanes.discard(protocol)
+        else:
             self._turned_away.discard(protocol)
 
     async def stop(self) -> None:
@@ -143,7 +143,6 @@ class _TurnedAway(asyncio.Protocol):
         self._gateway = gateway
         self._among = among
         self._end: asyncio.TimerHandle | None = None
-        self.connecting: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: say why and say no more."""

@@ -57,6 +57,7 @@ class Gateway:
             self._free |= {operation for operation in Operation if allows(ANONYMOUS.role, operation)}
         self.access = access
         self.lanes: set[Lane] = set()
+        """The connections, from when they are accepted until they are gone."""
         self.inflight_bytes = 0
         """All bodies that are being received or answered."""
         self.hosts: set[bytes] = set()

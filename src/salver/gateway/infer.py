@@ -145,6 +145,7 @@ class InferDoor:
             received_s,
             received_s + wait_s,
             rows,
+            exchange.id,
         )
 
     def _decode(self, json_length: bytes, body: bytes, target: Target) -> InferBody:

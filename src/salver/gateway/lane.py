@@ -65,6 +65,7 @@ class Lane(RequestReader, asyncio.Protocol):
         """asyncio: a client is there."""
         # uvloop's transports satisfy asyncio.Transport without being subclasses of it.
         self._transport = cast("asyncio.Transport", transport)
+        self._since_s = self.gateway.now_s
         self.gateway.lanes.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

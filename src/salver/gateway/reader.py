@@ -219,15 +219,17 @@ class RequestReader:
 
     # What llhttp found.
 
-    def on_url(self, url: bytes) -> None:
-        """httptools: (a part of) the request target."""
+    def on_message_begin(self) -> None:
+        """httptools: the first byte of a request, in a read of its own or behind another."""
         if self.phase is not _HEADERS:
             if self.phase is _CLOSING:
                 raise SalverError("BAD_HTTP", "the connection is being closed")
-            # A request that begins in the middle of a read.
             self.phase = _HEADERS
             self._since_s = self.gateway.now_s
             self._header_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """httptools: (a part of) the request target."""
         self._target = self._target + url if self._target else url
 
     def on_header(self, name: bytes, value: bytes) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import ssl
 from typing import NamedTuple
 
 from salver.config import ServerSettings
 from salver.protocol.errors import SalverError
-from salver.protocol.tables import Tables
 from salver.security.binding import Binding, check_binding
-from salver.storage.home import Home
-from salver.storage.publication import read_tables
 from salver.telemetry.logs import log_event
 
 __all__ = ["Listeners", "check_listeners", "open_listeners", "tls_context"]
@@ -27,7 +25,7 @@ class Listeners(NamedTuple):
     control_url: str
 
 
-def check_listeners(home: Home, server: ServerSettings) -> bool:
+def check_listeners(server: ServerSettings) -> bool:
     """Whether only --insecure allows these listeners.
 
     Raises REFUSED_BY_POLICY for unsafe ones and INVALID_SETTING for a certificate or key that
@@ -39,7 +37,8 @@ def check_listeners(home: Home, server: ServerSettings) -> bool:
         check_binding(
             server.host,
             has_tls=has_tls,
-            has_credentials=server.require_token and _has_tokens(home),
+            # The first start makes an administrator's token before anything is answered.
+            has_credentials=server.require_token,
             insecure=server.insecure,
         ),
         # The control listener always asks for a token.
@@ -47,15 +46,8 @@ def check_listeners(home: Home, server: ServerSettings) -> bool:
     ]
     insecure = any(binding.insecure for binding in bindings)
     if insecure:
-        log_event("insecure", problem="listening beyond this machine without TLS or tokens")
+        log_event("insecure", level=logging.WARNING, problem="listening beyond this machine without TLS or tokens")
     return insecure
-
-
-def _has_tokens(home: Home) -> bool:
-    try:
-        return bool((read_tables(home) or Tables()).tokens)
-    except SalverError:  # damaged: the controller publishes it anew
-        return False
 
 
 def tls_context(server: ServerSettings) -> ssl.SSLContext | None:

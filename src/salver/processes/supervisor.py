@@ -77,7 +77,7 @@ class Supervisor:
         Raises CONFLICT when another process holds the home, REFUSED_BY_POLICY for an unsafe
         listener, INVALID_SETTING for a port or certificate that cannot be used.
         """
-        insecure = check_listeners(self._home, self._settings.server)
+        insecure = check_listeners(self._settings.server)
         with contextlib.ExitStack() as held:
             if hold_home(self._home, "serve", held, self._clock) is not None:
                 held.enter_context(self._home.lock("serve"))  # raises, naming the holder
@@ -183,7 +183,7 @@ class Supervisor:
         try:
             _, running = read_recorder(self._order.recorder_path)
             if running:
-                log_event("versions_isolated", digests=sorted(running))
+                log_event("versions_isolated", level=logging.WARNING, digests=sorted(running))
                 isolate(self._home, running)
         except (OSError, SalverError) as error:
             log_event("isolation_not_recorded", level=logging.ERROR, problem=str(error))

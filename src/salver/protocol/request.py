@@ -41,6 +41,8 @@ class Request(msgspec.Struct, eq=False):
     received_s: float = 0.0
     deadline_s: float = float("inf")
     rows: int = 1
+    trace: bytes = b""
+    """What the request is called in logs: the id its answer carries."""
 
     def remaining_s(self, now_s: float) -> float:
         """Seconds until the deadline; negative once it has passed."""

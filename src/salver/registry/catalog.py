@@ -192,13 +192,9 @@ def _next_number(known: list[VersionManifest]) -> str:
 
 
 def _highest_release(numbers: list[str]) -> str | None:
-    """The highest number that is no pre-release; of equal precedence (build metadata) the latest registered."""
-    best: tuple[SemanticVersion, str] | None = None
-    for number in numbers:
-        version = SemanticVersion.parse(number)
-        if not version.prerelease and (best is None or not version < best[0]):
-            best = (version, number)
-    return best[1] if best else None
+    """The highest number that is no pre-release, in the order of `SemanticVersion`."""
+    releases = [version for version in map(SemanticVersion.parse, numbers) if not version.prerelease]
+    return str(max(releases)) if releases else None
 
 
 def _unknown_model(connection: Connection, model: str) -> SalverError:

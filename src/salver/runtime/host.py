@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -117,6 +118,7 @@ class Host:
                 endpoint.error = _load_error(error, spec, manifest)
                 log_event(
                     "load_failed",
+                    level=logging.WARNING,
                     endpoint=spec.endpoint,
                     version=manifest.reference,
                     problem=str(endpoint.error),

@@ -231,7 +231,7 @@ class Pool:
         return batch
 
     def _reject(self, batch: Batch, error: SalverError) -> None:
-        log_event("bad_model_output", version=self.manifest.reference, problem=error.message)
+        log_event("bad_model_output", level=logging.WARNING, version=self.manifest.reference, problem=error.message)
         self._fail_all(batch.entries, error)
 
     def _answer(self, batch: Batch, arrays: BatchOutputs, compute_s: float) -> None:
@@ -271,7 +271,13 @@ class Pool:
         if len(entries) > 1:
             self._batcher.halve(entries)
             return
-        log_event("model_error", version=self.manifest.reference, request=entries[0].request.id, problem=problem)
+        log_event(
+            "model_error",
+            level=logging.WARNING,
+            version=self.manifest.reference,
+            request=entries[0].request.trace.decode(),
+            problem=problem,
+        )
         self._fail(
             entries[0], SalverError("MODEL_ERROR", f"{self.manifest.reference} raised an exception on this request")
         )
@@ -334,7 +340,13 @@ class Pool:
         return self.spec.hang_s or max(_LEAST_HANG_S, 3 * self.curve.longest_s)
 
     def _hung(self, replica: Replica, batch: Batch) -> None:
-        log_event("model_hung", version=self.manifest.reference, rows=batch.rows, seconds=self.hang_s)
+        log_event(
+            "model_hung",
+            level=logging.WARNING,
+            version=self.manifest.reference,
+            requests=[entry.request.trace.decode() for entry in batch.entries],
+            seconds=self.hang_s,
+        )
         del self._running[replica]
         reference = self.manifest.reference
         self._fail_all(batch.entries, SalverError("MODEL_HUNG", f"{reference} did not return within {self.hang_s:g} s"))

@@ -8,6 +8,7 @@ pauses, while the version is reported unavailable.
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Final
 
@@ -122,7 +123,7 @@ class WorkerReplica:
         self._owes = False
         if self._stopped:
             return
-        log_event("worker_died", version=self._pool.manifest.reference, pid=pid, cause=cause)
+        log_event("worker_died", level=logging.WARNING, version=self._pool.manifest.reference, pid=pid, cause=cause)
         self._pool.lost(self, cause)
         self._restart = self._loop.create_task(self._replace())
 
@@ -134,7 +135,9 @@ class WorkerReplica:
                 async with asyncio.timeout(self._pool.spec.load_timeout_s):
                     await self.launch()
             except Exception as error:  # noqa: BLE001 - whatever it was, the next attempt may succeed
-                log_event("worker_restart_failed", version=self._pool.manifest.reference, error=error)
+                log_event(
+                    "worker_restart_failed", level=logging.WARNING, version=self._pool.manifest.reference, error=error
+                )
         self._pool.ready(self)
 
     def _count_death(self) -> float:
