@@ -22,6 +22,7 @@ from salver.routing.router import Router, Target
 from salver.runtime.host import Host
 from salver.runtime.recorder import FlightRecorder
 from salver.runtime.status import EndpointStatus
+from salver.runtime.worker_replica import WorkerReplica
 from salver.security.access import Principal
 from salver.security.tokens import TokenVerifier
 from salver.storage.blobs import BlobStore
@@ -176,7 +177,15 @@ class DataPlane:
 
     def _gauges(self) -> list[Gauges]:
         return [
-            Gauges(name, pool.manifest.version, pool.waiting, pool.running, len(pool.replicas), pool.available)
+            Gauges(
+                name,
+                pool.manifest.version,
+                pool.waiting,
+                pool.running,
+                len(pool.replicas),
+                pool.available,
+                sum(replica.restarts for replica in pool.replicas if isinstance(replica, WorkerReplica)),
+            )
             for name, pool in sorted(self.host.pools().items())
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import zlib
@@ -9,6 +10,8 @@ import zlib
 import pytest
 from tests.gateway.servers import Served
 from tests.gateway.wire import eventually, held_request, request, row
+
+from salver.gateway.lane import Lane
 
 LIVE = request("GET", "/v2/health/live")
 
@@ -46,6 +49,16 @@ def test_the_34th_unanswered_request_is_refused_behind_the_answers_owed(server: 
     assert (reply.status, reply.code) == (400, "TOO_MANY_PIPELINED")
     assert "32" in reply.error
     assert reply.headers["x-request-id"] == "32"
+    assert client.is_closed()
+
+
+def test_no_more_requests_are_sent_ahead_by_answering_them_at_once(server: Served) -> None:
+    """One read may hold thousands of small requests; other connections would wait for them all."""
+    client = server.connect()
+    client.try_send(LIVE * 3000)
+    replies = [client.read() for _ in range(34)]
+    assert [reply.status for reply in replies[:33]] == [200] * 33
+    assert replies[33].code == "TOO_MANY_PIPELINED"
     assert client.is_closed()
 
 
@@ -193,14 +206,17 @@ def test_queued_work_of_a_client_that_resets_is_cancelled(server: Served) -> Non
     eventually(server.is_quiet)
 
 
-def test_queued_work_of_a_client_that_closes_is_cancelled(server: Served) -> None:
-    client = server.connect()
-    client.send(held_request() + held_request())
-    eventually(lambda: server.held.asked)
-    client.close()
-    eventually(lambda: server.held.asked[0][1].cancelled())
-    eventually(server.is_quiet)
-    assert len(server.held.asked) == 1
+@pytest.mark.parametrize("sent", [1, 2])
+def test_queued_work_of_a_client_that_closes_is_cancelled(server: Served, sent: int) -> None:
+    for _ in range(2):  # the second time with a head that is known
+        client = server.connect()
+        client.send(held_request() * sent)
+        eventually(lambda: server.held.asked)
+        client.close()
+        eventually(lambda: server.held.asked[0][1].cancelled())
+        eventually(server.is_quiet)
+        assert len(server.held.asked) == 1
+        server.held.asked.clear()
 
 
 def test_a_client_that_only_stops_sending_is_answered(server: Served) -> None:
@@ -217,13 +233,19 @@ def test_a_client_that_only_stops_sending_is_answered(server: Served) -> None:
     eventually(server.is_quiet)
 
 
-def test_a_client_of_http_1_0_that_stops_sending_gets_its_answer_and_nothing_else(server: Served) -> None:
-    client = server.connect()
-    client.send(held_request().replace(b"HTTP/1.1", b"HTTP/1.0"))
-    client.socket.shutdown(socket.SHUT_WR)
-    eventually(lambda: any(lane._half_closed for lane in server.gateway.lanes))
-    server.answer_held()
-    assert client.head()[0] == 200
+@pytest.mark.parametrize("headers", [b"", b"Connection: keep-alive\r\n"])
+def test_a_client_of_http_1_0_that_stops_sending_gets_its_answer_and_nothing_else(
+    server: Served, headers: bytes
+) -> None:
+    for _ in range(2):  # the second time with a head that is known
+        client = server.connect()
+        client.send(held_request().replace(b"HTTP/1.1\r\n", b"HTTP/1.0\r\n" + headers))
+        client.socket.shutdown(socket.SHUT_WR)
+        eventually(lambda: any(lane._half_closed for lane in server.gateway.lanes))
+        server.answer_held()
+        assert client.head()[0] == 200
+        client.close()
+        eventually(server.is_quiet)
 
 
 def test_a_client_that_stops_sending_inside_a_request_is_let_go(server: Served) -> None:
@@ -232,6 +254,27 @@ def test_a_client_that_stops_sending_inside_a_request_is_let_go(server: Served) 
     client.socket.shutdown(socket.SHUT_WR)
     assert client.is_closed()
     eventually(server.is_quiet)
+
+
+def test_a_connection_that_is_gone_is_freed_without_collecting_garbage(server: Served) -> None:
+    def lanes() -> int:
+        return sum(isinstance(thing, Lane) for thing in gc.get_objects())
+
+    server.infer(row())
+    eventually(server.is_quiet)
+    gc.collect()
+    before = lanes()
+    gc.disable()
+    try:
+        for _ in range(20):
+            client = server.connect()
+            client.send(request("POST", "/v2/models/toy/infer", json.dumps(row()).encode()) + LIVE + b"GET /half")
+            assert [client.read().status for _ in range(2)] == [200, 200]
+            client.close()
+        eventually(lambda: not server.gateway.lanes)
+        eventually(lambda: lanes() <= before)
+    finally:
+        gc.enable()
 
 
 def test_a_client_that_goes_while_its_body_is_decompressed_leaves_nothing(server: Served) -> None:

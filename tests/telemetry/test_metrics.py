@@ -69,7 +69,7 @@ def test_refusals_are_counted_under_the_endpoint_or_other(metrics) -> None:
 
 def test_gauges_are_read_when_they_are_scraped(metrics) -> None:
     metrics.connections, metrics.insecure = 3, True
-    found = scraped(metrics, Gauges("digits", "1.0.0", 4, 1, 2, available=False))
+    found = scraped(metrics, Gauges("digits", "1.0.0", 4, 1, 2, available=False, restarts=3))
     assert found["salver_queue_requests{digits,1.0.0}"] == 4
     assert found["salver_running_batches{digits,1.0.0}"] == 1
     assert found["salver_replicas{digits,1.0.0}"] == 2

@@ -74,6 +74,8 @@ class Lane(RequestReader, asyncio.Protocol):
         self.phase = Phase.CLOSING
         self.gateway.lanes.discard(self)
         self._transport = None
+        # It refers to this lane: without it both are freed at once, not when garbage is collected.
+        self._parser = None
         if self._answering is not None:
             self._release(self._answering)
             self._answering.abandon()
@@ -103,7 +105,8 @@ class Lane(RequestReader, asyncio.Protocol):
         self._half_closed = True
         self.phase = Phase.CLOSING
         self._drop_incoming()
-        if self._parser.get_http_version() == "1.1" and self._stalled_s is None:
+        # To a client of HTTP/1.0 it would mean something. The parser knows, or has never been asked.
+        if self._parser.get_http_version() != "1.0" and not owed.connection and self._stalled_s is None:
             transport.write(_CONTINUE)
         return True
 
@@ -131,18 +134,20 @@ class Lane(RequestReader, asyncio.Protocol):
     # Requests.
 
     def _take(self, exchange: Exchange) -> None:
-        if self._answering is None and self._stalled_s is None:
-            self._answering = exchange
-            self.gateway.begin(exchange)
-        elif len(self._waiting) < self.gateway.limits.pipelined:
-            self._waiting.append(exchange)
-        else:
+        most = self.gateway.limits.pipelined
+        if self._ahead > most + 1 or len(self._waiting) >= most:
+            # Also where each was answered at once: a read may hold thousands, and others wait meanwhile.
             self._incoming = exchange
             raise SalverError(
                 "TOO_MANY_PIPELINED",
-                f"more than {self.gateway.limits.pipelined} requests wait on this connection",
+                f"more than {most} requests were sent ahead on this connection",
                 "read the answers before sending more",
             )
+        if self._answering is None and self._stalled_s is None:
+            self._answering = exchange
+            self.gateway.begin(exchange)
+        else:
+            self._waiting.append(exchange)
 
     def _invite(self) -> None:
         if self._transport is not None and self._answering is None and not self._waiting:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Final
+
+import msgspec
 
 from salver.gateway.exchange import Exchange
 from salver.gateway.routes import Route
@@ -10,6 +14,8 @@ from salver.protocol.openapi import describe_routes, documentation_page
 from salver.security.access import Operation
 
 __all__ = ["page_routes"]
+
+_TITLE: Final = "Salver data listener"
 
 
 def page_routes(metrics_text: Callable[[], tuple[bytes, str]], other_routes: list[Route]) -> list[Route]:
@@ -20,11 +26,20 @@ def page_routes(metrics_text: Callable[[], tuple[bytes, str]], other_routes: lis
         text, content_type = metrics_text()
         exchange.reply(text, content_type=content_type.encode())
 
+    # The routes do not change, and writing these takes thousands of times as long as an inference.
+    @functools.cache
+    def described() -> bytes:
+        return msgspec.json.encode(describe_routes(_TITLE, routes))
+
+    @functools.cache
+    def page() -> bytes:
+        return documentation_page(_TITLE, routes)
+
     def openapi(exchange: Exchange) -> None:
-        exchange.reply_json(describe_routes("Salver data listener", routes))
+        exchange.reply(described())
 
     def docs(exchange: Exchange) -> None:
-        exchange.reply(documentation_page("Salver data listener", routes), content_type=b"text/html; charset=utf-8")
+        exchange.reply(page(), content_type=b"text/html; charset=utf-8")
 
     routes += [
         Route("GET", "/metrics", Operation.PREDICT, metrics, "Metrics for Prometheus"),

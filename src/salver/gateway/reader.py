@@ -72,6 +72,7 @@ class RequestReader:
     """
 
     __slots__ = (
+        "_ahead",
         "_body",
         "_chunks",
         "_declined",
@@ -106,6 +107,8 @@ class RequestReader:
         """Whether the last request left the connection open for another."""
         self._whole: Exchange | None = None
         """The last request of the present read that was read whole."""
+        self._ahead = 0
+        """How many requests the present read has brought to their end."""
         self._body = bytearray()
         """A body that comes in more than one part, while it comes."""
         self._chunks = 0
@@ -129,7 +132,6 @@ class RequestReader:
             if known is not None:
                 self._take_known(*known)
                 return
-            self._whole = None
             self._since_s = self.gateway.now_s
             self.phase = _HEADERS
             self._header_bytes = size
@@ -137,6 +139,7 @@ class RequestReader:
             self._header_bytes += size
         else:
             self._framed_bytes += size
+        self._ahead = 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as pause:
@@ -144,10 +147,11 @@ class RequestReader:
             self._whole = None
         except httptools.HttpParserError as error:
             self._explain(error)
+        whole, self._whole = self._whole, None
         if self.phase is not _IDLE:
             self._check_growth()
-        elif idle and self._whole is not None:
-            self.gateway.heads.learn(data, self._whole)
+        elif idle and whole is not None:
+            self.gateway.heads.learn(data, whole)
 
     def _take_known(self, head: KnownHead, body: bytes) -> None:
         """A read that is one request with a head read before: what `on_headers_complete` and on would find."""
@@ -308,6 +312,7 @@ class RequestReader:
         self._incoming = None
         self.phase = _IDLE
         self._whole = exchange
+        self._ahead += 1
         self._lasting = exchange.keep_alive
         exchange.received_s = self.gateway.clock.monotonic_s()
         self._take(exchange)

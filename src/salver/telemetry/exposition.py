@@ -31,6 +31,8 @@ class Gauges(NamedTuple):
     running: int
     replicas: int
     available: bool
+    restarts: int = 0
+    """Workers started again since the version was loaded."""
 
 
 def render_metrics(metrics: Metrics, gauges: Callable[[], Iterable[Gauges]]) -> bytes:
@@ -102,13 +104,15 @@ def _by_endpoint(gauges: Iterable[Gauges]) -> Iterator[Metric]:
     running = GaugeMetricFamily("salver_running_batches", "Batches computing", labels=_LABELS)
     replicas = GaugeMetricFamily("salver_replicas", "Replicas loaded", labels=_LABELS)
     available = GaugeMetricFamily("salver_available", "1 while requests are taken", labels=_LABELS)
+    restarts = CounterMetricFamily("salver_worker_restarts", "Workers started again", labels=_LABELS)
     for row in gauges:
         key = (row.endpoint, row.version)
         waiting.add_metric(key, row.waiting)
         running.add_metric(key, row.running)
         replicas.add_metric(key, row.replicas)
         available.add_metric(key, float(row.available))
-    yield from (waiting, running, replicas, available)
+        restarts.add_metric(key, row.restarts)
+    yield from (waiting, running, replicas, available, restarts)
 
 
 def _by_process(metrics: Metrics) -> Iterator[Metric]:

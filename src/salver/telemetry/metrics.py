@@ -83,10 +83,8 @@ class Metrics:
         """Requests refused before they reached a version, by (endpoint, code)."""
         self.connections = 0
         self.connections_total = 0
-        self.worker_restarts: Counter[str] = Counter()
         self.accept_pauses = 0
         self.loop_lag_s = 0.0
-        self.events_dropped = 0
         self.insecure = False
 
     def version(self, endpoint: str, version: str) -> VersionMetrics:
