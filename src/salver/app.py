@@ -112,11 +112,10 @@ class DataPlane:
         self._seen = seen
         try:
             tables = read_tables(self._home)
-        except SalverError as error:
+            if tables is not None:
+                self.apply(tables)
+        except (SalverError, KeyError) as error:
             log_event("tables_unreadable", level=logging.ERROR, problem=str(error))
-            return
-        if tables is not None:
-            self.apply(tables)
 
     def apply(self, tables: Tables) -> None:
         """Make a snapshot the desired state."""
@@ -149,17 +148,19 @@ class DataPlane:
         self._sweep(self._clock.monotonic_s())
         self._poll()
 
+    # Each schedules its next turn first: a fault in one turn is reported by the loop and ends nothing.
+
     def _sweep(self, due_s: float) -> None:
         now_s = self._clock.monotonic_s()
+        self._timers["sweep"] = self._loop.call_later(_SWEEP_S, self._sweep, now_s + _SWEEP_S)
         self.metrics.loop_lag_s = max(0.0, now_s - due_s)
         self.metrics.connections = len(self.gateway.lanes)
         self._recorder.beat(now_s)
         self.gateway.sweep()
-        self._timers["sweep"] = self._loop.call_later(_SWEEP_S, self._sweep, now_s + _SWEEP_S)
 
     def _poll(self) -> None:
-        self.read_tables()
         self._timers["poll"] = self._loop.call_later(_POLL_S, self._poll)
+        self.read_tables()
 
     def stop(self) -> None:
         """Stop watching."""
