@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -55,7 +56,9 @@ def test_a_slow_body_is_refused(hasty: Served) -> None:
 
 def test_a_body_that_began_fast_may_not_become_slow(hasty: Served) -> None:
     client = hasty.connect()
-    client.send(request("POST", "/v2/models/toy/infer", headers=("Content-Length: 9000000",)) + b" " * 8_000_000)
+    client.send(request("POST", "/v2/models/toy/infer", headers=("Content-Length: 9000000",)) + b" ")
+    eventually(lambda: any(lane._paced for lane in hasty.gateway.lanes))
+    client.send(b" " * 8_000_000)
     assert client.read().status == 408
 
 
@@ -102,10 +105,14 @@ def test_waiting_for_a_slow_answer_is_not_idling(hasty: Served) -> None:
 @pytest.fixture
 def loud(serve_routes: Serve) -> Served:
     """A server whose replies are larger than what the kernel takes off its hands."""
-    return serve_routes(
+    held: list[Any] = []
+    server = serve_routes(
         Route("GET", "/large", None, lambda exchange: exchange.reply(b"x" * LARGE), "Large"),
+        Route("GET", "/held", None, held.append, "Held"),
         limits=Limits(write_stall_s=0.4, linger_s=0.1),
     )
+    server.pending = held
+    return server
 
 
 def stalled(server: Served) -> Any:
@@ -122,6 +129,42 @@ def test_writing_pauses_while_a_client_does_not_read_and_goes_on_when_it_does(lo
     assert len(client.read().body) == LARGE
     assert len(client.read().body) == LARGE
     assert client.read().json == {"status": "alive"}
+
+
+def test_a_request_that_waited_waits_on_while_the_answer_before_it_is_not_read(loud: Served) -> None:
+    client = loud.connect(receive_bytes=4096)
+    client.send(request("GET", "/held") + request("GET", "/"))
+    eventually(lambda: loud.pending)
+    loud.thread.run(lambda: loud.pending.pop().reply(b"x" * LARGE))
+    lane = stalled(loud)
+    assert len(lane._waiting) == 1
+    assert len(client.read().body) == LARGE
+    assert client.read().json == {"status": "alive"}
+
+
+def test_the_rest_of_a_last_reply_may_take_as_long_as_a_stall(loud: Served) -> None:
+    """Too little for a pause of writing, too much for the network to take."""
+    readers = [loud.connect(receive_bytes=4096) for _ in range(2)]
+    for client in readers:
+        client.send(request("GET", "/held", headers=("Connection: close",)) + b"more")
+    eventually(lambda: len(loud.pending) == 2)
+
+    def answer() -> None:
+        for exchange in loud.pending:
+            exchange.lane._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            exchange.reply(b"x" * 60_000)
+        loud.pending.clear()
+
+    loud.thread.run(answer)
+    lanes = list(loud.gateway.lanes)
+    assert all(lane.phase.name == "CLOSING" and lane._transport.get_write_buffer_size() for lane in lanes)
+    assert not stalled(loud)
+    until_s = loud.gateway.now_s + 0.2  # twice the pause for closing, half a stall
+    eventually(lambda: loud.gateway.now_s > until_s)
+    assert len(readers[0].read().body) == 60_000
+    eventually(loud.is_quiet)
+    with pytest.raises(AssertionError, match="inside a reply"):
+        readers[1].read()
 
 
 def test_requests_sent_while_a_client_does_not_read_stay_in_the_network(loud: Served) -> None:
@@ -219,7 +262,7 @@ def test_draining_gives_a_quiet_connection_a_last_chance(ending: Served) -> None
     assert quiet.ask(request("GET", "/")).status == 200
     eventually(lambda: len(ending.gateway.lanes) == 2)
     drain(ending)
-    close_idle(ending)
+    ending.thread.run(lambda: [ending.gateway.close_idle() for _ in range(3)])
     reply = eager.ask(request("GET", "/"))
     assert (reply.status, reply.headers["connection"]) == (200, "close")
     eventually(lambda: close_idle(ending))

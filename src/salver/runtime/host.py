@@ -178,12 +178,13 @@ class Host:
         return spec.placement is Placement.AUTO and manifest.digest in self._isolated
 
     def _load_here(self, spec: DeploymentSpec, manifest: VersionManifest) -> tuple[Loaded, ServiceCurve]:
-        loaded = load_version(manifest, spec.runtime, self._blobs, self._scratch)
-        try:
-            curve = warm_up(loaded, manifest.signature, manifest.profile, spec.max_batch, self._clock)
-        except BaseException:
-            loaded.unload()
-            raise
+        with self._recorder.computing(manifest.digest):
+            loaded = load_version(manifest, spec.runtime, self._blobs, self._scratch)
+            try:
+                curve = warm_up(loaded, manifest.signature, manifest.profile, spec.max_batch, self._clock)
+            except BaseException:
+                loaded.unload()
+                raise
         return loaded, curve
 
     def _retire(self, pool: Pool) -> None:

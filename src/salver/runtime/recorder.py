@@ -10,8 +10,10 @@ The file is mapped shared memory, so a mark costs one store and survives SIGKILL
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +60,16 @@ class FlightRecorder:
     def ended(self, slot: int) -> None:
         """Mark that it no longer does."""
         self._map[_HEARTBEAT.size + slot * _SLOT.size] = 0
+
+    @contextlib.contextmanager
+    def computing(self, digest: str) -> Iterator[None]:
+        """Mark a version while it is loaded and tried, which may crash a process as well."""
+        slot = self.slot(digest)
+        self.began(slot)
+        try:
+            yield
+        finally:
+            self.release(slot)
 
     def beat(self, monotonic_s: float) -> None:
         """Note that the event loop turned."""

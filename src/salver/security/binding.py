@@ -51,7 +51,7 @@ def check_binding(host: str, *, has_tls: bool, has_credentials: bool, insecure: 
     raise SalverError(
         "REFUSED_BY_POLICY",
         f"listening on {host[:80]!r} without {missing} would open this server to others",
-        "give --tls-cert and --tls-key and create a token, listen on 127.0.0.1, or override with --insecure",
+        "give --tls-cert, --tls-key and --require-token, listen on 127.0.0.1, or override with --insecure",
     )
 
 

@@ -6,10 +6,15 @@ thread spins while it waits, because other replicas and the event loop share the
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+
+# ONNX Runtime reports its use over the network unless it is told not to before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime as ort
 
 from salver.protocol.errors import SalverError
