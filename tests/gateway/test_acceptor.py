@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,16 @@ def test_a_connection_beyond_the_cap_is_told_so(serve_routes: Serve) -> None:
     assert server.connect().ask(HELLO).status == 200
     assert server.gateway.metrics.refusals == {("other", "TOO_MANY_CONNECTIONS"): 3}
     assert server.gateway.metrics.connections_total == 4
+
+
+def test_the_cap_holds_in_a_burst(serve_routes: Serve) -> None:
+    server = serve_routes(limits=Limits(connections=3))
+    clients: list[RawClient] = []
+    # On the loop: they are all accepted in one turn.
+    server.thread.run(lambda: clients.extend(server.connect() for _ in range(20)))
+    for client in clients:
+        client.try_send(HELLO)
+    assert sorted(client.read().status for client in clients) == [200] * 3 + [429] * 17
 
 
 def test_a_flood_beyond_the_cap_is_held_to_a_few(serve_routes: Serve) -> None:
@@ -131,6 +142,18 @@ def test_a_handshake_that_stalls_is_ended(tls: Served, sent: bytes) -> None:
     client.send(sent)
     assert client.is_closed()
     eventually(lambda: not tls.acceptor._connecting)
+
+
+def test_connections_without_a_handshake_count_towards_the_cap(
+    serve_routes: Serve, server_side: ssl.SSLContext, client_side: ssl.SSLContext
+) -> None:
+    server = serve_routes(limits=Limits(connections=2), tls=server_side)
+    for _ in range(2):
+        server.connect()
+    eventually(lambda: len(server.gateway.lanes) == 2)
+    client = server.connect()
+    client.socket = client_side.wrap_socket(client.socket, server_hostname="localhost")
+    assert client.read().code == "TOO_MANY_CONNECTIONS"
 
 
 def test_handshakes_count_towards_the_cap_and_those_beyond_it_are_told_over_tls(tls: Served) -> None:
@@ -278,7 +301,7 @@ def test_without_descriptors_accepting_pauses_and_then_goes_on(exhausted: tuple)
     waiting.send(HELLO)
     eventually(lambda: first.ask(HELLO).json > 0)
     watched = psutil.Process(process.pid)
-    before, used_s = first.ask(HELLO).json, sum(watched.cpu_times()[:2])
+    before, used_s, began_s = first.ask(HELLO).json, sum(watched.cpu_times()[:2]), time.monotonic()
     # Six pauses are half a second at the least, in which it answers the first client and does nothing else.
     answered = 0
 
@@ -289,6 +312,7 @@ def test_without_descriptors_accepting_pauses_and_then_goes_on(exhausted: tuple)
 
     eventually(paused_six_times)
     used_s = sum(watched.cpu_times()[:2]) - used_s
+    assert time.monotonic() - began_s > 0.5
     assert used_s < 0.2 + answered * 0.0005
     for client in clients[1:60]:
         client.close()

@@ -69,15 +69,15 @@ def test_slow_chunks_are_refused(hasty: Served) -> None:
 
 
 def test_a_body_that_comes_fast_enough_may_take_its_time(hasty: Served) -> None:
-    body = json.dumps({**row(), "id": "x" * 40_000}).encode()
+    body = json.dumps({**row(), "id": "x" * 400_000}).encode()
     client = hasty.connect()
     client.send(request("POST", "/v2/models/toy/infer", headers=(f"Content-Length: {len(body)}",)))
     at = 0
 
     def sent() -> bool:
         nonlocal at
-        client.send(body[at : at + 300])
-        at += 300
+        client.send(body[at : at + 3000])
+        at += 3000
         return at >= len(body)
 
     eventually(sent)

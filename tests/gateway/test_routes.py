@@ -26,6 +26,15 @@ def test_a_target_leads_to_the_first_route_that_fits() -> None:
     assert (route.template, params) == ("/a/{name}", {"name": "b c"})
 
 
+@pytest.mark.parametrize(
+    "segment", [b"%2f", b"a%2Fb", b"%5c", b"%00", b"%25", b"%2541", b"..", b"%2e%2e", b".", b"%ff", b"a%"]
+)
+def test_a_segment_is_decoded_once_and_what_could_lead_elsewhere_names_nothing(segment: bytes) -> None:
+    assert table().resolve(b"GET", b"/a/%41").params == {"name": "A"}
+    with pytest.raises(SalverError, match="names nothing"):
+        table().resolve(b"GET", b"/a/" + segment)
+
+
 def test_few_targets_are_remembered_however_many_come() -> None:
     routes = table()
     for n in range(3000):
