@@ -25,6 +25,9 @@ _OFFLOAD_BYTES: Final = 16 * 2**10
 """A compressed body larger than this is decompressed off the event loop: it may hold 100 times as much."""
 _OFFLOAD_ANSWER_BYTES: Final = 256 * 2**10
 """An answer larger than this is compressed off the event loop."""
+_BINARY: Final = b"application/octet-stream"
+_JSON_LENGTH: Final = b"inference-header-content-length"
+_USUAL_TYPES: Final = frozenset({b"application/json", _BINARY})
 _MICROSECONDS: Final = 1e-6
 _LONGEST_TIMEOUT_S: Final = 3600.0
 _LENGTH_DIGITS: Final = 12
@@ -121,7 +124,7 @@ class InferDoor:
     def _read(self, exchange: Exchange, body: bytes, target: Target, contract: _Contract) -> Request:
         headers = exchange.headers
         content_type = headers.get(b"content-type")
-        if content_type is not None and content_type != b"application/json":
+        if content_type is not None and content_type not in _USUAL_TYPES:
             check_content_type(content_type)
         if b"inference-header-content-length" in headers:
             infer = self._decode(headers[b"inference-header-content-length"], body, target)
@@ -181,10 +184,12 @@ def _answered(exchange: Exchange, request: Request, encoder: ResponseEncoder, an
         exchange.lane.gateway.fault(error)
         exchange.refuse(SalverError("INTERNAL", "the answer could not be written"))
     else:
-        if json_bytes is None and b"accept-encoding" not in exchange.headers:
+        if b"accept-encoding" in exchange.headers:
+            _reply_encoded(exchange, body, json_bytes)
+        elif json_bytes is None:
             exchange.reply(body)
         else:
-            _reply_with_headers(exchange, body, json_bytes)
+            exchange.reply(body, content_type=_BINARY, headers=((_JSON_LENGTH, b"%d" % json_bytes),))
 
 
 def _offered(infer: InferBody) -> bytes:
@@ -212,13 +217,13 @@ def _timeout_s(parameters: dict[str, Any], default_s: float) -> float:
     return min(timeout * _MICROSECONDS, default_s) if timeout else default_s
 
 
-def _reply_with_headers(exchange: Exchange, body: bytes, json_bytes: int | None) -> None:
+def _reply_encoded(exchange: Exchange, body: bytes, json_bytes: int | None) -> None:
     headers = []
     content_type = b"application/json"
     if json_bytes is not None:
-        content_type = b"application/octet-stream"
-        headers.append((b"inference-header-content-length", b"%d" % json_bytes))
-    coding = wanted_encoding(exchange.headers.get(b"accept-encoding", b""), len(body))
+        content_type = _BINARY
+        headers.append((_JSON_LENGTH, b"%d" % json_bytes))
+    coding = wanted_encoding(exchange.headers[b"accept-encoding"], len(body))
     if coding is None:
         exchange.reply(body, content_type=content_type, headers=headers)
         return

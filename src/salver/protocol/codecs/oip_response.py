@@ -23,6 +23,9 @@ from salver.protocol.tensor import Tensor, pack_bytes_elements
 __all__ = ["ResponseEncoder"]
 
 _JSON: Final = msgspec.json.Encoder()
+_SINGLE: Final = object()
+_BINARY: Final = object()
+"""Keys of `BatchOutputs.codec_cache` beside the names of outputs."""
 
 
 class ResponseEncoder:
@@ -39,6 +42,7 @@ class ResponseEncoder:
         self._nonfinite = nonfinite
         self._prefix = b'{"model_name":%b,"model_version":%b' % (_JSON.encode(endpoint), _JSON.encode(version))
         self._model = model if model != endpoint else ""
+        self._fixed_size = all(spec.datatype != "BYTES" for spec in outputs.values())
 
     def check_requested(self, requested: tuple[RequestedOutput, ...]) -> None:
         """Raise UNKNOWN_OUTPUT for an output the version does not have."""
@@ -58,11 +62,16 @@ class ResponseEncoder:
         """
         head = self._head(request, response)
         binary_wanted = bool(request.parameters and request.parameters.get("binary_data_output"))
-        if request.outputs is None and not binary_wanted and response.stop == response.start + 1:
-            row = self._single_rows(response.batch)[response.start]
-            if row is None:
-                raise self._refuse_nonfinite()
-            return b'%b,"outputs":[%b]}' % (head, row), None
+        if request.outputs is None and response.stop == response.start + 1:
+            if not binary_wanted:
+                row = self._single_rows(response.batch)[response.start]
+                if row is None:
+                    raise self._refuse_nonfinite()
+                return b'%b,"outputs":[%b]}' % (head, row), None
+            if self._fixed_size:
+                described_all, rows = self._single_binary_rows(response.batch)
+                text = b'%b,"outputs":[%b]}' % (head, described_all)
+                return text + rows[response.start], len(text)
         described: list[bytes] = []
         tail: list[bytes] = []
         for output in request.outputs or self._all:
@@ -94,7 +103,7 @@ class ResponseEncoder:
 
         None stands for a row whose values the policy refuses.
         """
-        cached: list[bytes | None] | None = batch.codec_cache.get("single")
+        cached: list[bytes | None] | None = batch.codec_cache.get(_SINGLE)
         if cached is None:
             templates = []
             columns = []
@@ -105,7 +114,23 @@ class ResponseEncoder:
                 columns.append(self._json_rows(batch, name))
             template = b",".join(templates)
             cached = [None if None in row else template % row for row in zip(*columns, strict=True)]
-            batch.codec_cache["single"] = cached
+            batch.codec_cache[_SINGLE] = cached
+        return cached
+
+    def _single_binary_rows(self, batch: BatchOutputs) -> tuple[bytes, list[bytes]]:
+        """The description that all answers of one row share, and each row's tensors in binary."""
+        cached: tuple[bytes, list[bytes]] | None = batch.codec_cache.get(_BINARY)
+        if cached is None:
+            described, columns = [], []
+            for name, spec in self._outputs.items():
+                array = batch.arrays[name]
+                raw, count = _raw(array, spec.datatype), len(array)
+                width = len(raw) // count
+                sized = b',"parameters":{"binary_data_size":%d}}' % width
+                described.append(_describe(name, spec.datatype, (1, *array.shape[1:])) + sized)
+                columns.append([raw[row * width : (row + 1) * width] for row in range(count)])
+            cached = b",".join(described), [b"".join(parts) for parts in zip(*columns, strict=True)]
+            batch.codec_cache[_BINARY] = cached
         return cached
 
     def _one_output(self, output: RequestedOutput, response: Response, binary: bool) -> tuple[bytes, bytes | None]:
