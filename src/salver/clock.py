@@ -22,12 +22,16 @@ class Clock(Protocol):
     def wall_s(self) -> float:
         """Seconds since the Unix epoch; may jump."""
 
+    def thread_s(self) -> float:
+        """Processor seconds of the calling thread: what it computed, without what it waited for."""
+
 
 class SystemClock:
     """The clock of this machine."""
 
     monotonic_s = staticmethod(time.monotonic)
     wall_s = staticmethod(time.time)
+    thread_s = staticmethod(time.thread_time)
 
 
 SYSTEM_CLOCK = SystemClock()

@@ -65,6 +65,10 @@ class ManualClock:
         """Seconds since the Unix epoch."""
         return self._wall_s
 
+    def thread_s(self) -> float:
+        """Processor seconds: as if everything were computing."""
+        return self._monotonic_s
+
     def advance(self, seconds: float) -> None:
         """Let time pass; a negative step is refused, because monotonic time never goes back."""
         if seconds < 0:

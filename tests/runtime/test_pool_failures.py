@@ -185,6 +185,8 @@ async def test_a_batch_that_hangs_fails_and_the_queue_moves_on(make_pool, clock,
 
 async def test_without_a_setting_a_batch_may_take_three_times_the_longest_seen_and_five_seconds(make_pool) -> None:
     pool = make_pool()
+    assert pool.hang_s == pool.spec.deadline_s  # nothing is known before the first run
+    pool.curve.observe(1, 0.1)
     assert pool.hang_s == 5.0
     pool.curve.observe(1, 4.0)
     assert pool.hang_s == 12.0

@@ -238,5 +238,10 @@ def _reply_encoded(exchange: Exchange, body: bytes, json_bytes: int | None) -> N
 def _compressed(
     exchange: Exchange, content_type: bytes, headers: list[tuple[bytes, bytes]], packed: asyncio.Future[bytes]
 ) -> None:
-    if not packed.cancelled():
-        exchange.reply(packed.result(), content_type=content_type, headers=headers)
+    if packed.cancelled():
+        return
+    if (error := packed.exception()) is not None:
+        exchange.lane.gateway.fault(error)
+        exchange.refuse(SalverError("INTERNAL", "the answer could not be written"))
+        return
+    exchange.reply(packed.result(), content_type=content_type, headers=headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 
 __all__ = ["INLINE_BELOW_S", "Lane", "ServiceCurve", "choose_lane"]
 
@@ -31,6 +32,14 @@ class ServiceCurve:
     def __init__(self) -> None:
         self._averages: dict[int, float] = {}
         self.longest_s = 0.0
+
+    @classmethod
+    def of(cls, points: Mapping[int, float]) -> ServiceCurve:
+        """A curve that begins with the `points` of another."""
+        curve = cls()
+        for rows, seconds in points.items():
+            curve.observe(rows, seconds)
+        return curve
 
     def observe(self, rows: int, seconds: float) -> None:
         """Take in one measured batch.

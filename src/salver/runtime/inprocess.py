@@ -18,7 +18,7 @@ from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import Placement
 from salver.runtime.batch import Batch, problem_of
-from salver.runtime.curve import Lane, choose_lane
+from salver.runtime.curve import Lane, ServiceCurve, choose_lane
 from salver.runtime.formats import Loaded
 from salver.runtime.pool import Pool
 from salver.runtime.recorder import FlightRecorder
@@ -37,9 +37,11 @@ class HangReport(Protocol):
 class InProcessReplica:
     """One loaded version of a data format.
 
-    With placement `auto` each batch goes where its predicted time says. When a batch hangs in
-    the thread, nothing can stop that thread: the replica is spent, and `on_hang` is told so
-    that the version can move to a worker process.
+    With placement `auto` each batch goes where its predicted time says. What is predicted is
+    processor time where a processor computes: in a thread a batch also waits for the interpreter
+    lock, and counted with that a cheap model could never come back to the loop. When a batch
+    hangs in the thread, nothing can stop that thread: the replica is spent, and `on_hang` is
+    told so that the version can move to a worker process.
     """
 
     def __init__(self, pool: Pool, loaded: Loaded, clock: Clock, recorder: FlightRecorder, on_hang: HangReport) -> None:
@@ -50,8 +52,11 @@ class InProcessReplica:
         self._slot = recorder.slot(pool.manifest.digest)
         self._on_hang = on_hang
         self._fixed = pool.spec.placement
+        self._costs = ServiceCurve.of(pool.curve.points())
+        on_processor = set(pool.spec.runtime.providers) == {"CPUExecutionProvider"}
+        self._cost_clock = clock.thread_s if on_processor else clock.monotonic_s
         if self._fixed is Placement.AUTO:
-            self.lane = choose_lane(pool.curve.predict(1), Lane.INLINE)
+            self.lane = choose_lane(self._costs.predict(1), Lane.INLINE)
         else:
             self.lane = Lane.INLINE if self._fixed is Placement.INLINE else Lane.THREAD
         self._loop = asyncio.get_running_loop()
@@ -63,7 +68,7 @@ class InProcessReplica:
     def start(self, batch: Batch) -> None:
         """Run `batch` where it belongs."""
         if self._fixed is Placement.AUTO:
-            self.lane = choose_lane(self._pool.curve.predict(batch.rows), self.lane)
+            self.lane = choose_lane(self._costs.predict(batch.rows), self.lane)
         if self.lane is Lane.INLINE:
             self._report(*self._run(batch))
         else:
@@ -78,7 +83,7 @@ class InProcessReplica:
         self._work.put(batch)
 
     def _run(self, batch: Batch) -> tuple[object, str | None, float]:
-        began_s = self._clock.monotonic_s()
+        began_s, cost_began_s = self._clock.monotonic_s(), self._cost_clock()
         self._recorder.began(self._slot)
         outputs: object = None
         problem = None
@@ -88,6 +93,8 @@ class InProcessReplica:
             problem = problem_of(error)
         finally:
             self._recorder.ended(self._slot)
+        if problem is None:
+            self._costs.observe(batch.rows, self._cost_clock() - cost_began_s)
         return outputs, problem, self._clock.monotonic_s() - began_s
 
     def _compute(self) -> None:

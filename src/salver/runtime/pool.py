@@ -337,7 +337,12 @@ class Pool:
     @property
     def hang_s(self) -> float:
         """Seconds after which a running batch counts as hung."""
-        return self.spec.hang_s or max(_LEAST_HANG_S, 3 * self.curve.longest_s)
+        if self.spec.hang_s:
+            return self.spec.hang_s
+        if not self.curve.longest_s:
+            # Nothing is known yet, and a first run pays for what later ones find ready.
+            return max(_LEAST_HANG_S, self.spec.deadline_s)
+        return max(_LEAST_HANG_S, 3 * self.curve.longest_s)
 
     def _hung(self, replica: Replica, batch: Batch) -> None:
         log_event(
