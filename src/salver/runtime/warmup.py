@@ -17,6 +17,7 @@ from salver.telemetry.logs import log_event
 __all__ = ["example_inputs", "warm_up"]
 
 _BUDGET_S = 0.25
+_RUNS = 5
 
 
 def example_inputs(signature: Signature, profile: Profile | None, rows: int) -> Arrays:
@@ -53,7 +54,8 @@ def warm_up(
     spent_s, rows = 0.0, 1
     while spent_s < _BUDGET_S and rows <= max_batch:
         inputs = example_inputs(signature, profile, rows)
-        for attempt in range(2):
+        fastest_s = float("inf")
+        for attempt in range(_RUNS):
             began_s = clock.monotonic_s()
             try:
                 outputs = loaded.run(inputs)
@@ -64,7 +66,11 @@ def warm_up(
             check_outputs(outputs, signature, rows)
             spent_s += seconds
             if attempt:
-                curve.observe(rows, seconds)
+                # The fastest of several: one that lost its processor must not look like a slow model.
+                fastest_s = min(fastest_s, seconds)
+            if attempt and spent_s >= _BUDGET_S:
+                break
+        curve.observe(rows, fastest_s)
         if not signature.batched:
             break
         rows *= 2
