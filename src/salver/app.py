@@ -60,7 +60,6 @@ class DataPlane:
         self._recorder = recorder
         self._pepper = pepper
         self._verifier = TokenVerifier((), pepper)
-        self._isolated = _read_isolated(home)
         self._seen: tuple[int, int] | None = None
         self._loop = asyncio.get_running_loop()
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -73,7 +72,7 @@ class DataPlane:
             recorder,
             self.metrics,
             clock,
-            isolated=self._isolated,
+            isolated=_read_isolated(home),
             on_change=self._publish,
             on_hang=self._isolate,
         )
@@ -134,7 +133,6 @@ class DataPlane:
         return self._verifier.verify(token)
 
     def _isolate(self, digest: str) -> None:
-        self._isolated.add(digest)
         try:
             isolate(self._home, {digest})
         except (SalverError, OSError) as error:

@@ -65,7 +65,7 @@ async def _serve(order: Order) -> None:
         FlightRecorder(order.recorder_path),
         scratch,
         SYSTEM_CLOCK,
-        pepper=home.pepper_path.read_bytes(),
+        pepper=home.pepper(),
         open_to_anyone=not server.require_token,
         more_routes=repository_routes(order.control_socket) if server.repository_on_data else (),
     )

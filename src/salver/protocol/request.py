@@ -44,10 +44,6 @@ class Request(msgspec.Struct, eq=False):
     trace: bytes = b""
     """What the request is called in logs: the id its answer carries."""
 
-    def remaining_s(self, now_s: float) -> float:
-        """Seconds until the deadline; negative once it has passed."""
-        return self.deadline_s - now_s
-
     def __repr__(self) -> str:
         return f"<Request {self.id or '-'} for {self.endpoint}, {self.rows} rows>"
 
