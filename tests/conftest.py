@@ -20,8 +20,13 @@ from urllib.parse import urlsplit
 import numpy as np
 import psutil
 import pytest
+from hypothesis import settings
 
 DEADLINE_S = 30.0
+
+# The suite finds the same every time; HYPOTHESIS_PROFILE=default looks for what is new.
+settings.register_profile("suite", derandomize=True, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 def until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:

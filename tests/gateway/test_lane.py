@@ -178,6 +178,19 @@ def test_an_offer_does_not_hide_a_body_that_is_too_large(server: Served) -> None
     assert client.is_closed()
 
 
+def test_an_offer_does_not_hide_why_what_follows_it_is_refused(server: Served) -> None:
+    offer = request("GET", "/v2/health/live", headers=("Upgrade: h2c", "Connection: Upgrade"))
+    for behind, code in (
+        (request("GET", "/v2", headers=("Authorization: a", "Authorization: b")), "BAD_HTTP"),
+        (request("POST", "/v2", headers=("Content-Length: 99999999",)), "BODY_TOO_LARGE"),
+    ):
+        client = server.connect()
+        client.send(offer + behind)
+        assert client.read().json == {"live": True}
+        assert client.read().code == code
+        assert client.is_closed()
+
+
 def test_connect_is_refused_and_what_follows_is_not_read(server: Served) -> None:
     client = server.connect()
     client.send(b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n" + LIVE)

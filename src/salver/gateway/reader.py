@@ -140,13 +140,10 @@ class RequestReader:
         else:
             self._framed_bytes += size
         self._ahead = 0
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as pause:
-            self._decline(memoryview(data)[pause.args[0] :])
+        read_bytes = self._parse(data)
+        if read_bytes is not None:
+            self._decline(memoryview(data)[read_bytes:])
             self._whole = None
-        except httptools.HttpParserError as error:
-            self._explain(error)
         whole, self._whole = self._whole, None
         if self.phase is not _IDLE:
             self._check_growth()
@@ -185,16 +182,25 @@ class RequestReader:
             kept = [b"%b: %b\r\n" % pair for pair in exchange.headers.items() if pair[0] not in _OFFER]
             if not exchange.keep_alive:
                 kept.append(b"connection: close\r\n")
-            try:
-                self._parser.feed_data(b"%b %b HTTP/1.1\r\n%b\r\n" % (exchange.method, exchange.target, b"".join(kept)))
-                self._parser.feed_data(rest)
-            except httptools.HttpParserUpgrade as pause:
-                rest = rest[pause.args[0] :]
-            except httptools.HttpParserError as error:
-                self._explain(error)
+            self._parse(b"%b %b HTTP/1.1\r\n%b\r\n" % (exchange.method, exchange.target, b"".join(kept)))
+            read_bytes = self._parse(rest)
+            if read_bytes is None:
                 return
-            else:
-                return
+            rest = rest[read_bytes:]
+
+    def _parse(self, data: bytes | memoryview) -> int | None:
+        """Let llhttp read; where a request offers another protocol, how many bytes it took before it stopped.
+
+        No exception is being handled when a callback of ours raises: Python would put that one
+        in the place where httptools left ours, and `_explain` would not find it.
+        """
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as pause:
+            return int(pause.args[0])
+        except httptools.HttpParserError as error:
+            self._explain(error)
+        return None
 
     def _explain(self, error: Exception) -> None:
         """What httptools raised, as an error of the catalogue."""
