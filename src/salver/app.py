@@ -22,13 +22,12 @@ from salver.routing.router import Router, Target
 from salver.runtime.host import Host
 from salver.runtime.recorder import FlightRecorder
 from salver.runtime.status import EndpointStatus
-from salver.runtime.worker_replica import WorkerReplica
 from salver.security.access import Principal
 from salver.security.tokens import TokenVerifier
 from salver.storage.blobs import BlobStore
 from salver.storage.home import Home
-from salver.storage.isolation import isolate, read_isolated
-from salver.storage.publication import read_tables
+from salver.storage.isolation import Cause, FollowedIsolation, isolate
+from salver.storage.publication import PublishedTables
 from salver.telemetry.exposition import CONTENT_TYPE_LATEST, Gauges, render_metrics
 from salver.telemetry.logs import AccessSample, log_event
 from salver.telemetry.metrics import Metrics
@@ -60,7 +59,8 @@ class DataPlane:
         self._recorder = recorder
         self._pepper = pepper
         self._verifier = TokenVerifier((), pepper)
-        self._seen: tuple[int, int] | None = None
+        self._tables = PublishedTables(home)
+        self._isolation = FollowedIsolation(home)
         self._loop = asyncio.get_running_loop()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.metrics = Metrics()
@@ -72,7 +72,7 @@ class DataPlane:
             recorder,
             self.metrics,
             clock,
-            isolated=_read_isolated(home),
+            isolated=(),
             on_change=self._publish,
             on_hang=self._isolate,
         )
@@ -96,25 +96,30 @@ class DataPlane:
             id_prefix=os.urandom(4).hex(),
             access=AccessSample(settings.server.access_log_every),
         )
+        self.swept = [self.gateway]
+        """The gateways whose slow and idle connections are closed here."""
 
     # Tables in.
 
     def read_tables(self) -> None:
         """Apply the published snapshot if it has changed; a damaged one changes nothing."""
         try:
-            found = self._home.tables_path.stat()
-        except FileNotFoundError:
-            return
-        seen = (found.st_mtime_ns, found.st_ino)
-        if seen == self._seen:
-            return
-        self._seen = seen
-        try:
-            tables = read_tables(self._home)
+            tables = self._tables.news()
             if tables is not None:
                 self.apply(tables)
         except (SalverError, KeyError) as error:
             log_event("tables_unreadable", level=logging.ERROR, problem=str(error))
+
+    def _read_isolation(self) -> None:
+        """Take note of versions that were isolated, or are so no longer, by another process."""
+        try:
+            digests = self._isolation.news()
+        except SalverError as error:
+            # Worth a crash to learn again; not worth refusing to serve.
+            log_event("isolation_unreadable", level=logging.ERROR, problem=str(error))
+        else:
+            if digests is not None:
+                self.host.set_isolated(digests)
 
     def apply(self, tables: Tables) -> None:
         """Make a snapshot the desired state."""
@@ -134,7 +139,7 @@ class DataPlane:
 
     def _isolate(self, digest: str) -> None:
         try:
-            isolate(self._home, {digest})
+            isolate(self._home, {digest}, Cause.HUNG, self._clock.wall_s())
         except (SalverError, OSError) as error:
             # It holds for the life of this process; a full disk must not stop the answers.
             log_event("isolation_not_recorded", level=logging.ERROR, problem=str(error))
@@ -154,10 +159,12 @@ class DataPlane:
         self.metrics.loop_lag_s = max(0.0, now_s - due_s)
         self.metrics.connections = len(self.gateway.lanes)
         self._recorder.beat(now_s)
-        self.gateway.sweep()
+        for gateway in self.swept:
+            gateway.sweep()
 
     def _poll(self) -> None:
         self._timers["poll"] = self._loop.call_later(_POLL_S, self._poll)
+        self._read_isolation()  # first: it says where what is deployed will load
         self.read_tables()
 
     def stop(self) -> None:
@@ -183,16 +190,7 @@ class DataPlane:
                 pool.running,
                 len(pool.replicas),
                 pool.available,
-                sum(replica.restarts for replica in pool.replicas if isinstance(replica, WorkerReplica)),
+                sum(replica.restarts for replica in pool.replicas),
             )
             for name, pool in sorted(self.host.pools().items())
         ]
-
-
-def _read_isolated(home: Home) -> set[str]:
-    try:
-        return read_isolated(home)
-    except SalverError as error:
-        # Worth a crash to learn again; not worth refusing to serve.
-        log_event("isolation_unreadable", level=logging.ERROR, problem=str(error))
-        return set()

@@ -46,7 +46,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lame_duck_s: float = 5.0
     """After SIGTERM: keep serving for so long while load balancers look away."""
     hang_s: float = 10.0
-    """A server process whose event loop stands still for longer is replaced."""
+    """A server process or controller whose event loop stands still for longer is replaced."""
     drain_s: float = 30.0
     """Then: how long requests in flight may still take."""
     access_log_every: int = 1000

@@ -5,25 +5,28 @@
     >>> clock.monotonic_s()
     1002.5
 
-`ComputableModel` stands in for a loaded version and misbehaves on request; `HeldReplica` stands
-in for a replica and runs a batch only when it is told to, so that a test decides what happens
-while a batch is running. `make_manifest`, `make_spec` and `make_request` fill in what a test
-does not care about.
+`ManualLoop` is an event loop whose timers go by such a clock. `ComputableModel` stands in for a
+loaded version and misbehaves on request; `HeldReplica` stands in for a replica and runs a batch
+only when it is told to, so that a test decides what happens while a batch is running.
+`make_manifest`, `make_spec` and `make_request` fill in what a test does not care about.
 """
 
 from __future__ import annotations
 
 import asyncio
+import selectors
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from contextvars import Context
+from typing import Any, Final, TypeVarTuple
 
 import msgspec
 import numpy as np
 
+from salver.clock import SYSTEM_CLOCK
 from salver.protocol.request import Request
 from salver.protocol.signature import Signature, TensorSpec
-from salver.protocol.tables import DeploymentSpec, FileEntry, VersionManifest
+from salver.protocol.tables import DeploymentSpec, FileEntry, Placement, VersionManifest
 from salver.protocol.tensor import Tensor
 from salver.runtime.batch import Batch
 from salver.runtime.model import Arrays
@@ -36,11 +39,14 @@ __all__ = [
     "ComputableModel",
     "HeldReplica",
     "ManualClock",
+    "ManualLoop",
     "eventually",
     "make_manifest",
     "make_request",
     "make_spec",
 ]
+
+Ts = TypeVarTuple("Ts")
 
 SIGNATURE: Final = Signature((TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("y", "FP32", (-1, 2)),))
 """What a `ComputableModel` takes and gives."""
@@ -75,6 +81,86 @@ class ManualClock:
             raise ValueError(f"a clock cannot be advanced by {seconds} s")
         self._monotonic_s += seconds
         self._wall_s += seconds
+
+
+class ManualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time is a `ManualClock`: what is due later happens when a test turns the clock.
+
+    Sockets, processes and threads go on by themselves; `eventually` waits for those. A loop that
+    waits for nothing but time that nobody turns raises AssertionError after `patience_s`.
+    """
+
+    _QUIET_TURNS: Final = 3
+    """Turns of the loop in which nothing was begun, after which what has been sent has been received."""
+
+    _LATE_S: Final = 1e-6
+    """No loop is on time to the last digit; one that were could call back before the sum of two times."""
+
+    def __init__(self, clock: ManualClock, *, patience_s: float = 30.0) -> None:
+        self._clock = clock
+        self._timers: list[asyncio.TimerHandle] = []
+        self._begun = 0
+        super().__init__(_Unhurried(patience_s))
+
+    def time(self) -> float:
+        """Seconds of the clock."""
+        return self._clock.monotonic_s()
+
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As ever; counted."""
+        self._begun += 1
+        return super().call_soon(callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Call back once the clock has been turned so far."""
+        timer = super().call_at(when, callback, *args, context=context)
+        self._timers.append(timer)
+        return timer
+
+    async def calm(self) -> None:
+        """Let everything happen that needs no time."""
+        quiet = 0
+        while quiet < self._QUIET_TURNS:
+            begun = self._begun
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if self._begun == begun + 1 else 0
+
+    async def turn(self, seconds: float) -> None:
+        """Let `seconds` pass; what comes due on the way happens in order, each at its own time."""
+        until_s = self.time() + seconds
+        while True:
+            await self.calm()
+            self._timers = [t for t in self._timers if not t.cancelled() and t.when() > self.time()]
+            next_s = min((timer.when() for timer in self._timers), default=float("inf"))
+            if next_s > until_s + self._LATE_S:
+                break
+            self._clock.advance(max(0.0, next_s - self.time()) + self._LATE_S)
+        self._clock.advance(max(0.0, until_s - self.time()))
+        await self.calm()
+
+    async def pause(self) -> None:
+        """Let a moment of real time pass, for what does not go by the clock."""
+        await self.run_in_executor(None, threading.Event().wait, 0.002)
+
+
+class _Unhurried(selectors.EpollSelector):
+    """Waits for events only: the time in which nothing happens does not pass."""
+
+    def __init__(self, patience_s: float) -> None:
+        super().__init__()
+        self._patience_s = patience_s
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for an event, or just look when others are due already."""
+        at_once = timeout is not None and timeout <= 0
+        events = super().select(0 if at_once else self._patience_s)
+        if not events and not at_once:
+            raise AssertionError(f"for {self._patience_s:g} s nothing happened and nobody turned the clock")
+        return events
 
 
 class ComputableModel:
@@ -125,6 +211,10 @@ class HeldReplica:
 
     It joins the pool when it is made.
     """
+
+    placement = Placement.THREAD
+    pid = None
+    restarts = 0
 
     def __init__(self, pool: Pool, model: ComputableModel | None = None) -> None:
         self.model = model or ComputableModel()
@@ -203,9 +293,9 @@ async def eventually(condition: Callable[[], Any], *, within_s: float = 10.0) ->
     Polls on the event loop, so that a test waits for what it means and never for a guess.
     """
     loop = asyncio.get_running_loop()
-    until_s = loop.time() + within_s
+    until_s = SYSTEM_CLOCK.monotonic_s() + within_s
     while not (found := condition()):
-        if loop.time() > until_s:
+        if SYSTEM_CLOCK.monotonic_s() > until_s:
             raise AssertionError(f"did not happen within {within_s:g} s")
-        await asyncio.sleep(0.002)
+        await (loop.pause() if isinstance(loop, ManualLoop) else asyncio.sleep(0.002))
     return found

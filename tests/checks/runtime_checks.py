@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 
 from salver.protocol.errors import SalverError
+from salver.protocol.formats import FORMATS
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import FileEntry, RuntimeOptions, VersionManifest
 from salver.runtime.artifact import read_artifact, source_of
 from salver.runtime.batch import check_outputs
 from salver.runtime.declaration import Declaration
-from salver.runtime.formats import FORMATS, Loaded, format_named
+from salver.runtime.formats import Loaded, format_named
 from salver.runtime.loader import load_version
 from salver.storage.blobs import BlobStore
 

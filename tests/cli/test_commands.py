@@ -32,6 +32,52 @@ def test_every_command_has_a_help_text_with_an_example(salver) -> None:
         assert f"Example: salver {' '.join(name)}" in " ".join(done.out.split()), name
 
 
+def test_every_option_says_what_it_is_and_no_summary_is_cut_off(salver) -> None:
+    import typer
+
+    from salver.cli.app import app
+
+    def walk(command):
+        for parameter in command.params:
+            assert getattr(parameter, "help", None), f"{command.name} {parameter.name}"
+        for each in getattr(command, "commands", {}).values():
+            walk(each)
+
+    walk(typer.main.get_command(app))
+    for group in ([], ["token"]):
+        assert "..." not in salver(*group, "--help").out.partition("Commands:")[2]
+
+
+def test_the_help_of_deploy_tells_the_real_defaults() -> None:
+    import re
+
+    import msgspec
+    import typer
+
+    from salver.cli.app import app
+    from salver.protocol.tables import DeploymentSpec, RuntimeOptions
+
+    fields = {
+        field.name: field.default for kind in (DeploymentSpec, RuntimeOptions) for field in msgspec.structs.fields(kind)
+    }
+    told = {}
+    for parameter in typer.main.get_command(app).commands["deploy"].params:
+        field = next(
+            (name for name in fields if name in {parameter.name, f"{parameter.name}_s", f"{parameter.name}_bytes"}),
+            None,
+        )
+        shown = re.search(r"\((\S+)\)\.$", parameter.help)
+        if field and shown:
+            told[field] = shown[1]
+    assert told.pop("required") == "required"
+    assert fields["required"] is True
+    assert told.pop("pin") == "any"
+    assert len(told) >= 13
+    assert told == {
+        name: f"{fields[name]:g}" if isinstance(fields[name], float) else str(fields[name]) for name in told
+    }
+
+
 def test_home_and_json_may_stand_before_and_after_the_command(salver, tmp_path) -> None:
     for arguments in (
         ["--home", tmp_path / "a", "--json", "models"],

@@ -47,6 +47,28 @@ def test_npy_csv_and_parquet_rows_are_sent(ask, tmp_path) -> None:
     assert ask("--input", tmp_path / "rows.parquet").json["outputs"] == {"y": expected}
 
 
+def test_more_rows_than_run_together_are_sent_in_several_requests_and_come_back_as_one_answer(
+    ask, shared, tmp_path
+) -> None:
+    table = np.arange(2000, dtype=np.float32).reshape(1000, 2)
+    np.save(tmp_path / "rows.npy", table)
+    assert ask("--input", tmp_path / "rows.npy").json["outputs"] == {"y": (table * 2).tolist()}
+    flat = shared.rows(table) | {"id": "mine"}
+    nested = json.loads(json.dumps(flat))
+    nested["inputs"][0]["data"] = table.tolist()
+    for request in (flat, nested):
+        done = ask(stdin=json.dumps(request).encode())
+        assert done.code == 0, done.err
+        assert done.json == {
+            "model_name": "double",
+            "model_version": "1.0.0",
+            "id": "mine",
+            "outputs": [
+                {"name": "y", "datatype": "FP32", "shape": [1000, 2], "data": (table * 2).reshape(-1).tolist()}
+            ],
+        }
+
+
 @pytest.mark.parametrize(
     ("stdin", "code"),
     [

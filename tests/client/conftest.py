@@ -20,7 +20,7 @@ from salver.clock import SYSTEM_CLOCK
 from salver.config import read_settings
 from salver.processes.order import Order, write_order
 from salver.protocol.profile import Profile
-from salver.protocol.tables import DeploymentSpec, FileEntry, Route, Tables, TokenRecord, VersionManifest
+from salver.protocol.tables import DeploymentSpec, FileEntry, Tables, TokenRecord, VersionManifest
 from salver.runtime.artifact import read_artifact
 from salver.security.access import Role
 from salver.security.tokens import mint_token
@@ -85,8 +85,7 @@ def deploy(home: Home, files: dict[str, Path], revision: int, tokens: tuple[Toke
             )
         )
         deployments.append(DeploymentSpec(name, name, "1.0.0", generation=revision))
-    routes = tuple(Route(name, "1.0.0") for name in files)
-    publish(home, Tables(revision, tuple(versions), tuple(deployments), routes, tokens))
+    publish(home, Tables(revision, tuple(versions), tuple(deployments), tokens))
 
 
 @contextmanager

@@ -91,6 +91,61 @@ def test_values_unlike_the_training_data_bring_a_warning(client, rows):
     assert "X" in client.predict("iris", rows[:1] + 100).warnings[0]
 
 
+def test_any_number_of_rows_come_as_one_answer(client, rows, onnx_models):
+    many = np.concatenate([rows] * 10)
+    with pytest.raises(SalverError) as caught:
+        client.predict("iris", many)
+    assert caught.value.code == "TOO_MANY_ROWS"
+    label, probabilities = onnxruntime.InferenceSession(onnx_models["iris"]).run(None, {"X": many})
+    told = []
+    answer = client.predict_all("iris", many, on_progress=lambda done, all_rows: told.append((done, all_rows)))
+    assert np.array_equal(answer["label"], label)
+    assert np.array_equal(answer["probabilities"], probabilities)
+    assert told == [(256, 600), (512, 600), (600, 600)]
+    assert (answer.endpoint, answer.model_version) == ("iris", "1.0.0")
+    assert client.predict_all("iris", many.tolist())["label"].tolist() == label.tolist()
+    assert list(client.predict_all("iris", many, outputs=iter(["label"]))) == ["label"]
+    both = {"a": np.ones((600, 2), np.int32), "b": np.arange(1200, dtype=np.int32).reshape(600, 2)}
+    assert np.array_equal(client.predict_all("sum", both)["y"], both["b"] + 1)
+    assert len(client.predict_all("text", [["é", b"x"]] * 600)["y"]) == 600
+
+
+def test_the_parts_are_as_small_as_asked_for_and_a_few_rows_are_one_request(client, rows):
+    told = []
+    client.predict_all("iris", rows, rows_per_request=25, on_progress=lambda *each: told.append(each))
+    assert told == [(25, 60), (50, 60), (60, 60)]
+    assert client.predict_all("iris", rows[:1]).request_id
+    assert client.predict_all("iris", rows, request_id="mine", rows_per_request=30).request_id == "mine"
+
+
+def test_a_warning_of_a_part_says_which_rows_it_is_about(client, rows):
+    odd = rows.copy()
+    odd[[3, 40]] += 100
+    answer = client.predict_all("iris", odd, rows_per_request=20)
+    assert [warning.partition(":")[0] for warning in answer.warnings] == ["rows 0-19", "rows 40-59"]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "inputs", "code"),
+    [
+        ("nowhere", [[1.0], [2.0]], "NOT_FOUND"),
+        ("iris", [[1.0], [2.0]], "WRONG_SHAPE"),
+        ("iris", 5.0, "WRONG_SHAPE"),
+        ("iris", np.empty((0, 3), np.float32), "WRONG_SHAPE"),
+        ("sum", {"a": [[1, 2]] * 3, "b": [[1, 2]]}, "WRONG_SHAPE"),
+        ("sum", {"a": [[1, 2]] * 3}, "MISSING_INPUT"),
+    ],
+)
+def test_rows_that_do_not_come_apart_are_refused_as_one_request_would_be(client, endpoint, inputs, code):
+    with pytest.raises(SalverError) as caught:
+        client.predict_all(endpoint, inputs)
+    assert caught.value.code == code
+
+
+def test_the_rows_of_a_request_are_known(client):
+    assert client.max_batch("iris") == 256
+
+
 @pytest.mark.parametrize(
     ("endpoint", "inputs", "options", "code"),
     [

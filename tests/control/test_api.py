@@ -18,6 +18,8 @@ GOLDEN = {
     "POST /v1/versions": {"admin", "operator", "developer"},
     "POST /v1/deployments": {"admin", "operator"},
     "DELETE /v1/deployments/{endpoint}": {"admin", "operator"},
+    "GET /v1/isolated": READERS,
+    "DELETE /v1/isolated/{reference}": {"admin", "operator"},
     "GET /v1/tokens": {"admin"},
     "POST /v1/tokens": {"admin"},
     "DELETE /v1/tokens/{token}": {"admin"},
@@ -53,6 +55,7 @@ def test_the_golden_table_covers_every_route() -> None:
 def test_each_role_may_do_what_the_golden_table_says_and_nothing_else(shared, tokens, name) -> None:
     method, _, template = name.partition(" ")
     path = template.replace("{model}", "nothing").replace("{endpoint}", "nothing").replace("{token}", "nothing")
+    path = path.replace("{reference}", "nothing@1.0.0")
     body = BODIES.get(name)
     allowed = set()
     for role, token in tokens.items():

@@ -2,6 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from salver.control.administration import ServerStatus
+from salver.control.repository import repository_index
+from salver.protocol.tables import DeploymentSpec
+from salver.registry.catalog import ModelSummary
+from salver.runtime.status import EndpointStatus, LoadState
+
 
 @pytest.fixture(params=["control", "http"])
 def listener(request, shared) -> str:
@@ -15,24 +21,32 @@ def repository(shared, models):
     shared.salver("register", "other", models / "times3.onnx")
     operator = shared.token("repository", "operator")
     predictor = shared.token("repository-predictor", "predictor")
-    shared.until(lambda: shared.get("/v2", token=operator).status == 200, "the tokens are published")
+    developer = shared.token("repository-developer", "developer")
+    shared.until(lambda: shared.get("/v2", token=developer).status == 200, "the tokens are published")
 
     def ask(listener: str, path: str, body: object = b"", token: str | None = operator):
         place = {"http": shared.http, "control": shared.control}[listener]
         return shared.ask(place, "POST", f"/v2/repository/{path}", body, token=token)
 
-    ask.predictor = predictor
+    ask.predictor, ask.developer = predictor, developer
     return ask
 
 
-def test_the_index_lists_registered_versions_and_their_state(repository, listener) -> None:
+def test_the_index_lists_endpoints_and_the_registered_models_that_none_serves(repository, listener) -> None:
     rows = repository(listener, "index").json
     assert rows == [
         {"name": "double", "version": "1.0.0", "state": "READY", "reason": ""},
-        {"name": "other", "version": "1.0.0", "state": "UNAVAILABLE", "reason": "unloaded"},
+        {
+            "name": "other",
+            "version": "1.0.0",
+            "state": "UNAVAILABLE",
+            "reason": "registered, not deployed; load deploys it",
+        },
     ]
     assert [row["name"] for row in repository(listener, "index", {"ready": True}).json] == ["double"]
     assert repository(listener, "index", {"ready": False}).json == rows
+    answer = repository(listener, "index", {"ready": "yes"})
+    assert (answer.status, answer.code) == (400, "INVALID_PARAMETER")
 
 
 def test_load_answers_when_the_model_serves_and_unload_removes_it(repository, shared, listener) -> None:
@@ -42,6 +56,42 @@ def test_load_answers_when_the_model_serves_and_unload_removes_it(repository, sh
     assert repository(listener, "models/other/unload", body).json == {"name": "other", "unload": True}
     shared.until(lambda: shared.infer("other", [1, 2]).status == 404, "it is gone", 2)
     assert repository(listener, "models/other/unload").status == 404
+
+
+def test_an_endpoint_named_otherwise_than_its_model_is_known_by_its_own_name(tree, models) -> None:
+    for path, version in (("times2", "1.0.0"), ("times3", "2.0.0")):
+        tree.salver("register", "thrice", models / f"{path}.onnx", "--version", version)
+    tree.salver("register", "bad", models / "times2.onnx")
+    tree.salver("deploy", "thrice@1.0.0", "--endpoint", "numbers", "--max-batch", "7")
+    tree.start(SALVER_SERVER_REPOSITORY_ON_DATA="true")
+
+    def repository(path: str, body: object = b"") -> object:
+        return tree.ask(tree.http, "POST", f"/v2/repository/{path}", body, token=tree.admin_token).json
+
+    undeployed = {"version": "1.0.0", "state": "UNAVAILABLE", "reason": "registered, not deployed; load deploys it"}
+    assert repository("index") == [
+        {"name": "bad"} | undeployed,
+        {"name": "numbers", "version": "1.0.0", "state": "READY", "reason": ""},
+    ]
+    # Loading an endpoint brings its model's highest release and leaves its settings.
+    assert repository("models/numbers/load") == {"name": "numbers", "load": True}
+    assert repository("index", {"ready": True}) == [
+        {"name": "numbers", "version": "2.0.0", "state": "READY", "reason": ""}
+    ]
+    assert tree.predict("numbers", [1, 2]) == [3, 6]
+    assert tree.get("/v2/models/numbers/config").json["max_batch_size"] == 7
+    # A model's own name makes an endpoint of that name; an endpoint's goes before a model's.
+    assert repository("models/thrice/load") == {"name": "thrice", "load": True}
+    tree.salver("deploy", "thrice@1.0.0", "--endpoint", "bad", "--wait")
+    assert repository("models/bad/load") == {"name": "bad", "load": True}
+    assert tree.predict("bad", [1, 2]) == [3, 6]
+    assert [row["name"] for row in repository("index", {"ready": True})] == ["bad", "numbers", "thrice"]
+    for name in ("numbers", "bad"):
+        assert repository(f"models/{name}/unload") == {"name": name, "unload": True}
+    assert [(row["name"], row["state"]) for row in repository("index")] == [
+        ("bad", "UNAVAILABLE"),
+        ("thrice", "READY"),
+    ]
 
 
 def test_loading_what_is_not_registered_fails_in_the_words_clients_look_for(repository, listener) -> None:
@@ -64,6 +114,13 @@ def test_strangers_and_predictors_load_nothing(repository, listener) -> None:
         assert repository(listener, path, token=repository.predictor).status == 403
 
 
+def test_on_both_listeners_a_developer_may_look_and_only_an_operator_may_load(repository, listener) -> None:
+    assert repository(listener, "index", token=repository.developer).status == 200
+    for path in ("models/other/load", "models/double/unload"):
+        answer = repository(listener, path, token=repository.developer)
+        assert (answer.status, answer.code) == (403, "PERMISSION_DENIED")
+
+
 def test_the_extension_is_advertised_where_it_works(shared, trees) -> None:
     assert "model_repository" in shared.get("/v2").json["extensions"]
     without = trees()
@@ -71,3 +128,68 @@ def test_the_extension_is_advertised_where_it_works(shared, trees) -> None:
     assert "model_repository" not in without.get("/v2").json["extensions"]
     assert shared.ask(without.http, "POST", "/v2/repository/index", b"", token=without.admin_token).status == 404
     assert without.stop() == 0
+
+
+class Administration:
+    """One endpoint `e` that should serve m@2.0.0, and what a server says of it."""
+
+    def __init__(self, *endpoints: EndpointStatus) -> None:
+        self.endpoints = endpoints
+
+    def status(self) -> ServerStatus:
+        return ServerStatus(bool(self.endpoints), (DeploymentSpec("e", "m", "2.0.0"),), self.endpoints)
+
+    def models(self) -> tuple[ModelSummary, ...]:
+        early = ModelSummary("early", 0.0, ("1.0.0-a", "1.0.0-b"), None)
+        return (early, ModelSummary("m", 0.0, ("1.0.0", "2.0.0"), "2.0.0"))
+
+
+def doing(state: LoadState, serving: str | None, *, available: bool = True, wanted: str = "m@2.0.0") -> EndpointStatus:
+    problem = "it is broken" if state is LoadState.FAILED else None
+    return EndpointStatus(
+        endpoint="e",
+        state=state,
+        required=True,
+        wanted=wanted,
+        serving=serving,
+        available=available,
+        code=None,
+        problem=problem,
+        placement=None,
+        replicas=1,
+        waiting=0,
+        running=0,
+        workers=(),
+        restarts=0,
+        generation=1,
+        curve={},
+    )
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "rows"),
+    [
+        ([doing(LoadState.READY, "m@2.0.0")], [("2.0.0", "READY", "")]),
+        (
+            [doing(LoadState.READY, "m@2.0.0", available=False)],
+            [("2.0.0", "UNAVAILABLE", "it has no healthy replica")],
+        ),
+        ([doing(LoadState.LOADING, None, available=False)], [("2.0.0", "LOADING", "")]),
+        ([doing(LoadState.LOADING, "m@1.0.0")], [("1.0.0", "READY", ""), ("2.0.0", "LOADING", "")]),
+        (
+            [doing(LoadState.FAILED, "m@1.0.0")],
+            [("1.0.0", "READY", ""), ("2.0.0", "UNAVAILABLE", "it is broken")],
+        ),
+        # The server has not read the newest tables yet.
+        (
+            [doing(LoadState.FAILED, "m@1.0.0", wanted="m@1.5.0")],
+            [("1.0.0", "READY", ""), ("2.0.0", "LOADING", "")],
+        ),
+        ([doing(LoadState.READY, "other@2.0.0")], [("2.0.0", "READY", ""), ("2.0.0", "LOADING", "")]),
+        ([], [("2.0.0", "UNAVAILABLE", "deployed, but no server says what it does")]),
+    ],
+)
+def test_a_row_says_what_serves_and_another_what_should(endpoints, rows) -> None:
+    found = repository_index(Administration(*endpoints), None)
+    assert [(row.version, row.state, row.reason) for row in found if row.name == "e"] == rows
+    assert [(row.version, row.state) for row in found if row.name != "e"] == [("1.0.0-b", "UNAVAILABLE")]

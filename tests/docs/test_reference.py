@@ -20,10 +20,10 @@ from salver.gateway.pages import page_routes
 from salver.gateway.repository import repository_routes
 from salver.protocol.datatypes import DATATYPES
 from salver.protocol.errors import CATALOGUE
+from salver.protocol.formats import FORMATS
 from salver.protocol.tables import DeploymentSpec, RuntimeOptions
 from salver.routing.router import Router
 from salver.runtime.declaration import Declaration
-from salver.runtime.formats import FORMATS
 from salver.runtime.model import Model
 from salver.security.access import PERMISSIONS, Operation, Role
 from salver.telemetry.exposition import render_metrics

@@ -92,7 +92,6 @@ def serve_model(thread: LoopThread, toy: Path, tmp_path_factory: pytest.TempPath
                 DeploymentSpec("toy", "toy", "1.0.0", placement=Placement.INLINE, **spec),
                 DeploymentSpec("broken", "broken", "1.0.0", required=False),
             ),
-            (),
             tokens,
         )
 

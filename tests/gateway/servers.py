@@ -7,7 +7,7 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,21 @@ from salver.protocol.request import BatchOutputs, Request, Response
 Serve = Callable[..., "Served"]
 
 
+class Layered:
+    """A service made of a coroutine function, as fallback or shadow would be."""
+
+    def __init__(self, act: Callable[[Request], Awaitable[Response]], *, available: bool = True) -> None:
+        self.act = act
+        self.available = available
+
+    def __call__(self, request: Request) -> Awaitable[Response]:
+        return self.act(request)
+
+
 class HeldService:
     """A model that answers when the test says so; `Y` is as wide as the test says."""
+
+    available = True
 
     def __init__(self) -> None:
         self.asked: list[tuple[Request, asyncio.Future[Response]]] = []
@@ -38,7 +51,7 @@ class HeldService:
         request, answer = self.asked.pop(0)
         if not answer.done():
             values = np.full((request.rows, self.width), 0.5, np.float32)
-            answer.set_result(Response("held", "1.0.0", BatchOutputs({"Y": values}), 0, request.rows))
+            answer.set_result(Response("held", "1.0.0", BatchOutputs({"Y": values}), 0, request.rows, (), 0.25, 0.5))
 
 
 class LoopThread:

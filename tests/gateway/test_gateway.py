@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.gateway.servers import Serve, Served
-from tests.gateway.wire import eventually, request, row
+from tests.gateway.wire import eventually, held_request, request, row
 
 from salver.clock import SYSTEM_CLOCK
 from salver.gateway.lane import Lane
@@ -141,11 +141,34 @@ def test_a_sampled_request_is_logged_without_what_the_client_wrote(
     try:
         with caplog.at_level("INFO", logger="salver"):
             server.get("/v2/models/toy/config?secret", "X-Request-Id: mine", "Authorization-Hint: secret")
+            client = server.connect()
+            client.send(held_request())
+            server.answer_held()
+            client.read()
     finally:
         server.gateway.access = before
-    (record,) = [record for record in caplog.records if record.getMessage() == "request"]
+    record, inference = [record for record in caplog.records if record.getMessage() == "request"]
     assert record.fields["id"] == "mine"
     assert record.fields["route"] == "/v2/models/{model}/config"
     assert record.fields["endpoint"] == "toy"
     assert record.fields["status"] == 200
     assert "secret" not in str(record.fields)
+    assert "queue_s" not in record.fields
+    assert (inference.fields["queue_s"], inference.fields["compute_s"]) == (0.25, 0.5)
+
+
+def test_a_data_plane_sweeps_every_gateway_it_is_given(server: Served, thread: Any) -> None:
+    class Swept:
+        turns = 0
+
+        def sweep(self) -> None:
+            self.turns += 1
+
+    plane, other = server.plane, Swept()
+    plane.swept.append(other)
+    try:
+        thread.run(plane.start)
+        eventually(lambda: other.turns >= 2)
+    finally:
+        thread.run(plane.stop)
+        plane.swept.remove(other)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.gateway.conftest import WEIGHTS
-from tests.gateway.servers import HeldService, Serve, Served
+from tests.gateway.servers import HeldService, Layered, Serve, Served
 from tests.gateway.wire import eventually, held_request, request, row
 
 from salver.gateway.limits import Limits
@@ -398,7 +398,7 @@ def test_a_service_may_be_a_coroutine(server: Served, thread: Any) -> None:
     async def layered(asked):
         return await before["toy"].service(asked)
 
-    layered_target = Target(before["toy"].spec, before["toy"].manifest, layered)
+    layered_target = Target(before["toy"].spec, before["toy"].manifest, Layered(layered))
     thread.run(lambda: router.publish({**before, "toy": layered_target}, {}))
     try:
         assert server.infer(row()).status == 200

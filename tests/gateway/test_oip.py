@@ -83,6 +83,12 @@ def test_readiness_is_that_of_the_endpoint(server: Served) -> None:
         assert (reply.status, reply.json) == (200, {"name": "toy", "ready": True})
     reply = server.get("/v2/models/broken/ready")
     assert (reply.status, reply.json) == (503, {"name": "broken", "ready": False})
+    server.held.available = False
+    try:
+        assert server.get("/v2/models/held/ready").status == 503
+    finally:
+        server.held.available = True
+    assert server.get("/v2/models/held/ready").json == {"name": "held", "ready": True}
     assert server.get("/v2/models/none/ready").code == "NOT_FOUND"
     assert server.get("/v2/models/toy/versions/9.9.9/ready").code == "NOT_FOUND"
 
@@ -111,6 +117,10 @@ def test_statistics_count_what_happened(serve_model: Serve) -> None:
     counted = after["inference_stats"]
     assert counted["success"]["count"] == counted["compute_infer"]["count"] == counted["queue"]["count"] == 3
     assert counted["success"]["ns"] >= counted["compute_infer"]["ns"] > 0
+    for side in ("compute_input", "compute_output"):
+        assert counted[side]["count"] == 3
+        assert counted["success"]["ns"] >= counted[side]["ns"] > 0
+        assert all(batch[side]["ns"] > 0 for batch in after["batch_stats"])
     assert counted["fail"] == {"count": 0, "ns": 0}
     assert counted["cache_hit"] == counted["cache_miss"] == {"count": 0, "ns": 0}
     assert [(batch["batch_size"], batch["compute_infer"]["count"]) for batch in after["batch_stats"]] == [

@@ -315,8 +315,8 @@ def test_names_of_outputs_may_be_anything_printable(name: str) -> None:
 
 def test_the_models_name_is_told_where_it_differs_and_warnings_too() -> None:
     assert "parameters" not in Answers(TWO).json()
-    found = Answers(TWO, model="other").json(warnings=("one", 'two "quoted"'))
-    assert found["parameters"] == {"salver_model": "other", "salver_warnings": 'one; two "quoted"'}
+    found = Answers(TWO, model="other").json(warnings=("one; yet one", 'two "quoted"\nlines'))
+    assert found["parameters"] == {"salver_model": "other", "salver_warnings": 'one; yet one\ntwo "quoted" lines'}
     assert found["model_name"] == "e"
 
 

@@ -10,7 +10,6 @@ from salver.protocol.tables import (
     FileEntry,
     Nonfinite,
     Placement,
-    Route,
     RuntimeOptions,
     Tables,
     TokenRecord,
@@ -34,7 +33,6 @@ FULL = Tables(
                 (TensorSpec("y", "BYTES", (-1,), labels=("ü", '"')),),
             ),
             kind="embed",
-            entry="m:C",
             preprocess="m:f",
             postprocess="m:g",
             cost="x",
@@ -56,7 +54,6 @@ FULL = Tables(
             runtime=RuntimeOptions(threads=4, pin=(0, 1)),
         ),
     ),
-    routes=(Route("e", "1.0.0-rc.1+b"),),
     tokens=(TokenRecord("i", "n", "admin", "t", "h", 1.5),),
 )
 

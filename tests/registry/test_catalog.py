@@ -70,11 +70,11 @@ def test_a_version_without_a_number_follows_the_highest_one(
 
 def test_a_manifest_holds_what_the_draft_held_and_the_digest_of_its_files(catalog: Catalog, admin, draft) -> None:
     files = (FileEntry("b", "b" * 64, 2), FileEntry("a", "a" * 64, 1))
-    asked = draft(files=files, version="3.0.0", kind="embed", entry="m:M", profile=PROFILE, metadata={"team": "ü"})
+    asked = draft(files=files, version="3.0.0", kind="embed", profile=PROFILE, metadata={"team": "ü"})
     manifest, _ = catalog.add_version(admin, asked)
     assert manifest.digest == artifact_digest(files)
     assert [file.path for file in manifest.files] == ["a", "b"]
-    for field in ("model", "version", "format", "signature", "kind", "entry", "profile", "metadata"):
+    for field in ("model", "version", "format", "signature", "kind", "profile", "metadata"):
         assert getattr(manifest, field) == getattr(asked, field)
     assert catalog.get("digits", "3.0.0") == manifest
     assert catalog.versions("digits") == (manifest,)

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from salver.protocol.errors import SalverError
-from salver.protocol.tables import DeploymentSpec, Placement, Route, Tables
+from salver.protocol.tables import DeploymentSpec, Placement, Tables
 from salver.registry.access_tokens import AccessTokens
 from salver.registry.catalog import Catalog
 from salver.registry.deployments import Deployments
@@ -73,7 +73,6 @@ def test_the_snapshot_holds_what_the_data_path_needs_and_no_more(
         revision=3,
         versions=(catalog.get("digits", "1.0.1"),),
         deployments=(a, b),
-        routes=(Route("a", "1.0.1"), Route("b", "1.0.1")),
         tokens=(minted.record,),
     )
     assert all(tables.version_of(each).version == "1.0.1" for each in tables.deployments)

@@ -11,8 +11,14 @@ from salver.routing.router import Router, Target
 from salver.testing import make_manifest, make_spec
 
 
-def service(_: Request) -> asyncio.Future[Response]:
-    raise NotImplementedError
+class _Service:
+    available = True
+
+    def __call__(self, request: Request) -> asyncio.Future[Response]:
+        raise NotImplementedError
+
+
+service = _Service()
 
 
 def target(**changes: Any) -> Target:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from salver.runtime.curve import INLINE_BELOW_S, Lane, ServiceCurve, choose_lane
+from salver.protocol.tables import Placement
+from salver.runtime.curve import INLINE_BELOW_S, Measured, ServiceCurve, choose_placement
 from salver.runtime.worker_replica import restart_delay_s
 
 B = INLINE_BELOW_S
@@ -11,20 +13,20 @@ B = INLINE_BELOW_S
 @pytest.mark.parametrize(
     ("predicted_s", "current", "chosen"),
     [
-        (None, Lane.INLINE, Lane.THREAD),  # nothing measured: nothing is promised to the loop
-        (None, Lane.THREAD, Lane.THREAD),
-        (0.5 * B, Lane.INLINE, Lane.INLINE),
-        (0.5 * B, Lane.THREAD, Lane.INLINE),
-        (0.9 * B, Lane.INLINE, Lane.INLINE),  # inside the hysteresis each stays where it is
-        (0.9 * B, Lane.THREAD, Lane.THREAD),
-        (1.1 * B, Lane.INLINE, Lane.INLINE),
-        (1.1 * B, Lane.THREAD, Lane.THREAD),
-        (1.3 * B, Lane.INLINE, Lane.THREAD),
-        (1.3 * B, Lane.THREAD, Lane.THREAD),
+        (None, Placement.INLINE, Placement.THREAD),  # nothing measured: nothing is promised to the loop
+        (None, Placement.THREAD, Placement.THREAD),
+        (0.5 * B, Placement.INLINE, Placement.INLINE),
+        (0.5 * B, Placement.THREAD, Placement.INLINE),
+        (0.9 * B, Placement.INLINE, Placement.INLINE),  # inside the hysteresis each stays where it is
+        (0.9 * B, Placement.THREAD, Placement.THREAD),
+        (1.1 * B, Placement.INLINE, Placement.INLINE),
+        (1.1 * B, Placement.THREAD, Placement.THREAD),
+        (1.3 * B, Placement.INLINE, Placement.THREAD),
+        (1.3 * B, Placement.THREAD, Placement.THREAD),
     ],
 )
-def test_the_lane_follows_the_predicted_time_with_hysteresis(predicted_s, current, chosen) -> None:
-    assert choose_lane(predicted_s, current) is chosen
+def test_the_placement_follows_the_predicted_time_with_hysteresis(predicted_s, current, chosen) -> None:
+    assert choose_placement(predicted_s, current) is chosen
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,26 @@ def test_a_model_that_became_slow_is_seen_as_slow(first_s) -> None:
     for _ in range(100):
         curve.observe(1, 0.01)
     assert curve.predict(1) == pytest.approx(0.01, rel=0.01)
+
+
+def test_what_another_curve_measured_fills_gaps_and_replaces_nothing() -> None:
+    curve = ServiceCurve()
+    for _ in range(30):
+        curve.observe(1, 0.004)
+    curve.adopt(Measured({1: 0.001, 3: 0.002}, 0.003))
+    assert curve.points() == {1: pytest.approx(0.004), 3: 0.002}
+    assert curve.longest_s == 0.004
+    curve.adopt(Measured({}, 9.0))
+    assert curve.longest_s == 9.0
+
+
+def test_a_curve_survives_the_journey() -> None:
+    curve = ServiceCurve()
+    for rows in (1, 2, 300):
+        curve.observe(rows, rows / 1000)
+    sent = msgspec.msgpack.encode(curve.freeze())
+    other = ServiceCurve.of(msgspec.msgpack.decode(sent, type=Measured))
+    assert (other.points(), other.longest_s) == (curve.points(), curve.longest_s)
 
 
 def test_points_name_the_largest_size_of_each_bucket() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from salver.clock import SYSTEM_CLOCK
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import DeploymentSpec, Placement, Tables, VersionManifest
 from salver.runtime import host as host_module
+from salver.runtime.curve import Measured
 from salver.runtime.host import Host, placement_of
 from salver.runtime.recorder import FlightRecorder
 from salver.runtime.status import LoadState
@@ -178,8 +180,6 @@ async def test_a_version_whose_first_answers_contradict_its_signature_does_not_s
 
 
 async def test_a_load_that_takes_too_long_fails_and_frees_what_comes_late(store, shelf) -> None:
-    import threading
-
     late = threading.Event()
     shelf.preparations["2.0.0"] = lambda: late.wait(30)
     async with hosting(store, shelf) as one:
@@ -192,9 +192,71 @@ async def test_a_load_that_takes_too_long_fails_and_frees_what_comes_late(store,
         await eventually(lambda: "2.0.0" in shelf.models and shelf.model("2.0.0").unloads)
 
 
-async def test_loads_that_hang_do_not_keep_others_waiting(store, shelf) -> None:
-    import threading
+async def test_a_warm_up_that_hangs_is_a_load_that_takes_too_long(store, shelf) -> None:
+    manifest = store.python("time.sleep(600)", warm_up=True)
+    async with hosting(store, shelf) as one:
+        await one.settle((manifest, make_spec(load_timeout_s=3.0)))
+        assert one.status.code == "LOAD_FAILED"
+        assert "within 3 s" in one.status.problem
+        assert one.host.pools() == {}
 
+
+async def test_replicas_load_side_by_side_and_their_measurements_are_put_together(store, shelf, monkeypatch) -> None:
+    both = threading.Barrier(2)
+    shelf.preparations["1.0.0"] = lambda: both.wait(10)
+    measured = iter([Measured({1: 0.001}, 0.5), Measured({3: 0.002}, 0.25)])
+    monkeypatch.setattr(host_module, "warm_up", lambda *_: next(measured))
+    async with hosting(store, shelf) as one:
+        await one.settle((V1, make_spec(replicas=2)))
+        assert (one.status.state, one.status.replicas) == (LoadState.READY, 2)
+        assert one.status.curve == {"1": 0.001, "3": 0.002}
+        assert one.host.pools()["arithmetic"].curve.longest_s == 0.5
+
+
+async def test_replicas_in_workers_load_side_by_side_too(store, shelf, tmp_path) -> None:
+    manifest = store.version({"model.py": MEETING.format(place=str(tmp_path / "meeting"))})
+    async with hosting(store, shelf) as one:
+        await one.settle((manifest, make_spec(replicas=2)))
+        assert (one.status.state, len(set(one.status.workers))) == (LoadState.READY, 2)
+
+
+async def test_of_all_endpoints_together_only_so_many_load_at_once(store, shelf, monkeypatch) -> None:
+    monkeypatch.setattr(host_module, "_LOADS_AT_ONCE", 2)
+    pairs, lock = threading.Barrier(2), threading.Lock()
+    loading, most = 0, 0
+
+    def load() -> None:
+        nonlocal loading, most
+        with lock:
+            loading += 1
+            most = max(most, loading)
+        pairs.wait(10)
+        with lock:
+            loading -= 1
+
+    shelf.preparations["1.0.0"] = load
+    async with hosting(store, shelf) as one:
+        await one.settle(*((V1, make_spec(endpoint=name, replicas=2)) for name in ("a", "b", "c")))
+        assert [row.replicas for row in one.host.status()] == [2, 2, 2]
+        assert most == 2
+
+
+async def test_a_replica_that_fails_to_load_takes_the_others_with_it(store, shelf, monkeypatch) -> None:
+    turns = iter([None, RuntimeError("the second one fails")])
+
+    def warm_up(*_: object) -> Measured:
+        if failure := next(turns):
+            raise failure
+        return Measured()
+
+    monkeypatch.setattr(host_module, "warm_up", warm_up)
+    async with hosting(store, shelf) as one:
+        await one.settle((V1, make_spec(replicas=2)))
+        assert (one.status.state, one.status.code) == (LoadState.FAILED, "LOAD_FAILED")
+        assert len(shelf.models["1.0.0"]) == 2, "and both are freed, which leaving asserts"
+
+
+async def test_loads_that_hang_do_not_keep_others_waiting(store, shelf) -> None:
     never = threading.Event()
     for version in ("2.0.0", "3.0.0"):
         shelf.preparations[version] = lambda: never.wait(30)
@@ -211,8 +273,6 @@ async def test_loads_that_hang_do_not_keep_others_waiting(store, shelf) -> None:
 
 
 async def test_a_newer_wish_overtakes_a_load_that_is_under_way(store, shelf) -> None:
-    import threading
-
     go = threading.Event()
     shelf.preparations["1.0.0"] = lambda: go.wait(30)
     async with hosting(store, shelf) as one:
@@ -273,7 +333,7 @@ async def test_auto_moves_a_version_that_hung_into_a_worker(store, shelf, monkey
         pool = one.host.pools()["arithmetic"]
         replica: Any = pool.replicas[0]
         replica._fixed = Placement.THREAD
-        replica.lane = host_module_lane()
+        replica._placement = Placement.THREAD
         shelf.model("1.0.0").hold()
         with pytest.raises(SalverError) as raised:
             await one.ask(1)
@@ -283,12 +343,6 @@ async def test_auto_moves_a_version_that_hung_into_a_worker(store, shelf, monkey
         assert one.status.placement == "process"
         assert (await one.ask(1)).array("y").tolist() == [[3, 3]]
         assert len(one.status.workers) == 1
-
-
-def host_module_lane() -> Any:
-    from salver.runtime.curve import Lane
-
-    return Lane.THREAD
 
 
 def _substituting(real: VersionManifest) -> Any:
@@ -322,6 +376,24 @@ async def test_a_worker_load_that_fails_on_the_second_replica_frees_the_first(st
         assert list(Path(store.scratch).iterdir()) == []
 
 
+MEETING = """
+import os, pathlib, threading
+import salver
+class Meeting(salver.Model):
+    inputs = [salver.TensorSpec("x", "FP32", (-1, 2))]
+    outputs = [salver.TensorSpec("y", "FP32", (-1, 2))]
+    def load(self, path):
+        place = pathlib.Path({place!r})
+        place.mkdir(exist_ok=True)
+        (place / str(os.getpid())).touch()
+        for _ in range(1000):
+            if len(list(place.iterdir())) == 2:
+                return
+            threading.Event().wait(0.01)
+        raise TimeoutError("nobody else came")
+    def predict(self, inputs):
+        return {{"y": inputs["x"]}}
+"""
 COUNTING = """
 import salver
 with open({counter!r}, "a") as file:

@@ -11,7 +11,7 @@ import pytest
 
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import Placement, RuntimeOptions
-from salver.runtime.curve import INLINE_BELOW_S, Lane
+from salver.runtime.curve import INLINE_BELOW_S
 from salver.runtime.inprocess import InProcessReplica
 from salver.runtime.pool import Pool
 from salver.runtime.recorder import FlightRecorder, read_recorder
@@ -72,7 +72,7 @@ async def test_inline_the_loop_turns_between_two_batches(serve) -> None:
 
 async def test_auto_follows_the_measured_time(serve, clock) -> None:
     serving = serve()
-    assert serving.replica.lane is Lane.THREAD, "before anything was measured"
+    assert serving.replica.placement is Placement.THREAD, "before anything was measured"
 
     def take(seconds: float) -> None:
         serving.model.answer = lambda outputs: clock.advance(seconds) or outputs
@@ -80,11 +80,11 @@ async def test_auto_follows_the_measured_time(serve, clock) -> None:
     take(INLINE_BELOW_S / 10)
     await serving.ask(1)
     await serving.ask(1)
-    assert serving.replica.lane is Lane.INLINE
+    assert serving.replica.placement is Placement.INLINE
     take(INLINE_BELOW_S * 10)
     for _ in range(40):
         await serving.ask(1)
-    assert serving.replica.lane is Lane.THREAD
+    assert serving.replica.placement is Placement.THREAD
 
 
 @pytest.mark.parametrize("placement", [Placement.INLINE, Placement.THREAD])

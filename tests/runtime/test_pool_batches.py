@@ -5,52 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.runtime.asking import answer_of, ask, rows_of, started, turn
 
 from salver.protocol.errors import SalverError
-from salver.protocol.request import Response
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tensor import Tensor
-from salver.runtime.batch import Batch
-from salver.runtime.pool import Pool
-from salver.testing import FREE_WIDTH, HeldReplica, eventually, make_manifest, make_request
-
-ONE_LOOK_S = 0.05
-
-
-def ask(pool: Pool, *values: float, **changes: Any) -> asyncio.Future[Response]:
-    """One request with a row [v, v] for each value."""
-    return pool(make_request([[value, value] for value in values], **changes))
-
-
-async def started(replica: HeldReplica) -> Batch:
-    await eventually(lambda: replica.batch)
-    assert replica.batch is not None
-    return replica.batch
-
-
-async def turn() -> None:
-    """Let everything that is ready run."""
-    for _ in range(4):
-        await asyncio.sleep(0)
-
-
-def rows_of(batch: Batch) -> list[float]:
-    return batch.inputs["x"][:, 0].tolist()
-
-
-def answer_of(future: asyncio.Future[Response]) -> list[list[float]]:
-    return future.result().array("y").tolist()
-
-
-def code_of(future: asyncio.Future[Response]) -> str:
-    error = future.exception()
-    assert isinstance(error, SalverError)
-    return error.code
-
-
-def assert_settled(pool: Pool) -> None:
-    assert (pool.waiting, pool.running) == (0, 0)
-
+from salver.runtime import pool as pool_module
+from salver.testing import FREE_WIDTH, HeldReplica, ManualClock, eventually, make_manifest, make_request
 
 # Cutting batches.
 
@@ -63,6 +24,44 @@ async def test_an_idle_replica_takes_what_comes_at_once(make_pool) -> None:
     assert rows_of(await started(replica)) == [1]
     replica.finish()
     await alone
+
+
+async def test_time_before_and_behind_the_model_is_counted_once_per_batch(
+    make_pool, metrics, clock, monkeypatch
+) -> None:
+    for name, seconds in (("join_inputs", 0.25), ("check_outputs", 0.5)):
+        monkeypatch.setattr(pool_module, name, _taking(clock, seconds, getattr(pool_module, name)))
+    pool = make_pool()
+    replicas = [HeldReplica(pool), HeldReplica(pool)]
+    futures = [ask(pool, 1), ask(pool, 2, 3)]
+    await eventually(lambda: any(replica.batch for replica in replicas))
+    clock.advance(2.0)
+    next(replica for replica in replicas if replica.batch).finish(2.0)
+    responses = await asyncio.gather(*futures)
+    assert [(response.queue_s, response.compute_s) for response in responses] == [(0.0, 2.0)] * 2
+    assert (metrics.input_s, metrics.compute_s, metrics.output_s) == (0.5, 4.0, 1.0)
+    assert (metrics.batch_input_seconds, metrics.batch_output_seconds) == ({3: 0.25}, {3: 0.5})
+
+
+async def test_the_time_in_which_another_batch_is_joined_is_time_in_the_queue(make_pool, metrics, clock, monkeypatch):
+    monkeypatch.setattr(pool_module, "join_inputs", _taking(clock, 0.25, pool_module.join_inputs))
+    pool = make_pool(max_batch=1)
+    replicas = [HeldReplica(pool), HeldReplica(pool)]
+    futures = [ask(pool, 1), ask(pool, 2)]
+    await eventually(lambda: all(replica.batch for replica in replicas))
+    for replica in replicas:
+        replica.finish()
+    await asyncio.gather(*futures)
+    assert metrics.batch_input_seconds == {1: 0.5}, "each counts its own joining only"
+    assert metrics.queue_s == 0.25
+
+
+def _taking(clock: ManualClock, seconds: float, function: Any) -> Any:
+    def slow(*arguments: Any) -> Any:
+        clock.advance(seconds)
+        return function(*arguments)
+
+    return slow
 
 
 async def test_requests_of_one_turn_of_the_loop_form_one_batch(make_pool) -> None:

@@ -1,56 +1,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import numpy as np
 import pytest
+from tests.runtime.asking import answer_of, ask, assert_settled, code_of, rows_of, started, turn
 
 from salver.protocol.errors import SalverError
 from salver.protocol.profile import FeatureProfile, InputProfile, Profile
-from salver.protocol.request import Response
 from salver.protocol.tables import Validate
 from salver.runtime.batch import Batch
-from salver.runtime.pool import Pool
-from salver.testing import RAISES, HeldReplica, eventually, make_manifest, make_request
-
-ONE_LOOK_S = 0.05
-
-
-def ask(pool: Pool, *values: float, **changes: Any) -> asyncio.Future[Response]:
-    """One request with a row [v, v] for each value."""
-    return pool(make_request([[value, value] for value in values], **changes))
-
-
-async def started(replica: HeldReplica) -> Batch:
-    await eventually(lambda: replica.batch)
-    assert replica.batch is not None
-    return replica.batch
-
-
-async def turn() -> None:
-    """Let everything that is ready run."""
-    for _ in range(4):
-        await asyncio.sleep(0)
-
-
-def rows_of(batch: Batch) -> list[float]:
-    return batch.inputs["x"][:, 0].tolist()
-
-
-def answer_of(future: asyncio.Future[Response]) -> list[list[float]]:
-    return future.result().array("y").tolist()
-
-
-def code_of(future: asyncio.Future[Response]) -> str:
-    error = future.exception()
-    assert isinstance(error, SalverError)
-    return error.code
-
-
-def assert_settled(pool: Pool) -> None:
-    assert (pool.waiting, pool.running) == (0, 0)
-
+from salver.runtime.curve import Measured
+from salver.testing import RAISES, HeldReplica, make_manifest
 
 # Failing models.
 
@@ -185,12 +146,19 @@ async def test_a_batch_that_hangs_fails_and_the_queue_moves_on(make_pool, clock,
 
 async def test_without_a_setting_a_batch_may_take_three_times_the_longest_seen_and_five_seconds(make_pool) -> None:
     pool = make_pool()
-    assert pool.hang_s == pool.spec.deadline_s  # nothing is known before the first run
+    assert pool.hang_limit_s(1) == pool.spec.deadline_s  # nothing is known before the first run
     pool.curve.observe(1, 0.1)
-    assert pool.hang_s == 5.0
+    assert pool.hang_limit_s(1) == 5.0
     pool.curve.observe(1, 4.0)
-    assert pool.hang_s == 12.0
-    assert make_pool(hang_s=0.5).hang_s == 0.5
+    assert pool.hang_limit_s(1) == 12.0
+    assert make_pool(hang_s=0.5).hang_limit_s(1) == 0.5
+
+
+async def test_a_batch_larger_than_any_seen_may_take_longer_than_any_seen(make_pool) -> None:
+    pool = make_pool()
+    pool.curve.adopt(Measured({1: 0.5}, 0.5))
+    assert pool.hang_limit_s(1) == 5.0
+    assert pool.hang_limit_s(64) == 3 * 64 * 0.5
 
 
 async def test_time_in_which_the_loop_itself_stood_still_is_no_hang(make_pool, clock) -> None:

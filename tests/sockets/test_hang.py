@@ -42,6 +42,14 @@ def test_a_version_that_hangs_in_a_thread_fails_its_request_and_moves_to_a_worke
     assert (answer.status, answer.code) == (504, "MODEL_HUNG")
     assert looping.until(lambda: looping.infer("loop", [1, 4]).status == 200, "the next worker answers")
     assert looping.server_pid == server
+    # Why it is there can be seen, and undone without a restart, from the next load on.
+    (isolated,) = looping.administer("GET", "/v1/status").json["isolated"]
+    assert (isolated["versions"], isolated["cause"]) == (["loop@1.0.0", "loop@2.0.0"], "hung")
+    assert looping.salver("isolated", "--clear", "loop@2.0.0") == isolated
+    looping.salver("deploy", "loop", "--wait")
+    assert looping.endpoint("loop")["placement"] == "thread"
+    assert looping.server_pid == server
+    assert looping.salver("audit")[-2]["action"] == "end_isolation"
 
 
 def test_an_event_loop_that_stands_still_is_replaced_and_the_version_comes_back_in_a_worker(looping) -> None:
@@ -54,6 +62,7 @@ def test_an_event_loop_that_stands_still_is_replaced_and_the_version_comes_back_
     assert looping.predict("double", [1, 2]) == [2, 4]
     row = looping.wait_serving("loop", "loop@1.0.0")
     assert row["placement"] == "process"
+    assert [row["cause"] for row in looping.salver("isolated")] == ["hung"]
     assert looping.predict("loop", [1, 5]) == [1, 5]
     assert len(looping.events("server_hung")) == 1
     # Also after the next start.
@@ -85,8 +94,21 @@ def test_a_version_that_crashes_the_server_process_moves_to_a_worker(looping) ->
     looping.until(lambda: looping.server_pid != server, "another server process")
     assert looping.predict("double", [1, 2]) == [2, 4]
     assert looping.wait_serving("loop", "loop@1.0.0")["placement"] == "process"
+    assert [row["cause"] for row in looping.salver("isolated")] == ["crashed"]
     died = looping.events("child_died")
     assert [(event["child"], event["code"]) for event in died] == [("server", -signal.SIGSEGV)]
+
+
+def test_a_controller_that_stands_still_is_replaced_and_serving_goes_on(looping, load) -> None:
+    looping.start(SALVER_SERVER_HANG_S="1")
+    clients = load(looping, "double", clients=1)
+    before, server = looping.controller_pid, looping.server_pid
+    os.kill(before, signal.SIGSTOP)
+    looping.until(lambda: looping.controller_pid != before, "another controller")
+    assert looping.salver("status")["endpoints"][0]["state"] == "ready"
+    assert looping.server_pid == server
+    assert [event["pid"] for event in looping.events("controller_hung")] == [before]
+    assert [outcome for outcome in clients.end() if outcome.problem] == []
 
 
 def _ask_without_waiting(tree, turns: float) -> None:

@@ -110,7 +110,7 @@ def test_commands_work_while_the_server_still_loads_and_sigterm_ends_it_then(tre
 
 def test_sigterm_in_the_first_moment_ends_everything_with_0(tree) -> None:
     tree.launch()
-    tree.until((tree.home / "run" / "order.json").exists, "the first child is about to start")
+    tree.until((tree.home / "run" / "controller.order").exists, "the first child is about to start")
     tree.until(lambda: len(tree.processes()) > 1, "a child")
     tree.signal(signal.SIGTERM)
     assert tree.wait() == 0

@@ -23,8 +23,8 @@ def scraped(metrics: Metrics, *gauges: Gauges) -> dict[str, float]:
 def metrics() -> Metrics:
     found = Metrics()
     counted = found.version("digits", "1.0.0")
-    counted.batch_done(5, 0.25, [0.5, 0.25], [0.0001, 3.0], 1_700_000_000.0)
-    counted.batch_done(1, 0.5, [0.0], [0.0002], 1_700_000_001.0)
+    counted.batch_done(5, 0.01, 0.25, 0.02, [0.5, 0.25], [0.0001, 3.0], 1_700_000_000.0)
+    counted.batch_done(1, 0.03, 0.5, 0.04, [0.0], [0.0002], 1_700_000_001.0)
     counted.failed("MODEL_ERROR", 0.125)
     return found
 
@@ -33,6 +33,8 @@ def test_successes_are_counted_by_batch_for_each_of_its_requests(metrics) -> Non
     counted = metrics.version("digits", "1.0.0")
     assert (counted.successes, counted.rows, counted.batches) == (3, 6, {5: 1, 1: 1})
     assert (counted.queue_s, counted.compute_s, counted.fail_s) == (0.75, 1.0, 0.125)
+    assert (counted.input_s, counted.output_s) == pytest.approx((0.05, 0.08))
+    assert (counted.batch_input_seconds, counted.batch_output_seconds) == ({5: 0.01, 1: 0.03}, {5: 0.02, 1: 0.04})
     assert counted.last_success_wall_s == 1_700_000_001.0
 
 
@@ -50,7 +52,7 @@ def test_a_scrape_says_what_happened(metrics) -> None:
 
 def test_buckets_of_batch_sizes_hold_what_their_borders_say(metrics) -> None:
     for rows in (2, 3, 4, 8192, 10_000):
-        metrics.version("digits", "1.0.0").batch_done(rows, 0.0, [], [], 0.0)
+        metrics.version("digits", "1.0.0").batch_done(rows, 0.0, 0.0, 0.0, [], [], 0.0)
     found = scraped(metrics)
     buckets = {key.split(",")[1]: value for key, value in found.items() if "batch_rows_bucket" in key}
     wanted = {"1": 1, "2": 2, "4": 4, "8": 5, "4096": 5, "+Inf": 7}

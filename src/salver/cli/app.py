@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 import msgspec
 import typer
 
-from salver.cli import bench, deployments, develop, doctor, models, package, predict, serve, status, tokens
+from salver.cli import bench, deployments, develop, doctor, isolated, models, package, predict, serve, status, tokens
 from salver.cli.context import Context, Exit
 from salver.config import default_home
 from salver.protocol.errors import SalverError
@@ -25,7 +25,13 @@ _UsageError: Final = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 app = typer.Typer(
     name="salver",
-    help="Serve machine-learning models. Try: salver dev model.onnx",
+    help=(
+        "Serve machine-learning models.\n\n"
+        "From a file to predictions in one command:  salver dev model.onnx\n\n"
+        "Step by step:  salver register digits model.onnx;  salver deploy digits;  salver serve;  "
+        "salver predict digits --input rows.npy"
+    ),
+    epilog="Example: salver register digits model.onnx --home /var/lib/salver --json",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,13 +42,15 @@ app = typer.Typer(
 @app.callback()
 def _globals(
     context: typer.Context,
-    home: Path | None = typer.Option(None, help="Data directory (SALVER_HOME, default ~/.salver).", show_default=False),
-    json: bool = typer.Option(False, "--json", help="Print one JSON document."),
+    home: Path | None = typer.Option(
+        None, help="Data directory; else SALVER_HOME, else ~/.salver. Also after the command.", show_default=False
+    ),
+    json: bool = typer.Option(False, "--json", help="Print one JSON document. Also after the command."),
 ) -> None:
     context.obj = Context(home or default_home(), json)
 
 
-for _module in (models, deployments, serve, develop, predict, status, bench, tokens, package, doctor):
+for _module in (models, deployments, serve, develop, predict, status, isolated, bench, tokens, package, doctor):
     _module.add_to(app)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
@@ -14,8 +14,17 @@ from salver.protocol.errors import SalverError
 
 if TYPE_CHECKING:
     from salver.loadgen import LoadPlan, LoadReport
+    from salver.protocol.profile import Profile
 
 __all__ = ["add_to"]
+
+
+class _Made(NamedTuple):
+    """The request to repeat: read from `input`, or made with `rows` rows."""
+
+    input: Path | None
+    rows: int
+    seed: int
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,18 +35,23 @@ def add_to(app: typer.Typer) -> None:
 def bench(
     context: typer.Context,
     endpoint: str = typer.Argument(help="The endpoint to load."),
-    input: Path | None = typer.Option(None, help="A request as JSON; by default one row made from the signature."),
-    rows: int = typer.Option(1, help="Rows of the request that is made."),
+    input: Path | None = typer.Option(
+        None,
+        help="File with a request as JSON; by default rows like the profiled training data, else zeros.",
+    ),
+    rows: int = typer.Option(1, help="Rows of the request that is made, if no --input is given."),
     rate: float | None = typer.Option(None, help="Requests a second, sent whatever happens (open loop)."),
-    arrivals: Arrivals = typer.Option(Arrivals.POISSON, help="How the times of an open loop lie."),
+    arrivals: Arrivals = typer.Option(Arrivals.POISSON, help="With --rate: at random moments, or evenly."),
     connections: int = typer.Option(64, help="Connections; without --rate each waits for its answer (closed loop)."),
     duration: float = typer.Option(10.0, help="Seconds to measure, at most 600."),
-    warmup: float = typer.Option(1.0, help="Seconds of load before."),
-    seed: int = typer.Option(0, help="Of the random arrival times."),
-    url: str | None = typer.Option(None, help="A server elsewhere; by default the one that serves this home."),
-    token: str | None = typer.Option(None, envvar="SALVER_TOKEN", help="Where the server asks for one."),
+    warmup: float = typer.Option(1.0, help="Seconds of load before measuring."),
+    seed: int = typer.Option(0, help="Start of the random arrival times and rows."),
+    url: str | None = typer.Option(
+        None, help="http://HOST:PORT of a server; by default the one that serves this home."
+    ),
+    token: str | None = typer.Option(None, envvar="SALVER_TOKEN", help="A token, where the server asks for one."),
 ) -> None:
-    """Measure rate and latency; latency counts from when a request was meant to leave."""
+    """Measure rate and latency. Latency counts from when a request was meant to leave."""
     from salver.loadgen import LoadPlan, render_report
 
     here: Context = context.obj
@@ -46,7 +60,7 @@ def bench(
     plan = LoadPlan(
         where,
         f"/v2/models/{endpoint}/infer",
-        _body(where, endpoint, token, input, rows),
+        _body(here, url, endpoint, token, _Made(input, rows, seed)),
         tuple(headers),
         mode=Mode.CLOSED if rate is None else Mode.OPEN,
         connections=connections,
@@ -60,34 +74,32 @@ def bench(
     here.say(report, render_report(report))
 
 
-def _body(url: str, endpoint: str, token: str | None, input: Path | None, rows: int) -> bytes:
+def _body(here: Context, url: str | None, endpoint: str, token: str | None, made: _Made) -> bytes:
     """The request to repeat: from a file, or ordinary values in the shape the endpoint takes."""
-    if input is not None:
+    if made.input is not None:
         try:
-            return input.read_bytes()
+            return made.input.read_bytes()
         except OSError as error:
-            raise SalverError("INVALID_ARTIFACT", f"cannot read {str(input)!r}: {error.strerror}") from None
-    import msgspec
+            raise SalverError("INVALID_ARTIFACT", f"cannot read {str(made.input)!r}: {error.strerror}") from None
+    import numpy as np
 
     from salver.client import Client
+    from salver.loadgen import example_request
 
-    with Client(url, token=token) as client:
-        specs = client.metadata(endpoint).inputs
-    return msgspec.json.encode({"inputs": [_zeros(spec, rows) for spec in specs]})
+    with Client(url or here.serving().http or "", token=token) as client:
+        described = client.metadata(endpoint)
+    profile = None if url else _profile(here, endpoint, described.versions)
+    return example_request(described.inputs, profile, made.rows, np.random.default_rng(made.seed))
 
 
-def _zeros(spec: Any, rows: int) -> dict[str, Any]:
-    from math import prod
-
-    from salver.protocol.datatypes import DATATYPES
-
-    json_type = DATATYPES[spec.datatype].json_type
-    if json_type is None:
-        raise SalverError(
-            "WRONG_DATATYPE", f"input {spec.name!r} is {spec.datatype}, which JSON cannot carry", "pass --input"
-        )
-    shape = [rows if axis == 0 and size == -1 else max(size, 1) for axis, size in enumerate(spec.shape)]
-    return {"name": spec.name, "datatype": spec.datatype, "shape": shape, "data": [json_type()] * prod(shape)}
+def _profile(here: Context, endpoint: str, serving: tuple[str, ...]) -> Profile | None:
+    """The profile of the version that an endpoint of this home serves, if it has one and we may read it."""
+    try:
+        with here.administration() as admin:
+            model = next(spec.model for spec in admin.status().deployments if spec.endpoint == endpoint)
+            return next(each.profile for each in admin.versions(model) if each.version in serving)
+    except (SalverError, StopIteration):
+        return None  # zeros will do
 
 
 def _run(here: Context, plan: LoadPlan) -> LoadReport:

@@ -75,7 +75,7 @@ class Context:
             if serving is None:
                 yield stack.enter_context(_local(home))
                 return
-            remote = RemoteAdministration(f"{serving.run_dir}/control.sock", _token(home))
+            remote = RemoteAdministration(serving.control_socket, _token(home))
             stack.callback(remote.close)
             yield remote
 

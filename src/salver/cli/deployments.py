@@ -21,29 +21,53 @@ def add_to(app: typer.Typer) -> None:
 
 def deploy(  # noqa: PLR0913, PLR0917 - one argument for each option
     context: typer.Context,
-    model: str = typer.Argument(metavar="NAME[@VERSION]", help="Without a version: the highest release."),
+    model: str = typer.Argument(
+        metavar="NAME[@VERSION]", help="A registered model; without a version, its highest release."
+    ),
     endpoint: str | None = typer.Option(None, help="The name clients call; by default the model's."),
-    replicas: int | None = typer.Option(None, help="Copies that compute side by side."),
-    placement: Placement | None = typer.Option(None, help="Where it computes; auto measures and decides."),
-    max_batch: int | None = typer.Option(None, help="Rows that run together at most."),
-    max_wait: float | None = typer.Option(None, help="Seconds to wait for a fuller batch; 0 never waits."),
-    max_queue: int | None = typer.Option(None, help="Requests that may wait."),
-    max_cost: int | None = typer.Option(None, help="Cost that runs together at most, in the model's own unit."),
-    deadline: float | None = typer.Option(None, help="Seconds a request may take."),
-    hang: float | None = typer.Option(None, help="Seconds after which a batch counts as hung; 0 measures."),
-    load_timeout: float | None = typer.Option(None, help="Seconds that loading may take."),
-    validate: Validate | None = typer.Option(None, help="What happens to values unlike the training data."),
-    nonfinite: Nonfinite | None = typer.Option(None, help="What happens to NaN in JSON answers."),
-    required: bool | None = typer.Option(None, "--required/--optional", help="Whether readiness waits for it."),
-    worker_memory: int | None = typer.Option(None, help="Bytes one worker process may take."),
-    threads: int | None = typer.Option(None, help="Threads inside one operator."),
-    provider: list[str] | None = typer.Option(None, help="ONNX execution provider; repeat, best first."),
-    optimization: str | None = typer.Option(None, help="ONNX graph optimisation: disabled, basic, extended, all."),
-    pin: list[int] | None = typer.Option(None, help="Processor to compute on; repeat for several."),
-    wait: bool = typer.Option(False, "--wait", help="Return when it serves, or has failed to."),
-    wait_timeout: float = typer.Option(120.0, help="Seconds to wait at most."),
+    replicas: int | None = typer.Option(None, help="Copies that compute side by side, 1-64 (1)."),
+    placement: Placement | None = typer.Option(
+        None,
+        help="Where it computes: on the event loop, in a thread, in a worker process; auto measures (auto).",
+    ),
+    max_batch: int | None = typer.Option(None, help="Rows that run together, and rows of one request, at most (256)."),
+    max_wait: float | None = typer.Option(None, help="Seconds to wait for a fuller batch; 0 never waits (0)."),
+    max_queue: int | None = typer.Option(None, help="Requests that may wait; the next is refused (1024)."),
+    max_cost: int | None = typer.Option(
+        None, help="Cost that runs together at most, in the model's own unit; 0 for no bound (0)."
+    ),
+    deadline: float | None = typer.Option(None, help="Seconds a request may take, unless it asks for fewer (30)."),
+    hang: float | None = typer.Option(
+        None, help="Seconds after which a batch counts as hung; 0: three times the longest seen, at least 5 (0)."
+    ),
+    load_timeout: float | None = typer.Option(None, help="Seconds that loading may take (120)."),
+    validate: Validate | None = typer.Option(
+        None, help="Values outside the profile: warn in the answer, refuse (strict), or do not look (warn)."
+    ),
+    nonfinite: Nonfinite | None = typer.Option(
+        None, help="NaN and infinity in JSON answers: fail the request, null, or pass them on (error)."
+    ),
+    required: bool | None = typer.Option(
+        None, "--required/--optional", help="Whether the server is ready only with it (required)."
+    ),
+    worker_memory: int | None = typer.Option(
+        None, help="Bytes of private memory one worker process may take (4294967296)."
+    ),
+    threads: int | None = typer.Option(None, help="Threads inside one operator, 1-256 (1)."),
+    provider: list[str] | None = typer.Option(
+        None, help="ONNX execution provider; repeat, best first (CPUExecutionProvider)."
+    ),
+    optimization: str | None = typer.Option(
+        None, help="ONNX graph optimisation: disabled, basic, extended or all (all)."
+    ),
+    pin: list[int] | None = typer.Option(None, help="Number of a processor to compute on; repeat for several (any)."),
+    wait: bool = typer.Option(False, "--wait", help="Return when a running server serves it, or has failed to."),
+    wait_timeout: float = typer.Option(120.0, help="Seconds --wait waits at most."),
 ) -> None:
-    """Serve a version; settings not given stay as they are."""
+    """Change what an endpoint serves. A running server follows at once, else the next `salver serve` does.
+
+    Settings not given stay as they are, or for a new endpoint take the values in parentheses.
+    """
     from salver.control.administration import DeployRequest
 
     here: Context = context.obj
@@ -99,7 +123,7 @@ def _wait(here: Context, admin: Any, spec: DeploymentSpec, timeout_s: float) -> 
 
 
 def undeploy(context: typer.Context, endpoint: str = typer.Argument(help="The endpoint to remove.")) -> None:
-    """Stop serving an endpoint."""
+    """Remove an endpoint. The model and its versions stay registered."""
     here: Context = context.obj
     with here.administration() as admin:
         spec = admin.undeploy(endpoint)

@@ -39,9 +39,9 @@ def dev(
     context: typer.Context,
     path: Path = typer.Argument(help="A model file, a Python file with a salver.Model, or a directory."),
     name: str | None = typer.Option(None, help="The endpoint's name; by default from the file's name."),
-    http: int = typer.Option(8080, help="Port; 0 takes a free one."),
-    format: str | None = typer.Option(None, help="onnx, sklearn or python."),
-    trust_code: bool = typer.Option(False, "--trust-code", help="Vouch for a pickle."),
+    http: int = typer.Option(8080, help="Port to serve on; 0 takes a free one."),
+    format: str | None = typer.Option(None, help="onnx, sklearn or python; without it, what the files suggest."),
+    trust_code: bool = typer.Option(False, "--trust-code", help="Vouch for a pickle, which can run any code."),
     reload: bool = typer.Option(True, "--reload/--no-reload", help="Deploy again whenever a file changes."),
 ) -> None:
     """Serve a model from a throw-away home; Ctrl-C removes everything."""

@@ -6,7 +6,7 @@ import os
 import resource
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -15,6 +15,7 @@ import typer
 from salver.cli.context import Context, Exit
 from salver.cli.tables import table
 from salver.protocol.errors import SalverError
+from salver.protocol.tables import VersionManifest
 
 __all__ = ["add_to"]
 
@@ -37,7 +38,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def doctor(context: typer.Context) -> None:
-    """Check the machine, the home, every stored byte and the audit journal."""
+    """Check the machine and the home. Reads every stored byte and walks the audit journal."""
     here: Context = context.obj
     findings = [*_machine(), *_formats(), *_home(here)]
     rows = [[each.state, each.check, each.found, each.remedy] for each in findings]
@@ -57,7 +58,8 @@ def _machine() -> Iterator[Finding]:
 
 
 def _formats() -> Iterator[Finding]:
-    from salver.runtime.formats import FORMATS, format_named
+    from salver.protocol.formats import FORMATS
+    from salver.runtime.formats import format_named
 
     for name in FORMATS:
         try:
@@ -99,7 +101,7 @@ def _private(path: Path) -> Iterator[Finding]:
     )
 
 
-def _stored_bytes(here: Context, manifests: list) -> Iterator[Finding]:  # type: ignore[type-arg]
+def _stored_bytes(here: Context, manifests: Iterable[VersionManifest]) -> Iterator[Finding]:
     from salver.storage.blobs import BlobStore
 
     blobs = BlobStore(here.home().blobs_path)

@@ -22,13 +22,15 @@ def add_to(app: typer.Typer) -> None:
 
 def register(
     context: typer.Context,
-    name: str = typer.Argument(help="The model's name."),
-    path: Path = typer.Argument(help="A file or a directory."),
-    version: str | None = typer.Option(None, help="X.Y.Z; without it the next number."),
+    name: str = typer.Argument(help="What to call the model: lower-case letters, digits, '.', '_' and '-'."),
+    path: Path = typer.Argument(help="A model file, a Python file, or a directory with a salver-model.toml."),
+    version: str | None = typer.Option(None, help="X.Y.Z; without it 1.0.0, and later the next patch number."),
     format: str | None = typer.Option(None, help="onnx, sklearn or python; without it, what the files suggest."),
-    profile: Path | None = typer.Option(None, help="Training inputs (npy, csv, parquet) to profile."),
+    profile: Path | None = typer.Option(
+        None, help="Training inputs (npy, csv or parquet); values unlike them will be warned of."
+    ),
     trust_code: bool = typer.Option(
-        False, "--trust-code", help="Vouch for code or a pickle inside; it runs in a worker."
+        False, "--trust-code", help="Vouch for a pickle inside, which can run any code; it will, in a worker process."
     ),
 ) -> None:
     """Add a version of a model to the registry."""
@@ -64,7 +66,8 @@ def register(
 
 
 def models(
-    context: typer.Context, name: str | None = typer.Argument(None, help="One model, to list its versions.")
+    context: typer.Context,
+    name: str | None = typer.Argument(None, help="A model, to list its versions; without it, all models."),
 ) -> None:
     """List models, or the versions of one."""
     here: Context = context.obj

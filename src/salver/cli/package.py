@@ -8,11 +8,9 @@ import typer
 
 from salver.cli.context import Context
 from salver.protocol.errors import SalverError
+from salver.protocol.formats import FORMATS
 
 __all__ = ["add_to"]
-
-_EXTRAS = {"sklearn": ("sklearn",)}
-"""The extras of Salver that a format needs; formats not named need none."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,10 +23,12 @@ def package(
     endpoint: str = typer.Argument(help="A deployed endpoint."),
     output: Path | None = typer.Option(None, help="The directory to write; by default ENDPOINT-image."),
     base_image: str | None = typer.Option(None, help="A Python image under an exact tag or digest."),
-    image: str | None = typer.Option(None, help="What to call the result."),
-    requirement: list[str] | None = typer.Option(None, help="A package the model's own code imports; repeat."),
+    image: str | None = typer.Option(None, help="Name and tag of the image to be built."),
+    requirement: list[str] | None = typer.Option(
+        None, help="A package the model's own code imports, as for pip; repeat."
+    ),
 ) -> None:
-    """Write a container recipe: Dockerfile, pinned requirements, Salver, and the endpoint's version."""
+    """Write a container recipe. A directory: Dockerfile, pinned requirements, Salver, and the endpoint's version."""
     from salver.control.seed import write_seed
     from salver.packaging import write_recipe
 
@@ -41,12 +41,13 @@ def package(
                 "NOT_FOUND", f"there is no endpoint {endpoint[:140]!r}", f"deployed are {', '.join(specs) or 'none'}"
             )
         manifest = next(each for each in admin.versions(spec.model) if each.version == spec.version)
+    extra = FORMATS[manifest.format].extra
     recipe = write_recipe(
         output or Path(f"{endpoint}-image"),
         endpoint=endpoint,
         reference=manifest.reference,
         fill_home=lambda destination: write_seed(destination, here.home(), spec, manifest),
-        extras=_EXTRAS.get(manifest.format, ()),
+        extras=(extra,) if extra else (),
         also=requirement or (),
         base_image=base_image,
         image=image,

@@ -23,16 +23,18 @@ def serve(
     host: str | None = typer.Option(None, help="Address of the data listener (127.0.0.1)."),
     http: int | None = typer.Option(None, help="Port of the data listener (8080); 0 takes a free one."),
     control: int | None = typer.Option(None, help="Port of the control listener (8090); 0 takes a free one."),
-    config: Path | None = typer.Option(None, help="salver.toml with process settings."),
-    tls_cert: str | None = typer.Option(None, help="Certificate chain in PEM."),
-    tls_key: str | None = typer.Option(None, help="Its private key in PEM."),
-    require_token: bool | None = typer.Option(None, "--require-token", help="Ask every client for a token."),
+    config: Path | None = typer.Option(None, help="A file like salver.toml, with process settings."),
+    tls_cert: str | None = typer.Option(None, help="File with the certificate chain in PEM; with --tls-key."),
+    tls_key: str | None = typer.Option(None, help="File with its private key in PEM."),
+    require_token: bool | None = typer.Option(
+        None, "--require-token", help="Ask every client for a token; `salver token create` makes one."
+    ),
     insecure: bool | None = typer.Option(None, "--insecure", help="Allow other addresses without TLS and tokens."),
     until_stdin_closes: bool = typer.Option(
         False, "--until-stdin-closes", help="End with the program that holds the other end of standard input."
     ),
 ) -> None:
-    """Serve what is deployed; prints one JSON line when ready."""
+    """Serve what is deployed. Prints one JSON line when ready, logs to standard error; Ctrl-C ends it."""
     here: Context = context.obj
     given = {
         "host": host,

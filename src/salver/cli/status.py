@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from salver.cli.context import Context
+from salver.cli.isolated import describe_isolation
 from salver.cli.tables import table
 
 __all__ = ["add_to"]
@@ -16,7 +17,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(context: typer.Context) -> None:
-    """Show what is deployed, what serves, where it computes and how long batches take."""
+    """Show what is deployed and what serves. Also where it computes, how long batches take, and what is wrong."""
     here: Context = context.obj
     serving = here.home().read_serving()
     with here.administration() as admin:
@@ -49,5 +50,12 @@ def status(context: typer.Context) -> None:
             problems.append(f"{spec.endpoint}: {now.code}: {now.problem}")
     head = ["endpoint", "wanted", "state", "serving", "placement", "replicas", "waiting", "batch time"]
     where = f"serving at {serving.http}, control at {serving.control}, pid {serving.pid}" if serving else "not serving"
-    lines = [where, "", table(head, rows) or "nothing is deployed", *problems]
-    here.say({"serving": serving, "deployments": state.deployments, "endpoints": state.endpoints}, "\n".join(lines))
+    notes = [describe_isolation(row) for row in state.isolated]
+    lines = [where, "", table(head, rows) or "nothing is deployed", *problems, *notes]
+    document = {
+        "serving": serving,
+        "deployments": state.deployments,
+        "endpoints": state.endpoints,
+        "isolated": state.isolated,
+    }
+    here.say(document, "\n".join(lines))

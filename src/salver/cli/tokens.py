@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 import typer
 
 from salver.cli.context import Context, Exit
-from salver.cli.tables import table
+from salver.cli.tables import date, table
 
 __all__ = ["add_to"]
 
@@ -25,8 +23,10 @@ def add_to(app: typer.Typer) -> None:
 def create(
     context: typer.Context,
     name: str = typer.Argument(help="Whose token it is; the name in the audit journal."),
-    role: str = typer.Option(help="admin, operator, approver, developer or predictor."),
-    tenant: str = typer.Option("default", help="The tenant it belongs to."),
+    role: str = typer.Option(
+        help="What it may do: admin (all), operator (deploy), approver, developer (register), predictor (predict)."
+    ),
+    tenant: str = typer.Option("default", help="The tenant it belongs to; recorded only."),
 ) -> None:
     """Make a token and print it, this once."""
     from salver.control.administration import TokenRequest
@@ -43,11 +43,11 @@ def list_tokens(context: typer.Context) -> None:
     here: Context = context.obj
     with here.administration() as admin:
         records = admin.tokens()
-    rows = [[record.id, record.name, record.role, record.tenant, _date(record.created_s)] for record in records]
+    rows = [[record.id, record.name, record.role, record.tenant, date(record.created_s)] for record in records]
     here.say(records, table(["id", "name", "role", "tenant", "created"], rows))
 
 
-def revoke(context: typer.Context, token_id: str = typer.Argument(help="The id, from `salver token list`.")) -> None:
+def revoke(context: typer.Context, token_id: str = typer.Argument(help="The id shown by `salver token list`.")) -> None:
     """Make a token worthless."""
     here: Context = context.obj
     with here.administration() as admin:
@@ -58,10 +58,12 @@ def revoke(context: typer.Context, token_id: str = typer.Argument(help="The id, 
 def audit(
     context: typer.Context,
     limit: int = typer.Option(100, help="Records to show at most."),
-    after: int = typer.Option(0, help="Only records behind this number."),
-    verify: bool = typer.Option(False, "--verify", help="Check the hash chain instead."),
+    after: int = typer.Option(0, help="Only records behind this number (seq)."),
+    verify: bool = typer.Option(
+        False, "--verify", help="Check that no record was changed or removed, instead of listing."
+    ),
 ) -> None:
-    """Show who changed what, or check that the record is whole."""
+    """Show who changed what. Or check, with --verify, that the record is whole."""
     here: Context = context.obj
     with here.administration() as admin:
         if verify:
@@ -73,9 +75,5 @@ def audit(
                 raise Exit(1)
             return
         records = admin.audit(limit, after)
-    rows = [[str(row.seq), _date(row.at_s), row.actor, row.action, row.subject] for row in records]
+    rows = [[str(row.seq), date(row.at_s), row.actor, row.action, row.subject] for row in records]
     here.say(records, table(["seq", "when", "who", "what", "on"], rows) or "no records")
-
-
-def _date(wall_s: float) -> str:
-    return dt.datetime.fromtimestamp(wall_s, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")

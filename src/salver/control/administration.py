@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -16,12 +17,14 @@ from salver.registry.access_tokens import AccessTokens, ensure_admin_token
 from salver.registry.catalog import Catalog, ModelSummary
 from salver.registry.deployments import Deployments
 from salver.registry.draft import VersionDraft
+from salver.registry.isolations import IsolatedVersion, Isolations
 from salver.runtime.status import EndpointStatus
 from salver.security.access import DEFAULT_TENANT, Operation, Principal, require
 from salver.storage.database import Database
 from salver.storage.home import Home
 from salver.storage.journal import ChainCheck, Journal, JournalRecord
 from salver.storage.publication import publish, read_tables
+from salver.telemetry.logs import log_event
 
 __all__ = [
     "Administration",
@@ -83,6 +86,8 @@ class ServerStatus(msgspec.Struct, frozen=True):
     deployments: tuple[DeploymentSpec, ...]
     endpoints: tuple[EndpointStatus, ...] = ()
     """Empty while no server process answers."""
+    isolated: tuple[IsolatedVersion, ...] = ()
+    """What crashed or hung a server process and so gets workers under placement `auto`."""
 
 
 class Administration(Protocol):
@@ -105,6 +110,12 @@ class Administration(Protocol):
 
     def status(self) -> ServerStatus:
         """Desired and actual state."""
+
+    def isolated(self) -> tuple[IsolatedVersion, ...]:
+        """Versions that crashed or hung a server process once."""
+
+    def end_isolation(self, reference: str) -> IsolatedVersion:
+        """Let `auto` decide about NAME@VERSION again, from its next load on; returns what it was."""
 
     def create_token(self, request: TokenRequest) -> NewToken:
         """Make a token."""
@@ -150,6 +161,7 @@ class LocalAdministration:
         self._publishing = publishing or threading.Lock()
         self._catalog = Catalog(database, journal, clock)
         self._deployments = Deployments(database, journal, clock)
+        self._isolations = Isolations(home, database, journal)
         self._tokens = AccessTokens(database, journal, clock, home.pepper())
 
     def as_principal(self, principal: Principal) -> LocalAdministration:
@@ -240,7 +252,22 @@ class LocalAdministration:
         """See `Administration`."""
         require(self._principal, Operation.READ)
         endpoints = self._endpoints() if self._endpoints else ()
-        return ServerStatus(self._endpoints is not None, self._deployments.list(), endpoints)
+        try:
+            isolated = self._isolations.list()
+        except SalverError as error:
+            # `isolated` says what is wrong with the file; the rest of the state can still be told.
+            log_event("isolation_unreadable", level=logging.ERROR, problem=str(error))
+            isolated = ()
+        return ServerStatus(self._endpoints is not None, self._deployments.list(), endpoints, isolated)
+
+    def isolated(self) -> tuple[IsolatedVersion, ...]:
+        """See `Administration`."""
+        require(self._principal, Operation.READ)
+        return self._isolations.list()
+
+    def end_isolation(self, reference: str) -> IsolatedVersion:
+        """See `Administration`."""
+        return self._isolations.end(self._principal, reference)
 
     def create_token(self, request: TokenRequest) -> NewToken:
         """See `Administration`."""

@@ -35,6 +35,7 @@ from salver.protocol.openapi import describe_routes, documentation_page
 from salver.protocol.tables import DeploymentSpec, TokenRecord, VersionManifest
 from salver.registry.catalog import ModelSummary
 from salver.registry.draft import VersionDraft
+from salver.registry.isolations import IsolatedVersion
 from salver.security.access import Operation, Principal
 from salver.security.binding import allowed_host
 from salver.storage.journal import ChainCheck, JournalRecord
@@ -118,6 +119,24 @@ ROUTES: Final = (
     ),
     ControlRoute(
         "GET",
+        "/v1/isolated",
+        Operation.READ,
+        lambda admin, _: admin.isolated(),
+        "Versions that crashed or hung a server process",
+        None,
+        tuple[IsolatedVersion, ...],
+    ),
+    ControlRoute(
+        "DELETE",
+        "/v1/isolated/{reference}",
+        Operation.DEPLOY,
+        lambda admin, call: admin.end_isolation(call.params["reference"]),
+        "End the isolation of NAME@VERSION",
+        None,
+        IsolatedVersion,
+    ),
+    ControlRoute(
+        "GET",
         "/v1/tokens",
         Operation.READ_TOKENS,
         lambda admin, _: admin.tokens(),
@@ -166,7 +185,7 @@ ROUTES: Final = (
         "/v2/repository/index",
         Operation.READ,
         lambda admin, call: repository_index(admin, call.body),
-        "All registered versions, in the Open Inference Protocol",
+        "All endpoints, and registered models that none serves, in the Open Inference Protocol",
         None,
         list[RepositoryModel],
     ),
@@ -175,7 +194,7 @@ ROUTES: Final = (
         "/v2/repository/models/{model}/load",
         Operation.DEPLOY,
         lambda admin, call: load(admin, call.params["model"], call.body),
-        "Deploy a registered model and wait until it serves",
+        "Deploy the highest release of an endpoint's model and wait until it serves",
     ),
     ControlRoute(
         "POST",

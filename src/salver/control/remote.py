@@ -13,6 +13,7 @@ from salver.protocol.errors import CATALOGUE, SalverError
 from salver.protocol.tables import DeploymentSpec, TokenRecord, VersionManifest
 from salver.registry.catalog import ModelSummary
 from salver.registry.draft import VersionDraft
+from salver.registry.isolations import IsolatedVersion
 from salver.storage.journal import ChainCheck, JournalRecord
 
 __all__ = ["RemoteAdministration"]
@@ -82,6 +83,14 @@ class RemoteAdministration:
     def status(self) -> ServerStatus:
         """See `Administration`."""
         return self._ask("GET", "/v1/status", ServerStatus)
+
+    def isolated(self) -> tuple[IsolatedVersion, ...]:
+        """See `Administration`."""
+        return self._ask("GET", "/v1/isolated", tuple[IsolatedVersion, ...])
+
+    def end_isolation(self, reference: str) -> IsolatedVersion:
+        """See `Administration`."""
+        return self._ask("DELETE", f"/v1/isolated/{quote(reference, safe='@')}", IsolatedVersion)
 
     def create_token(self, request: TokenRequest) -> NewToken:
         """See `Administration`."""

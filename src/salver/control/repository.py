@@ -1,10 +1,13 @@
 """The model repository extension of the Open Inference Protocol, on the administration.
 
-`load` takes registered versions only: a client's own configuration or files are refused.
+A name on the wire is an endpoint's. A registered model that no endpoint serves stands in the
+index under its own name: `load` then makes the endpoint of that name. `load` takes registered
+versions only: a client's own configuration or files are refused.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +16,8 @@ from salver.clock import SYSTEM_CLOCK
 from salver.control.administration import Administration, DeployRequest
 from salver.control.waiting import wait_until_reached
 from salver.protocol.errors import SalverError
-from salver.protocol.tables import VersionManifest
+from salver.protocol.tables import DeploymentSpec
+from salver.registry.catalog import ModelSummary
 from salver.runtime.status import EndpointStatus, LoadState
 
 __all__ = ["RepositoryModel", "load", "repository_index", "unload"]
@@ -22,7 +26,7 @@ _LOAD_TIMEOUT_S: Final = 120.0
 
 
 class RepositoryModel(msgspec.Struct, frozen=True):
-    """One version in the index; `state` is READY, UNAVAILABLE or LOADING."""
+    """One version behind a name in the index; `state` is READY, UNAVAILABLE or LOADING."""
 
     name: str
     version: str
@@ -31,30 +35,57 @@ class RepositoryModel(msgspec.Struct, frozen=True):
 
 
 def repository_index(admin: Administration, body: Any) -> list[RepositoryModel]:
-    """All registered versions; with `{"ready": true}` those that serve."""
-    only_ready = isinstance(body, dict) and bool(body.get("ready"))
-    endpoints = admin.status().endpoints
-    rows = [
-        _row(manifest, endpoints)
-        for model in sorted(summary.name for summary in admin.models())
-        for manifest in admin.versions(model)
-    ]
-    return [row for row in rows if row.state == "READY" or not only_ready]
+    """All endpoints, and the registered models that none serves; with `{"ready": true}` what serves.
+
+    An endpoint on its way from one version to another has a row for each.
+    """
+    only_ready = _only_ready(body)
+    status = admin.status()
+    now = {row.endpoint: row for row in status.endpoints}
+    rows = [row for spec in status.deployments for row in _deployed(spec, now.get(spec.endpoint))]
+    taken = {name for spec in status.deployments for name in (spec.endpoint, spec.model)}
+    rows += [_undeployed(summary) for summary in admin.models() if summary.name not in taken]
+    return [row for row in sorted(rows, key=lambda row: row.name) if row.state == "READY" or not only_ready]
 
 
-def _row(manifest: VersionManifest, endpoints: tuple[EndpointStatus, ...]) -> RepositoryModel:
-    for endpoint in endpoints:
-        if endpoint.serving == manifest.reference and endpoint.available:
-            return RepositoryModel(manifest.model, manifest.version, "READY", "")
-    for endpoint in endpoints:
-        if endpoint.wanted == manifest.reference:
-            state = "UNAVAILABLE" if endpoint.state is LoadState.FAILED else "LOADING"
-            return RepositoryModel(manifest.model, manifest.version, state, endpoint.problem or "")
-    return RepositoryModel(manifest.model, manifest.version, "UNAVAILABLE", "unloaded")
+def _only_ready(body: Any) -> bool:
+    asked = body.get("ready", False) if isinstance(body, dict) else False
+    if not isinstance(asked, bool):
+        raise SalverError("INVALID_PARAMETER", f"ready is {str(asked)[:80]!r}", "use true or false")
+    return asked
 
 
-def load(admin: Administration, model: str, body: Any) -> dict[str, Any]:
-    """Deploy the highest release of a registered model and wait until it serves."""
+def _deployed(spec: DeploymentSpec, now: EndpointStatus | None) -> Iterator[RepositoryModel]:
+    """What serves behind an endpoint, if anything, and what should where that is something else."""
+    wanted = f"{spec.model}@{spec.version}"
+    serving = now.serving if now else None
+    if now and serving:
+        state, reason = ("READY", "") if now.available else ("UNAVAILABLE", "it has no healthy replica")
+        yield RepositoryModel(spec.endpoint, serving.rpartition("@")[2], state, reason)
+    if serving == wanted:
+        return
+    if now is None:
+        state, reason = "UNAVAILABLE", "deployed, but no server says what it does"
+    elif now.wanted == wanted and now.state is LoadState.FAILED:
+        state, reason = "UNAVAILABLE", now.problem or ""
+    else:
+        state, reason = "LOADING", ""
+    yield RepositoryModel(spec.endpoint, spec.version, state, reason)
+
+
+def _undeployed(model: ModelSummary) -> RepositoryModel:
+    if model.latest is None:
+        return RepositoryModel(
+            model.name, model.versions[-1], "UNAVAILABLE", "registered, not deployed; it has no release that load takes"
+        )
+    return RepositoryModel(model.name, model.latest, "UNAVAILABLE", "registered, not deployed; load deploys it")
+
+
+def load(admin: Administration, name: str, body: Any) -> dict[str, Any]:
+    """Deploy the highest release of an endpoint's model and wait until it serves.
+
+    Where there is no endpoint `name` but a registered model, it gets an endpoint of its name.
+    """
     parameters = body.get("parameters") if isinstance(body, dict) else None
     if parameters:
         named = min(map(str, parameters))[:80] if isinstance(parameters, dict) else str(parameters)[:80]
@@ -64,18 +95,19 @@ def load(admin: Administration, model: str, body: Any) -> dict[str, Any]:
             "register the version with `salver register`, then load it",
         )
     try:
-        spec = admin.deploy(DeployRequest(model))
+        deployed = {spec.endpoint: spec.model for spec in admin.status().deployments}
+        spec = admin.deploy(DeployRequest(deployed.get(name, name), endpoint=name))
     except SalverError as error:
         # Clients of this extension look for these three words.
-        raise SalverError(error.code, f"failed to load {model[:140]!r}: {error.message}", error.remedy) from None
+        raise SalverError(error.code, f"failed to load {name[:140]!r}: {error.message}", error.remedy) from None
     reached = wait_until_reached(admin, spec, _LOAD_TIMEOUT_S, SYSTEM_CLOCK)
     if reached is None or reached.state is not LoadState.READY:
         problem = reached.problem if reached else f"not serving after {_LOAD_TIMEOUT_S:g} s"
-        raise SalverError("LOAD_FAILED", f"failed to load {model!r}: {problem}")
-    return {"name": model, "load": True}
+        raise SalverError("LOAD_FAILED", f"failed to load {name!r}: {problem}")
+    return {"name": name, "load": True}
 
 
-def unload(admin: Administration, model: str) -> dict[str, Any]:
+def unload(admin: Administration, name: str) -> dict[str, Any]:
     """Remove the endpoint."""
-    admin.undeploy(model)
-    return {"name": model, "unload": True}
+    admin.undeploy(name)
+    return {"name": name, "unload": True}

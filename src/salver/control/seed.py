@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from salver.protocol.tables import DeploymentSpec, Route, Tables, VersionManifest
+from salver.protocol.tables import DeploymentSpec, Tables, VersionManifest
 from salver.registry.draft import VersionDraft
 from salver.storage.blobs import BlobStore
 from salver.storage.home import Home
@@ -34,8 +34,7 @@ def write_seed(destination: Path, source: Home, spec: DeploymentSpec, manifest: 
         theirs.copy_verified(file.sha256, copy)
         ours.put_file(copy)
     shutil.rmtree(scratch)
-    route = Route(spec.endpoint, spec.version)
-    publish(home, Tables(1, (manifest,), (spec,), (route,)))
+    publish(home, Tables(1, (manifest,), (spec,)))
     shutil.rmtree(home.secrets_path)
     for path in (home.database_path, home.lock_path):
         path.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import msgspec
 
 from salver.gateway.negotiation import check_accept
 from salver.protocol.errors import SalverError
+from salver.protocol.request import Response
 
 __all__ = ["Exchange"]
 
@@ -27,7 +28,7 @@ _REPLY_JSON: Final = msgspec.json.Encoder()
 class Exchange(msgspec.Struct, eq=False):
     """A request on its way in or read whole, and its place in the order of replies on its connection.
 
-    Exactly one of `reply` and `refuse` is called, once; when the client has gone meanwhile the
+    Exactly one of `reply`, `refuse` and `fail` is called, once; when the client has gone meanwhile the
     reply is dropped. `pending` is what the exchange waits for, cancelled when the client goes.
     A struct because one is made for every request and that costs a third of a plain object.
     """
@@ -52,6 +53,8 @@ class Exchange(msgspec.Struct, eq=False):
     """The `Route` it was resolved to."""
     params: Mapping[str, str] = _NO_PARAMS
     pending: Future[Any] | None = None
+    response: Response | None = None
+    """What the model answered, for the access log and for clients that ask how long it took."""
     answered: bool = False
 
     def reply(
@@ -118,6 +121,16 @@ class Exchange(msgspec.Struct, eq=False):
         if not counted:
             self.lane.gateway.refused(self.endpoint, error)
         self.reply(_REPLY_JSON.encode({"error": str(error)}), status=error.http, headers=told)
+
+    def fail(self, error: BaseException, *, close: bool = False, counted: bool = False) -> None:
+        """Answer with what was raised: an error of the catalogue, or else a fault of ours, which is logged.
+
+        Never raises; `close` and `counted` as in `refuse`.
+        """
+        if not isinstance(error, SalverError):
+            self.lane.gateway.fault(error)
+            error, counted = SalverError("INTERNAL", "the request met a fault of this server"), False
+        self.refuse(error, close=close, counted=counted)
 
     def abandon(self) -> None:
         """The client has gone: what has not started for it must not start."""

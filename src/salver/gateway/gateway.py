@@ -8,7 +8,7 @@ from __future__ import annotations
 import email.utils
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from salver.clock import Clock
 from salver.gateway.exchange import Exchange
@@ -86,11 +86,8 @@ class Gateway:
         except WrongVerbError as error:
             # Behind CONNECT no HTTP would follow.
             exchange.refuse(error, close=exchange.method == b"CONNECT", headers=[(b"allow", error.verbs.encode())])
-        except SalverError as error:
-            exchange.refuse(error, close=exchange.method == b"CONNECT")
         except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
-            self.fault(error)
-            exchange.refuse(SalverError("INTERNAL", "the request met a fault of this server"))
+            exchange.fail(error, close=exchange.method == b"CONNECT")
 
     def _admit(self, exchange: Exchange, route: Route) -> None:
         if route.operation is None:
@@ -147,6 +144,10 @@ class Gateway:
 
     def observe(self, exchange: Exchange, status: int) -> None:
         """Log a reply that the sample has taken."""
+        response = exchange.response
+        spent: dict[str, Any] = {}
+        if response is not None:
+            spent = {"queue_s": round(response.queue_s, 6), "compute_s": round(response.compute_s, 6)}
         log_event(
             "request",
             id=exchange.id.decode(),
@@ -156,6 +157,7 @@ class Gateway:
             status=status,
             seconds=round(self.clock.monotonic_s() - exchange.received_s, 6),
             bytes_in=exchange.body_bytes,
+            **spent,
         )
 
     def refused(self, endpoint: str | None, error: SalverError) -> None:

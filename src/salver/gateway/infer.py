@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from salver.gateway.exchange import Exchange
@@ -31,6 +32,8 @@ _USUAL_TYPES: Final = frozenset({b"application/json", _BINARY})
 _MICROSECONDS: Final = 1e-6
 _LONGEST_TIMEOUT_S: Final = 3600.0
 _LENGTH_DIGITS: Final = 12
+_TIMING: Final = "salver_timing"
+"""The request's parameter that asks for the header Server-Timing."""
 
 
 class _Contract:
@@ -78,11 +81,8 @@ class InferDoor:
             return
         try:
             self._enqueue_plain(exchange, body.result())
-        except SalverError as error:
-            exchange.refuse(error)
         except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
-            exchange.lane.gateway.fault(error)
-            exchange.refuse(SalverError("INTERNAL", "the request met a fault of this server"))
+            exchange.fail(error)
 
     def _enqueue_plain(self, exchange: Exchange, body: bytes) -> None:
         """Go on with a decompressed body, which counts in place of the compressed one."""
@@ -137,7 +137,11 @@ class InferDoor:
         if outputs is not None:
             contract.encoder.check_requested(outputs)
         spec, received_s = target.spec, exchange.received_s
-        wait_s = spec.deadline_s if parameters is None else _timeout_s(parameters, spec.deadline_s)
+        wait_s = spec.deadline_s
+        if parameters is not None:
+            wait_s = _timeout_s(parameters, wait_s)
+            if not isinstance(parameters.get(_TIMING, False), bool):
+                raise SalverError("INVALID_PARAMETER", f"{_TIMING} is {parameters[_TIMING]!r}", "use true or false")
         return Request(
             spec.endpoint,
             inputs,
@@ -168,28 +172,32 @@ def _answered(exchange: Exchange, request: Request, encoder: ResponseEncoder, an
         return
     try:
         response = answer.result()
-    except SalverError as error:
-        # Whoever failed a request that had been accepted has counted it.
-        exchange.refuse(error, counted=True)
-        return
     except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
-        exchange.lane.gateway.fault(error)
-        exchange.refuse(SalverError("INTERNAL", "the request met a fault of this server"))
+        # Whoever failed a request that had been accepted has counted it.
+        exchange.fail(error, counted=True)
         return
+    exchange.response = response
     try:
         body, json_bytes = encoder.encode(request, response)
-    except SalverError as error:
-        exchange.refuse(error)
     except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
-        exchange.lane.gateway.fault(error)
-        exchange.refuse(SalverError("INTERNAL", "the answer could not be written"))
+        exchange.fail(error)
+        return
+    told = () if request.parameters is None else _timing(exchange, request.parameters, response)
+    if b"accept-encoding" in exchange.headers:
+        _reply_encoded(exchange, body, json_bytes, told)
+    elif json_bytes is None:
+        exchange.reply(body, headers=told)
     else:
-        if b"accept-encoding" in exchange.headers:
-            _reply_encoded(exchange, body, json_bytes)
-        elif json_bytes is None:
-            exchange.reply(body)
-        else:
-            exchange.reply(body, content_type=_BINARY, headers=((_JSON_LENGTH, b"%d" % json_bytes),))
+        exchange.reply(body, content_type=_BINARY, headers=((_JSON_LENGTH, b"%d" % json_bytes), *told))
+
+
+def _timing(exchange: Exchange, parameters: Mapping[str, Any], response: Response) -> tuple[tuple[bytes, bytes], ...]:
+    """The header of W3C Server Timing, in milliseconds as that has it, for a client that asks."""
+    if not parameters.get(_TIMING):
+        return ()
+    total_s = exchange.lane.gateway.clock.monotonic_s() - exchange.received_s
+    spans = (("queue", response.queue_s), ("compute", response.compute_s), ("total", total_s))
+    return ((b"server-timing", ", ".join(f"{name};dur={seconds * 1e3:.3f}" for name, seconds in spans).encode()),)
 
 
 def _offered(infer: InferBody) -> bytes:
@@ -217,8 +225,10 @@ def _timeout_s(parameters: dict[str, Any], default_s: float) -> float:
     return min(timeout * _MICROSECONDS, default_s) if timeout else default_s
 
 
-def _reply_encoded(exchange: Exchange, body: bytes, json_bytes: int | None) -> None:
-    headers = []
+def _reply_encoded(
+    exchange: Exchange, body: bytes, json_bytes: int | None, told: Sequence[tuple[bytes, bytes]]
+) -> None:
+    headers = [*told]
     content_type = b"application/json"
     if json_bytes is not None:
         content_type = _BINARY
@@ -241,7 +251,6 @@ def _compressed(
     if packed.cancelled():
         return
     if (error := packed.exception()) is not None:
-        exchange.lane.gateway.fault(error)
-        exchange.refuse(SalverError("INTERNAL", "the answer could not be written"))
+        exchange.fail(error)
         return
     exchange.reply(packed.result(), content_type=content_type, headers=headers)

@@ -25,6 +25,7 @@ from salver.gateway.schemas import (
 )
 from salver.protocol.datatypes import DATATYPES
 from salver.protocol.errors import SalverError
+from salver.protocol.formats import FORMATS
 from salver.protocol.signature import TensorSpec
 from salver.routing.router import Router, Target
 from salver.security.access import Operation
@@ -39,7 +40,6 @@ _LIVE: Final = b'{"live":true}'
 _READY: Final = b'{"live":true,"ready":true}'
 _NOT_READY: Final = b'{"live":true,"ready":false}'
 """Probes get JSON whatever they accept: a load balancer must not take 406 for ill health."""
-_PLATFORMS: Final = {"onnx": "onnxruntime_onnx", "sklearn": "sklearn_sklearn", "python": "python"}
 
 
 class OipPages:
@@ -85,7 +85,7 @@ class OipPages:
             {
                 "name": target.spec.endpoint,
                 "versions": [manifest.version],
-                "platform": _PLATFORMS.get(manifest.format, manifest.format),
+                "platform": FORMATS[manifest.format].platform,
                 "inputs": [_metadata(spec) for spec in manifest.signature.inputs],
                 "outputs": [_metadata(spec) for spec in manifest.signature.outputs],
             }
@@ -94,8 +94,7 @@ class OipPages:
     def model_ready(self, exchange: Exchange) -> None:
         """Whether the endpoint, and the version if one is named, answers."""
         try:
-            target = self._target(exchange)
-            ready = getattr(target.service, "available", True)
+            ready = self._target(exchange).service.available
         except SalverError as error:
             if error.code != "NOT_READY":
                 raise
@@ -111,7 +110,7 @@ class OipPages:
         exchange.reply_json(
             {
                 "name": spec.endpoint,
-                "platform": _PLATFORMS.get(manifest.format, manifest.format),
+                "platform": FORMATS[manifest.format].platform,
                 "backend": manifest.format,
                 "version_policy": {"specific": {"versions": [manifest.ordinal]}},
                 "max_batch_size": spec.max_batch if batched else 0,
@@ -150,9 +149,9 @@ class OipPages:
                 "success": _duration(counted.successes, counted.request_s.total),
                 "fail": _duration(failures, counted.fail_s),
                 "queue": _duration(counted.successes, counted.queue_s),
-                "compute_input": _duration(counted.successes, 0.0),
+                "compute_input": _duration(counted.successes, counted.input_s),
                 "compute_infer": _duration(counted.successes, counted.compute_s),
-                "compute_output": _duration(counted.successes, 0.0),
+                "compute_output": _duration(counted.successes, counted.output_s),
                 "cache_hit": _duration(0, 0.0),
                 "cache_miss": _duration(0, 0.0),
             },
@@ -255,9 +254,9 @@ def _batch_stats(counted: VersionMetrics) -> list[dict[str, Any]]:
     return [
         {
             "batch_size": rows,
-            "compute_input": _duration(count, 0.0),
+            "compute_input": _duration(count, counted.batch_input_seconds[rows]),
             "compute_infer": _duration(count, counted.batch_seconds[rows]),
-            "compute_output": _duration(count, 0.0),
+            "compute_output": _duration(count, counted.batch_output_seconds[rows]),
         }
         for rows, count in sorted(counted.batches.items())
     ]

@@ -26,9 +26,9 @@ def repository_routes(control_socket: str) -> list[Route]:
     """The model repository extension of the Open Inference Protocol, forwarded to the controller."""
     forward = partial(_forward_soon, control_socket)
     return [
-        Route("POST", "/v2/repository/index", Operation.READ, forward, "All registered versions"),
-        Route("POST", "/v2/repository/models/{model}/load", Operation.DEPLOY, forward, "Deploy a registered model"),
-        Route("POST", "/v2/repository/models/{model}/unload", Operation.DEPLOY, forward, "Undeploy an endpoint"),
+        Route("POST", "/v2/repository/index", Operation.READ, forward, "All endpoints and undeployed models"),
+        Route("POST", "/v2/repository/models/{model}/load", Operation.DEPLOY, forward, "Deploy the highest release"),
+        Route("POST", "/v2/repository/models/{model}/unload", Operation.DEPLOY, forward, "Remove an endpoint"),
     ]
 
 
@@ -52,8 +52,7 @@ async def _forward(control_socket: str, exchange: Exchange) -> None:
     except httpx2.HTTPError:
         exchange.refuse(SalverError("CONTROL_UNAVAILABLE", "the controller does not answer", "try again shortly"))
     except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
-        exchange.lane.gateway.fault(error)
-        exchange.refuse(SalverError("INTERNAL", "the request could not be handed to the controller"))
+        exchange.fail(error)
     else:
         told = [(name.encode(), answer.headers[name].encode()) for name in _HANDED_BACK if name in answer.headers]
         exchange.reply(answer.content, status=answer.status_code, headers=told)

@@ -25,8 +25,9 @@ _ORIGIN: Final = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 class Route(NamedTuple):
     """One path and verb.
 
-    `open` must answer the exchange, now or later, and never raise. `template` has parameters
-    in braces; each matches one path segment, which is percent-decoded once.
+    `open` answers the exchange, now or later. What it raises before it returns becomes the answer
+    (`Gateway.begin`); in what it leaves for later, nobody else catches: that ends in `Exchange.fail`.
+    `template` has parameters in braces; each matches one path segment, percent-decoded once.
     """
 
     method: str

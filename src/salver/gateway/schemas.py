@@ -73,7 +73,7 @@ class InferenceRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     inputs: list[RequestInput]
     id: str | None = None
     parameters: Parameters | None = None
-    """`timeout` in microseconds; `binary_data_output`."""
+    """`timeout` in microseconds; `binary_data_output`; `salver_timing` asks for the header Server-Timing."""
     outputs: list[RequestedOutput] | None = None
 
 

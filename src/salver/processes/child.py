@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
-from salver.processes.order import Report
+import msgspec
+
+from salver.processes.order import Order, Report, write_order
+from salver.telemetry.logs import log_event
 
 __all__ = ["Child", "restart_pause_s"]
 
@@ -30,31 +35,74 @@ def restart_pause_s(young_deaths: int) -> float:
 
 
 class Child:
-    """The process of one role, and what is known of it."""
+    """The process of one role, and what is known of it.
+
+    Each process has a report pipe of its own, so what one wrote when it was killed, perhaps half
+    a line, is never read as part of what another one says.
+    """
 
     def __init__(self, role: str, module: str) -> None:
         self.role = role
         self._module = module
         self.process: subprocess.Popen[bytes] | None = None
         self.report: Report | None = None
+        """What it said when it had begun its work."""
+        self.pipe: int | None = None
+        """Where its report can be read; None once that is over."""
+        self._said = b""
         self.started_s = 0.0
         self.not_before_s = 0.0
         self.failures = 0
         """Deaths since it last was ready."""
         self._young_deaths = 0
 
-    def start(self, order_path: Path, passed: tuple[int, ...], now_s: float) -> None:
-        """Start it, with the file descriptors `passed`."""
-        self.report = None
+    def start(self, order: Order, passed: tuple[int, ...], now_s: float) -> None:
+        """Start it with `order` and the file descriptors `passed`. REQUIRES that none lives."""
+        self.report, self._said = None, b""
         self.started_s = now_s
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", self._module, str(order_path)],
-            pass_fds=passed,
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr,
-            # Ctrl-C at a terminal is for the supervisor, which ends the others in order.
-            process_group=0,
-        )
+        self.close()
+        self.pipe, told = os.pipe()
+        try:
+            order_path = Path(order.run_dir) / f"{self.role}.order"
+            write_order(msgspec.structs.replace(order, ready_fd=told), order_path)
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", self._module, str(order_path)],
+                pass_fds=(*passed, told),
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr,
+                # Ctrl-C at a terminal is for the supervisor, which ends the others in order.
+                process_group=0,
+            )
+        finally:
+            os.close(told)
+
+    def hear(self) -> bool:
+        """Take what it says, once its pipe can be read; whether it has just begun its work.
+
+        REQUIRES a pipe. A report that is none is logged and counts as not made.
+        """
+        assert self.pipe is not None
+        heard = os.read(self.pipe, 65536)
+        if not heard:
+            self.close()
+            return False
+        line, ended, self._said = (self._said + heard).partition(b"\n")
+        if not ended:
+            self._said = line
+            return False
+        try:
+            self.report = msgspec.json.decode(line, type=Report)
+        except msgspec.DecodeError as error:
+            log_event("report_garbled", level=logging.WARNING, child=self.role, problem=str(error))
+            return False
+        self.failures = 0
+        return True
+
+    def close(self) -> None:
+        """Give back the pipe; whoever watches it must have stopped."""
+        if self.pipe is not None:
+            os.close(self.pipe)
+            self.pipe = None
 
     @property
     def pid(self) -> int | None:
@@ -65,11 +113,6 @@ class Child:
     def lives(self) -> bool:
         """Whether it runs."""
         return self.process is not None and self.process.poll() is None
-
-    def ready(self, report: Report) -> None:
-        """Note that it has begun its work."""
-        self.report = report
-        self.failures = 0
 
     def bury(self, now_s: float) -> float:
         """Note its death; returns the seconds until it may start again."""

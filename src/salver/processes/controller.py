@@ -23,14 +23,15 @@ import uvloop
 from salver.clock import SYSTEM_CLOCK
 from salver.control.administration import LocalAdministration
 from salver.control.api import control_app
-from salver.processes.order import Order, Report, die_with_parent, tell
-from salver.protocol.tables import Tables
+from salver.processes.order import Order, Report, tell
+from salver.runtime.environment import die_with_parent
+from salver.runtime.recorder import FlightRecorder
 from salver.runtime.status import EndpointStatus
 from salver.security.access import Principal, local_principal
 from salver.security.tokens import TokenVerifier
 from salver.storage.database import Database
 from salver.storage.home import Home
-from salver.storage.publication import read_tables
+from salver.storage.publication import PublishedTables
 from salver.telemetry.logs import configure_logs
 
 __all__ = ["main"]
@@ -39,6 +40,7 @@ _ASK_TIMEOUT_S: Final = 2.0
 _STOP_S: Final = 2
 """Seconds that requests in flight get at the end; a `load` may wait much longer for its model."""
 _CONNECTIONS: Final = 256
+_BEAT_S: Final = 0.5
 
 
 def main() -> None:
@@ -95,7 +97,8 @@ async def _control(order: Order) -> None:
     # uvicorn has no event for "started", only the attribute.
     while not all(each.started for each in servers) and not any(task.done() for task in tasks):  # noqa: ASYNC110
         await asyncio.sleep(0.005)
-    tell(order, Report("controller", ready=True))
+    _beat(loop, FlightRecorder(order.pulse_path))
+    tell(order, Report())
     await asyncio.gather(*tasks)
 
 
@@ -106,6 +109,12 @@ class _Quiet(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to this module."""
         yield
+
+
+def _beat(loop: asyncio.AbstractEventLoop, pulse: FlightRecorder) -> None:
+    """Show the supervisor, from now on, that the event loop turns."""
+    pulse.beat(SYSTEM_CLOCK.monotonic_s())
+    loop.call_later(_BEAT_S, _beat, loop, pulse)
 
 
 def _stop(servers: list[_Quiet]) -> None:
@@ -133,17 +142,14 @@ class _PublishedTokens:
     """Checks tokens against the published snapshot, reading it again when it has changed."""
 
     def __init__(self, home: Home) -> None:
-        self._home = home
+        self._tables = PublishedTables(home)
         self._pepper = home.pepper()
-        self._seen: tuple[int, int] | None = None
         self._verifier = TokenVerifier((), self._pepper)
 
     def __call__(self, token: str) -> Principal | None:
-        found = self._home.tables_path.stat()
-        seen = (found.st_mtime_ns, found.st_ino)
-        if seen != self._seen:
-            self._verifier = TokenVerifier((read_tables(self._home) or Tables()).tokens, self._pepper)
-            self._seen = seen
+        tables = self._tables.news()
+        if tables is not None:
+            self._verifier = TokenVerifier(tables.tokens, self._pepper)
         return self._verifier.verify(token)
 
 

@@ -1,26 +1,23 @@
-"""What the supervisor tells a child, and how a child dies with its parent."""
+"""What the supervisor tells a child, and what the child reports."""
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 from pathlib import Path
 
 import msgspec
 
 from salver.config import Settings
+from salver.storage.home import control_socket
+from salver.storage.snapshot import write_all
 
-__all__ = ["Order", "Report", "die_with_parent", "tell", "write_order"]
-
-_PR_SET_PDEATHSIG = 1
+__all__ = ["Order", "Report", "tell", "write_order"]
 
 
 class Order(msgspec.Struct, frozen=True):
     """Everything a child needs: where the home is, its inherited sockets, the settings.
 
-    `run_dir` is a private directory for Unix sockets and the flight recorder; it goes with the
-    supervisor.
+    `run_dir` is a private directory for Unix sockets and the children's pulses; it goes with the
+    supervisor. `ready_fd` is the child's own pipe for its `Report`.
     """
 
     home: str
@@ -36,8 +33,13 @@ class Order(msgspec.Struct, frozen=True):
 
     @property
     def recorder_path(self) -> Path:
-        """The flight recorder of the server process."""
+        """The flight recorder of the server process, its pulse included."""
         return Path(self.run_dir) / "recorder"
+
+    @property
+    def pulse_path(self) -> Path:
+        """The controller's pulse: a flight recorder in which nothing computes."""
+        return Path(self.run_dir) / "pulse"
 
     @property
     def server_socket(self) -> str:
@@ -47,14 +49,15 @@ class Order(msgspec.Struct, frozen=True):
     @property
     def control_socket(self) -> str:
         """Where the controller answers the server process."""
-        return f"{self.run_dir}/control.sock"
+        return control_socket(self.run_dir)
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a child tells the supervisor through its pipe, one JSON line each."""
+    """What a child tells the supervisor through its pipe, as one line of JSON: that it has begun its work.
 
-    role: str
-    ready: bool
+    The server process adds the endpoints that could not be loaded and the pids of its workers.
+    """
+
     failed: tuple[dict[str, str], ...] = ()
     workers: tuple[int, ...] = ()
 
@@ -65,12 +68,5 @@ def write_order(order: Order, path: Path) -> None:
 
 
 def tell(order: Order, report: Report) -> None:
-    """Send a report to the supervisor."""
-    os.write(order.ready_fd, msgspec.json.encode(report) + b"\n")
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Ask the kernel to kill this process when its parent dies; exit if that has happened already."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent_pid:
-        os._exit(1)
+    """Send the report to the supervisor, whatever its size."""
+    write_all(order.ready_fd, msgspec.json.encode(report) + b"\n")

@@ -25,7 +25,8 @@ from salver.gateway.limits import Limits
 from salver.gateway.repository import repository_routes
 from salver.gateway.routes import Route, RouteTable
 from salver.processes.listeners import tls_context
-from salver.processes.order import Order, Report, die_with_parent, tell
+from salver.processes.order import Order, Report, tell
+from salver.runtime.environment import die_with_parent
 from salver.runtime.recorder import FlightRecorder
 from salver.runtime.status import LoadState
 from salver.security.access import ANONYMOUS
@@ -37,8 +38,6 @@ __all__ = ["main"]
 
 _HEAD_START_S: Final = 2.0
 """How long connections wait in the kernel for the versions to load."""
-_LAST_WORDS_S: Final = 0.1
-"""How long connections accepted last may take to bring the request they were opened for."""
 
 
 def main() -> None:
@@ -56,7 +55,7 @@ def main() -> None:
 async def _serve(order: Order) -> None:
     home = Home.open(order.home)
     server = order.settings.server
-    scratch = home.path / "scratch"
+    scratch = home.scratch_path
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o700)
     plane = DataPlane(
@@ -119,6 +118,7 @@ def _internal_acceptor(order: Order, plane: DataPlane) -> Acceptor:
         id_prefix="internal",
         access=AccessSample(0),
     )
+    plane.swept.append(gateway)
     acceptor = Acceptor(listener, gateway)
     acceptor.start()
     return acceptor
@@ -131,7 +131,7 @@ def _ready_report(plane: DataPlane) -> Report:
         for row in status
         if row.state is LoadState.FAILED
     )
-    return Report("server", ready=True, failed=failed, workers=tuple(pid for row in status for pid in row.workers))
+    return Report(failed=failed, workers=tuple(pid for row in status for pid in row.workers))
 
 
 async def _drain(plane: DataPlane, acceptor: Acceptor, lame_duck_s: float, drain_s: float) -> None:
@@ -141,7 +141,6 @@ async def _drain(plane: DataPlane, acceptor: Acceptor, lame_duck_s: float, drain
     log_event("draining", lame_duck_s=lame_duck_s)
     await asyncio.sleep(lame_duck_s)
     await acceptor.stop()
-    await asyncio.sleep(_LAST_WORDS_S)
     gateway.close_idle()
     until_s = SYSTEM_CLOCK.monotonic_s() + drain_s
     while gateway.owes and SYSTEM_CLOCK.monotonic_s() < until_s:

@@ -3,7 +3,8 @@
 It holds the listening sockets and the home's lock for its whole life, so a child that dies is
 replaced behind the same ports: connections wait in the kernel meanwhile. A server process that
 died or hung while a version computed in it leaves that version's name in the flight recorder,
-and the version is moved to a worker of its own before the next start.
+and the version is moved to a worker of its own before the next start. Nothing that a model
+started outlives it, see `orphans`.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ from salver.config import Settings
 from salver.control.holding import hold_home
 from salver.processes.child import Child
 from salver.processes.listeners import Listeners, check_listeners, open_listeners
-from salver.processes.order import Order, Report, write_order
+from salver.processes.order import Order
+from salver.processes.orphans import Orphans
+from salver.processes.pulse import PulseWatch
 from salver.protocol.errors import SalverError
 from salver.runtime.recorder import read_recorder
 from salver.storage.home import Home, Serving
-from salver.storage.isolation import isolate
+from salver.storage.isolation import Cause, isolate
 from salver.storage.publication import read_tables
 from salver.storage.snapshot import read_json
 from salver.telemetry.logs import log_event
@@ -42,8 +45,6 @@ __all__ = ["Supervisor"]
 _ROLES: Final = {"controller": "salver.processes.controller", "server": "salver.processes.server"}
 _LOOK_S: Final = 0.25
 _STOP_CHILD_S: Final = 5.0
-_BEGIN_S: Final = 60.0
-"""How long a server process may take until its event loop turns for the first time."""
 _AWAIT_CONTROLLER_S: Final = 5.0
 """How long the server process waits for a controller to repair the published snapshot."""
 _HOPELESS: Final = 2
@@ -67,9 +68,12 @@ class Supervisor:
         self._children = {role: Child(role, module) for role, module in _ROLES.items()}
         self._stopped = asyncio.Event()
         self._announced = False
+        self._server_hung = False
+        """Whether the server process is being killed because its event loop stood still."""
         self._order: Order | None = None
         self._listeners: Listeners | None = None
-        self._pipe_rest = b""
+        self._orphans = Orphans(lambda: {child.pid for child in self._children.values() if child.pid}, clock)
+        self._pulses = PulseWatch(settings.server.hang_s)
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT; a second signal ends everything at once with 1.
@@ -88,6 +92,7 @@ class Supervisor:
             held.callback(self._home.clear_serving)
             self._home.write_serving(Serving(os.getpid(), data_url, control_url, run_dir=run_dir))
             self._listen_for_the_end()
+            held.enter_context(self._orphans.adopted())
             held.callback(self._kill_all)
             self._start_all()
             await self._watch()
@@ -95,7 +100,6 @@ class Supervisor:
             return await self._shut_down()
 
     def _make_order(self, listeners: Listeners, run_dir: str, insecure: bool, held: contextlib.ExitStack) -> Order:
-        read_end, write_end = os.pipe()
         inner = held.enter_context(socket.socket(socket.AF_UNIX))
         order = Order(
             home=str(self._home.path),
@@ -104,19 +108,17 @@ class Supervisor:
             http_fd=listeners.data.fileno(),
             control_fd=listeners.control.fileno(),
             control_socket_fd=inner.fileno(),
-            ready_fd=write_end,
+            ready_fd=-1,  # each child has its own
             supervisor_pid=os.getpid(),
             credentials_in_clear=insecure,
         )
         inner.bind(order.control_socket)
         inner.listen(64)
-        write_order(order, _order_path(order))
-        asyncio.get_running_loop().add_reader(read_end, self._read_reports, read_end)
         return order
 
     @contextlib.contextmanager
     def _run_dir(self) -> Iterator[str]:
-        path = self._home.path / "run"
+        path = self._home.run_path
         self._remove_left_behind(path)
         if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
             path = Path(tempfile.mkdtemp(prefix=_TEMPORARY))
@@ -151,31 +153,35 @@ class Supervisor:
     def _start(self, child: Child) -> None:
         order = self._order
         assert order is not None
-        passed = {
-            "server": (order.http_fd, order.ready_fd),
-            "controller": (order.control_fd, order.control_socket_fd, order.ready_fd),
-        }[child.role]
-        child.start(_order_path(order), passed, self._clock.monotonic_s())
+        passed = {"server": (order.http_fd,), "controller": (order.control_fd, order.control_socket_fd)}[child.role]
+        child.start(order, passed, self._clock.monotonic_s())
+        assert child.pipe is not None
+        asyncio.get_running_loop().add_reader(child.pipe, self._hear, child)
 
     async def _watch(self) -> None:
         while not self._stopped.is_set():
             now_s = self._clock.monotonic_s()
-            self._check_heartbeat(now_s)
+            self._pulses.look(now_s)
             for child in self._children.values():
+                self._check_pulse(child, now_s)
                 if child.process is not None and not child.lives:
                     self._note_death(child, now_s)
                 if child.process is None and now_s >= child.not_before_s:
                     self._start(child)
+            self._orphans.look(now_s)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), _LOOK_S)
 
     def _note_death(self, child: Child, now_s: float) -> None:
         assert child.process is not None
         pid, code = child.process.pid, child.process.returncode
+        self._stop_hearing(child)
         pause_s = child.bury(now_s)
+        self._orphans.bereaved(now_s)
         log_event("child_died", level=logging.ERROR, child=child.role, pid=pid, code=code, restart_in_s=pause_s)
         if child.role == "server":
             self._isolate_suspects()
+            self._server_hung = False
         self._announce_if_ready()
 
     def _isolate_suspects(self) -> None:
@@ -184,39 +190,40 @@ class Supervisor:
             _, running = read_recorder(self._order.recorder_path)
             if running:
                 log_event("versions_isolated", level=logging.WARNING, digests=sorted(running))
-                isolate(self._home, running)
+                cause = Cause.HUNG if self._server_hung else Cause.CRASHED
+                isolate(self._home, running, cause, self._clock.wall_s())
         except (OSError, SalverError) as error:
             log_event("isolation_not_recorded", level=logging.ERROR, problem=str(error))
 
-    def _check_heartbeat(self, now_s: float) -> None:
-        """Kill a server process whose event loop stands still: its death is noted like any other."""
+    def _check_pulse(self, child: Child, now_s: float) -> None:
+        """Kill a child whose event loop stands still: its death is noted like any other."""
         assert self._order is not None
-        child = self._children["server"]
         if child.process is None:
             return
-        try:
-            beat_s, _ = read_recorder(self._order.recorder_path)
-        except OSError:
-            beat_s = 0.0
-        turned = beat_s > child.started_s
-        silent_s = now_s - (beat_s if turned else child.started_s)
-        hang_s = self._settings.server.hang_s
-        if silent_s > (hang_s if turned else max(hang_s, _BEGIN_S)):
-            log_event("server_hung", level=logging.ERROR, pid=child.process.pid, seconds=silent_s)
+        path = {"server": self._order.recorder_path, "controller": self._order.pulse_path}[child.role]
+        silent_s = self._pulses.hung_s(path, child.started_s, now_s)
+        if silent_s is not None:
+            log_event(f"{child.role}_hung", level=logging.ERROR, pid=child.process.pid, seconds=silent_s)
+            self._server_hung |= child.role == "server"
             child.kill()
 
     # Reports and readiness.
 
-    def _read_reports(self, read_end: int) -> None:
-        *lines, self._pipe_rest = (self._pipe_rest + os.read(read_end, 65536)).split(b"\n")
-        for line in lines:
-            report = msgspec.json.decode(line, type=Report)
-            self._children[report.role].ready(report)
-            if report.role == "controller":
-                server = self._children["server"]
-                if server.process is None and server.failures == 0 and not self._stopped.is_set():
-                    self._start(server)  # it waited for the snapshot
+    def _hear(self, child: Child) -> None:
+        pipe = child.pipe
+        began = child.hear()
+        if child.pipe is None and pipe is not None:
+            asyncio.get_running_loop().remove_reader(pipe)
+        if began and child.role == "controller":
+            server = self._children["server"]
+            if server.process is None and server.failures == 0 and not self._stopped.is_set():
+                self._start(server)  # it waited for the snapshot
         self._announce_if_ready()
+
+    def _stop_hearing(self, child: Child) -> None:
+        if child.pipe is not None:
+            asyncio.get_running_loop().remove_reader(child.pipe)
+            child.close()
 
     def _announce_if_ready(self) -> None:
         """Print, once, the line that says that everything is ready.
@@ -299,8 +306,6 @@ class Supervisor:
 
     def _kill_all(self) -> None:
         for child in self._children.values():
+            self._stop_hearing(child)
             child.kill()
-
-
-def _order_path(order: Order) -> Path:
-    return Path(order.run_dir) / "order.json"
+        self._orphans.end_all()

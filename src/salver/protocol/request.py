@@ -86,9 +86,15 @@ class Response(msgspec.Struct, eq=False):
 class Service(Protocol):
     """An asynchronous function from Request to Response; everything on the path is one.
 
+    `available` says whether it takes requests now; a layer says what the service below it says.
+
     Obligations: answer or raise `SalverError` exactly once; when the awaiting task is
     cancelled the caller has gone, and work not yet started must not start.
     """
+
+    @property
+    def available(self) -> bool:
+        """Whether a request that comes now would be taken."""
 
     def __call__(self, request: Request) -> Awaitable[Response]:
         """Answer `request`."""

@@ -11,6 +11,7 @@ import enum
 
 import msgspec
 
+from salver.protocol.formats import is_always_code
 from salver.protocol.profile import Profile
 from salver.protocol.signature import Signature
 
@@ -19,7 +20,6 @@ __all__ = [
     "FileEntry",
     "Nonfinite",
     "Placement",
-    "Route",
     "RuntimeOptions",
     "Tables",
     "TokenRecord",
@@ -76,7 +76,6 @@ class VersionManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     files: tuple[FileEntry, ...]
     signature: Signature
     kind: str = "predict"
-    entry: str = ""
     preprocess: str = ""
     postprocess: str = ""
     cost: str = ""
@@ -85,6 +84,8 @@ class VersionManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Somebody with the right vouched for the code or pickle inside; it runs in a worker only."""
     profile: Profile | None = None
     metadata: dict[str, str] = {}
+    warm_up: bool | None = None
+    """Whether invented rows are run before the version serves; None leaves it to what it is made of."""
 
     @property
     def reference(self) -> str:
@@ -94,7 +95,7 @@ class VersionManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def runs_user_code(self) -> bool:
         """Whether loading or running it executes code that came with the artifact."""
-        return self.trusts_code or self.format == "python" or bool(self.preprocess or self.postprocess)
+        return self.trusts_code or is_always_code(self.format) or bool(self.preprocess or self.postprocess)
 
 
 class RuntimeOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -128,7 +129,7 @@ class DeploymentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     deadline_s: float = 30.0
     """Seconds a request may take when it names no shorter time itself."""
     hang_s: float = 0.0
-    """Seconds after which a running batch counts as hung; 0: three times the longest seen, at least 5."""
+    """Seconds after which a running batch counts as hung; 0: three times the longest seen or expected, at least 5."""
     load_timeout_s: float = 120.0
     validate: Validate = Validate.WARN
     nonfinite: Nonfinite = Nonfinite.ERROR
@@ -138,13 +139,6 @@ class DeploymentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     runtime: RuntimeOptions = RuntimeOptions()
     generation: int = 0
     """Raised by each deploy, so that deploying the same version again loads it again."""
-
-
-class Route(msgspec.Struct, frozen=True):
-    """The current traffic rule of one endpoint: all of it goes to one deployed version."""
-
-    endpoint: str
-    version: str
 
 
 class TokenRecord(msgspec.Struct, frozen=True):
@@ -164,7 +158,6 @@ class Tables(msgspec.Struct, frozen=True):
     revision: int = 0
     versions: tuple[VersionManifest, ...] = ()
     deployments: tuple[DeploymentSpec, ...] = ()
-    routes: tuple[Route, ...] = ()
     tokens: tuple[TokenRecord, ...] = ()
 
     def version_of(self, deployment: DeploymentSpec) -> VersionManifest:

@@ -9,11 +9,14 @@ from salver.registry.artifact import artifact_digest, check_files
 from salver.registry.catalog import Catalog, ModelSummary
 from salver.registry.deployments import Deployments
 from salver.registry.draft import VersionDraft
+from salver.registry.isolations import IsolatedVersion, Isolations
 
 __all__ = [
     "AccessTokens",
     "Catalog",
     "Deployments",
+    "IsolatedVersion",
+    "Isolations",
     "ModelSummary",
     "VersionDraft",
     "artifact_digest",

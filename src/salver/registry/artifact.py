@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from salver.protocol.errors import SalverError
+from salver.protocol.formats import MAX_FILES
 from salver.protocol.tables import FileEntry
 
-__all__ = ["MAX_FILES", "artifact_digest", "check_files"]
+__all__ = ["artifact_digest", "check_files"]
 
-MAX_FILES: Final = 10_000
 _LONGEST_PATH_BYTES: Final = 1024
 _LONGEST_PART_BYTES: Final = 255
 """NAME_MAX of the usual file systems."""

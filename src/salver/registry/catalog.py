@@ -6,13 +6,12 @@ that a client was promised are the ones it gets for as long as the home exists.
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 from sqlalchemy import Connection, func, insert, select
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
+from salver.protocol.formats import KINDS
 from salver.protocol.names import FIRST_VERSION, SemanticVersion, check_name
 from salver.protocol.tables import VersionManifest
 from salver.registry.artifact import check_files
@@ -23,8 +22,6 @@ from salver.storage.journal import Journal
 from salver.storage.schema import models, versions
 
 __all__ = ["Catalog", "ModelSummary", "find_version"]
-
-_KINDS: Final = ("predict", "generate", "sequence", "embed")
 
 
 class ModelSummary(msgspec.Struct, frozen=True):
@@ -145,9 +142,9 @@ def find_version(connection: Connection, model: str, version: str | None) -> Ver
 
 
 def _check_kind(kind: str) -> None:
-    if kind not in _KINDS:
+    if kind not in KINDS:
         raise SalverError(
-            "INVALID_ARTIFACT", f"the artifact is of kind {kind[:80]!r}", f"use one of {', '.join(_KINDS)}"
+            "INVALID_ARTIFACT", f"the artifact is of kind {kind[:80]!r}", f"use one of {', '.join(KINDS)}"
         )
 
 

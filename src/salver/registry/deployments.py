@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, insert, select, tuple_
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.names import check_name
-from salver.protocol.tables import DeploymentSpec, Placement, Route, Tables, VersionManifest
+from salver.protocol.tables import DeploymentSpec, Placement, Tables, VersionManifest
 from salver.registry.access_tokens import read_tokens
 from salver.registry.catalog import find_version
 from salver.registry.settings import check_settings
@@ -148,7 +148,6 @@ def _snapshot(connection: Connection) -> Tables:
         revision=current_revision(connection),
         versions=_manifests(connection, {(spec.model, spec.version) for spec in specs}),
         deployments=specs,
-        routes=tuple(Route(spec.endpoint, spec.version) for spec in specs),
         tokens=read_tokens(connection),
     )
 

@@ -25,7 +25,6 @@ class VersionDraft(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     signature: Signature
     version: str | None = None
     kind: str = "predict"
-    entry: str = ""
     preprocess: str = ""
     postprocess: str = ""
     cost: str = ""
@@ -33,6 +32,7 @@ class VersionDraft(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     trusts_code: bool = False
     profile: Profile | None = None
     metadata: dict[str, str] = {}
+    warm_up: bool | None = None
 
     def manifest(self, version: str, ordinal: int) -> VersionManifest:
         """The manifest under a number; raises INVALID_ARTIFACT for one that cannot be stored unchanged.

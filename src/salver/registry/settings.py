@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from salver.protocol.errors import SalverError
+from salver.protocol.formats import OPTIMIZATIONS
 from salver.protocol.tables import DeploymentSpec, RuntimeOptions
 
 __all__ = ["RANGES", "check_settings"]
@@ -23,7 +24,6 @@ RANGES: Final[dict[str, tuple[float, float]]] = {
     "worker_memory_bytes": (2**26, 2**43),
     "runtime.threads": (1, 256),
 }
-_OPTIMIZATIONS: Final = ("disabled", "basic", "extended", "all")
 _HIGHEST_PROCESSOR: Final = 8191
 """CONFIG_NR_CPUS of the largest Linux builds, less one."""
 
@@ -53,8 +53,8 @@ def check_settings(spec: DeploymentSpec) -> DeploymentSpec:
 
 
 def _check_runtime(runtime: RuntimeOptions) -> None:
-    if runtime.optimization not in _OPTIMIZATIONS:
-        raise _refused("runtime.optimization", runtime.optimization, f"use one of {', '.join(_OPTIMIZATIONS)}")
+    if runtime.optimization not in OPTIMIZATIONS:
+        raise _refused("runtime.optimization", runtime.optimization, f"use one of {', '.join(OPTIMIZATIONS)}")
     if not runtime.providers or len(set(runtime.providers)) != len(runtime.providers):
         raise _refused("runtime.providers", list(runtime.providers), "name at least one provider, each once")
     if any(not 0 <= processor <= _HIGHEST_PROCESSOR for processor in runtime.pin) or len(set(runtime.pin)) != len(

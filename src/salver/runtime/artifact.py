@@ -15,14 +15,14 @@ from pathlib import Path
 import msgspec
 
 from salver.protocol.errors import SalverError
+from salver.protocol.formats import FORMATS, MAX_FILES, is_always_code
 from salver.protocol.signature import Signature
-from salver.runtime.child import child_environment
 from salver.runtime.declaration import DECLARATION_FILE, Declaration, check_signature, read_declaration
-from salver.runtime.formats import FORMATS, Format, Source, format_named
+from salver.runtime.environment import child_environment
+from salver.runtime.formats import Format, Source, format_named
 
 __all__ = ["Artifact", "describe_in_child", "read_artifact", "source_of"]
 
-_MOST_FILES = 10_000
 _DESCRIBE_TIMEOUT_S = 120.0
 _IGNORED = {"__pycache__", ".git", ".DS_Store"}
 
@@ -53,7 +53,7 @@ def read_artifact(path: Path, *, format: str | None = None, trust_code: bool = F
     named = format or declaration.format or ("python" if declaration.entry else "")
     chosen, source = _choose_format(path, directory, named, declaration)
     executes_code = chosen.executes_code(source)
-    if executes_code and chosen.name != "python" and not trust_code:
+    if executes_code and not is_always_code(chosen.name) and not trust_code:
         raise SalverError(
             "REFUSED_BY_POLICY",
             f"loading {source.main.name!r} can execute code that came with it",
@@ -122,8 +122,8 @@ def _files(path: Path) -> dict[str, Path]:
                     "copy what a link points to into the artifact",
                 )
             found[file.relative_to(path).as_posix()] = file
-            if len(found) > _MOST_FILES:
-                raise SalverError("INVALID_ARTIFACT", f"the artifact has more than {_MOST_FILES} files")
+            if len(found) > MAX_FILES:
+                raise SalverError("INVALID_ARTIFACT", f"the artifact has more than {MAX_FILES} files")
     if not found:
         raise SalverError("INVALID_ARTIFACT", f"the directory {path.name!r} is empty")
     return found
@@ -137,8 +137,8 @@ def _choose_format(path: Path, directory: Path, named: str, declaration: Declara
     if named:
         chosen = format_named(named)
         return chosen, source_of(path, chosen, declaration)
-    for name, suffixes in _SUFFIXES.items():
-        if any(file.suffix in suffixes for file in ([path] if path.is_file() else directory.iterdir())):
+    for name, facts in FORMATS.items():
+        if any(file.suffix in facts.suffixes for file in ([path] if path.is_file() else directory.iterdir())):
             chosen = format_named(name)
             return chosen, source_of(path, chosen, declaration)
     raise SalverError(
@@ -146,8 +146,3 @@ def _choose_format(path: Path, directory: Path, named: str, declaration: Declara
         f"no format recognises {path.name!r}",
         f"pass --format ({', '.join(FORMATS)}) or name it in {DECLARATION_FILE}",
     )
-
-
-_SUFFIXES = {"onnx": (".onnx",), "sklearn": (".skops", ".joblib", ".pkl", ".pickle"), "python": (".py",)}
-"""What a file name suggests, in the order asked; reading the file decides. Kept here so that
-asking imports no format's libraries."""

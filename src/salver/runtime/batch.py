@@ -45,14 +45,18 @@ class Entry(msgspec.Struct, eq=False):
 
 
 class Batch:
-    """Requests that run together: one version, one shape, `rows` rows in order."""
+    """Requests that run together: one version, one shape, `rows` rows in order.
 
-    __slots__ = ("entries", "inputs", "rows", "started_s")
+    They left the queue at `cut_s`, and their joined inputs went to a replica at `started_s`.
+    """
 
-    def __init__(self, entries: list[Entry], inputs: Arrays, rows: int, started_s: float) -> None:
+    __slots__ = ("cut_s", "entries", "inputs", "rows", "started_s")
+
+    def __init__(self, entries: list[Entry], inputs: Arrays, rows: int, cut_s: float, started_s: float) -> None:
         self.entries = entries
         self.inputs = inputs
         self.rows = rows
+        self.cut_s = cut_s
         self.started_s = started_s
 
 

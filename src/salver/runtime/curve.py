@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Mapping
+import msgspec
 
-__all__ = ["INLINE_BELOW_S", "Lane", "ServiceCurve", "choose_lane"]
+from salver.protocol.tables import Placement
+
+__all__ = ["INLINE_BELOW_S", "Measured", "ServiceCurve", "choose_placement"]
 
 INLINE_BELOW_S = 0.3e-3
 """A batch predicted to take less runs on the event loop: about where the hand-over to a thread
@@ -17,11 +18,15 @@ _LEAST_S = 1e-5
 """Twice nothing is nothing: an average below what a clock resolves may grow to this."""
 
 
-class Lane(enum.StrEnum):
-    """Where a data format computes inside the server process."""
+class Measured(msgspec.Struct, frozen=True):
+    """What a service curve holds, as it travels: largest rows of each size -> seconds, and the longest batch.
 
-    INLINE = "inline"
-    THREAD = "thread"
+    `problem` says what ended the measuring before its time, if anything did.
+    """
+
+    points: dict[int, float] = {}
+    longest_s: float = 0.0
+    problem: str = ""
 
 
 class ServiceCurve:
@@ -34,11 +39,10 @@ class ServiceCurve:
         self.longest_s = 0.0
 
     @classmethod
-    def of(cls, points: Mapping[int, float]) -> ServiceCurve:
-        """A curve that begins with the `points` of another."""
+    def of(cls, measured: Measured) -> ServiceCurve:
+        """A curve that begins with what another measured."""
         curve = cls()
-        for rows, seconds in points.items():
-            curve.observe(rows, seconds)
+        curve.adopt(measured)
         return curve
 
     def observe(self, rows: int, seconds: float) -> None:
@@ -54,6 +58,16 @@ class ServiceCurve:
         else:
             self._averages[bucket] = known + _WEIGHT * (min(seconds, max(2 * known, _LEAST_S)) - known)
         self.longest_s = max(self.longest_s, seconds)
+
+    def adopt(self, measured: Measured) -> None:
+        """Take in what another curve measured, for sizes this one knows nothing of.
+
+        What was measured here stays: a version that is tried again, in another replica or after its
+        worker died, teaches nothing about sizes that have answered requests since.
+        """
+        for rows, seconds in measured.points.items():
+            self._averages.setdefault(rows.bit_length(), seconds)
+        self.longest_s = max(self.longest_s, measured.longest_s)
 
     def predict(self, rows: int) -> float | None:
         """Seconds a batch of `rows` will take, or None before anything was measured.
@@ -76,15 +90,20 @@ class ServiceCurve:
         """Largest rows of each measured size -> seconds, for people to see."""
         return {2**bucket - 1: seconds for bucket, seconds in sorted(self._averages.items())}
 
+    def freeze(self) -> Measured:
+        """All of it as a value."""
+        return Measured(self.points(), self.longest_s)
 
-def choose_lane(predicted_s: float | None, current: Lane) -> Lane:
-    """Inline while the predicted time is short, with 20 % of hysteresis around the border.
 
-    >>> choose_lane(0.0001, Lane.THREAD), choose_lane(0.0003, Lane.INLINE), choose_lane(0.0004, Lane.INLINE)
-    (<Lane.INLINE: 'inline'>, <Lane.INLINE: 'inline'>, <Lane.THREAD: 'thread'>)
+def choose_placement(predicted_s: float | None, current: Placement) -> Placement:
+    """Inline while the predicted time is short, with 20 % of hysteresis around the border; else in the thread.
+
+    >>> [str(choose_placement(s, Placement.INLINE)) for s in (None, 0.0003, 0.0004)]
+    ['thread', 'inline', 'thread']
+    >>> [str(choose_placement(s, Placement.THREAD)) for s in (0.0001, 0.0003)]
+    ['inline', 'thread']
     """
     if predicted_s is None:
-        return Lane.THREAD
-    if current is Lane.INLINE:
-        return Lane.INLINE if predicted_s <= INLINE_BELOW_S * (1 + _HYSTERESIS) else Lane.THREAD
-    return Lane.INLINE if predicted_s < INLINE_BELOW_S * (1 - _HYSTERESIS) else Lane.THREAD
+        return Placement.THREAD
+    border = 1 + _HYSTERESIS if current is Placement.INLINE else 1 - _HYSTERESIS
+    return Placement.INLINE if predicted_s < INLINE_BELOW_S * border else Placement.THREAD

@@ -9,13 +9,13 @@ import msgspec
 
 from salver.protocol.datatypes import DATATYPES
 from salver.protocol.errors import SalverError
+from salver.protocol.formats import KINDS
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tensor import MAX_RANK
 
 __all__ = ["DECLARATION_FILE", "Declaration", "check_signature", "read_declaration"]
 
 DECLARATION_FILE: Final = "salver-model.toml"
-_KINDS: Final = ("predict", "generate", "sequence", "embed")
 _LARGEST_DECLARATION_BYTES: Final = 1 << 20
 
 
@@ -34,6 +34,9 @@ class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """"module:function", outputs to outputs, run in the worker after the model."""
     idempotent: bool = True
     """Whether a request may run again after the worker that had it died."""
+    warm_up: bool | None = None
+    """Whether rows that nobody sent are run before the version serves. When it does not say: where no
+    code of the user's would run them, and where a profile tells what ordinary rows are."""
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     metadata: dict[str, str] = {}
@@ -53,9 +56,9 @@ def read_declaration(directory: Path) -> Declaration:
         declaration = msgspec.toml.decode(path.read_bytes(), type=Declaration)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SalverError("INVALID_ARTIFACT", f"{DECLARATION_FILE}: {error}") from None
-    if declaration.kind not in _KINDS:
+    if declaration.kind not in KINDS:
         raise SalverError(
-            "INVALID_ARTIFACT", f"{DECLARATION_FILE}: kind is {declaration.kind!r}", f"use one of {', '.join(_KINDS)}"
+            "INVALID_ARTIFACT", f"{DECLARATION_FILE}: kind is {declaration.kind!r}", f"use one of {', '.join(KINDS)}"
         )
     for setting in ("entry", "preprocess", "postprocess"):
         value = getattr(declaration, setting)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import DeploymentSpec, Placement, Tables, VersionManifest
 from salver.runtime.aside import run_aside
-from salver.runtime.curve import ServiceCurve
+from salver.runtime.curve import Measured
 from salver.runtime.formats import Loaded
 from salver.runtime.inprocess import InProcessReplica
 from salver.runtime.loader import load_version
@@ -35,8 +36,12 @@ __all__ = ["Host", "placement_of"]
 
 _DRAIN_S = 30.0
 """How long a replaced version may still answer what it has."""
-_LOADS_AT_ONCE = 2
-"""Loads inside the server process; each takes processor time from serving."""
+_PROCESSORS = os.cpu_count() or 1
+_LOADS_AT_ONCE = max(2, _PROCESSORS // 2)
+"""Loads inside the server process, of all endpoints; each takes processor time from serving."""
+_LAUNCHES_AT_ONCE = max(4, _PROCESSORS)
+"""Workers that load, of all endpoints. Apart from the former, and more than one even on one processor:
+a version that takes minutes to load must not keep all others waiting."""
 
 
 def _taken_away() -> SalverError:
@@ -87,8 +92,13 @@ class Host:
         self._endpoints: dict[str, _Endpoint] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._loading = asyncio.Semaphore(_LOADS_AT_ONCE)
+        self._launching = asyncio.Semaphore(_LAUNCHES_AT_ONCE)
 
     # Desired state.
+
+    def set_isolated(self, digests: Iterable[str]) -> None:
+        """Replace what is isolated; what is loaded already stays where it is."""
+        self._isolated = set(digests)
 
     def apply(self, tables: Tables) -> None:
         """Make `tables` the desired state; returns at once, `settled` waits for the effect."""
@@ -148,28 +158,33 @@ class Host:
     async def _load(self, spec: DeploymentSpec, manifest: VersionManifest) -> Pool:
         pool = Pool(spec, manifest, self._metrics.version(spec.endpoint, manifest.version), self._clock)
         load = self._load_in_worker if self._goes_to_worker(spec, manifest) else self._load_in_process
+        loads = [asyncio.ensure_future(load(pool)) for _ in range(spec.replicas)]
         try:
-            for _ in range(spec.replicas):
-                await load(pool)
+            await asyncio.gather(*loads)
         except BaseException:
+            # The first failure decides; what the others have loaded so far goes with it.
+            for each in loads:
+                each.cancel()
+            await asyncio.gather(*loads, return_exceptions=True)
             await pool.stop(_taken_away())
             raise
         return pool
 
     async def _load_in_worker(self, pool: Pool) -> None:
         worker = WorkerReplica(pool, self._blobs_path, self._scratch, self._clock)
-        async with asyncio.timeout(pool.spec.load_timeout_s):
+        async with self._launching, asyncio.timeout(pool.spec.load_timeout_s):
             await worker.launch()
         pool.add(worker)
 
     async def _load_in_process(self, pool: Pool) -> None:
         spec, manifest = pool.spec, pool.manifest
         async with self._loading, asyncio.timeout(spec.load_timeout_s):
-            loaded, pool.curve = await run_aside(
+            loaded, measured = await run_aside(
                 functools.partial(self._load_here, spec, manifest),
                 lambda result: result[0].unload(),
                 f"salver load {manifest.reference}",
             )
+        pool.learn(measured)
         pool.add(InProcessReplica(pool, loaded, self._clock, self._recorder, self._hung))
 
     def _goes_to_worker(self, spec: DeploymentSpec, manifest: VersionManifest) -> bool:
@@ -177,15 +192,15 @@ class Host:
             return True
         return spec.placement is Placement.AUTO and manifest.digest in self._isolated
 
-    def _load_here(self, spec: DeploymentSpec, manifest: VersionManifest) -> tuple[Loaded, ServiceCurve]:
+    def _load_here(self, spec: DeploymentSpec, manifest: VersionManifest) -> tuple[Loaded, Measured]:
         with self._recorder.computing(manifest.digest):
             loaded = load_version(manifest, spec.runtime, self._blobs, self._scratch)
             try:
-                curve = warm_up(loaded, manifest.signature, manifest.profile, spec.max_batch, self._clock)
+                measured = warm_up(loaded, manifest, spec.max_batch, self._clock)
             except BaseException:
                 loaded.unload()
                 raise
-        return loaded, curve
+        return loaded, measured
 
     def _retire(self, pool: Pool) -> None:
         task = asyncio.get_running_loop().create_task(self._drain_and_free(pool))
@@ -263,8 +278,7 @@ class Host:
 
 def placement_of(pool: Pool) -> str:
     """Where a pool computes at present."""
-    found = {"process" if isinstance(r, WorkerReplica) else str(getattr(r, "lane", "")) for r in pool.replicas}
-    return "+".join(sorted(found)) or "none"
+    return "+".join(sorted({str(replica.placement) for replica in pool.replicas})) or "none"
 
 
 def _status(endpoint: _Endpoint) -> EndpointStatus:
@@ -273,7 +287,7 @@ def _status(endpoint: _Endpoint) -> EndpointStatus:
     state = LoadState.LOADING
     if endpoint.reached == endpoint.wanted:
         state = LoadState.FAILED if endpoint.error else LoadState.READY
-    workers = [replica for replica in pool.replicas if isinstance(replica, WorkerReplica)] if pool else []
+    replicas = pool.replicas if pool else []
     return EndpointStatus(
         spec.endpoint,
         state,
@@ -284,11 +298,11 @@ def _status(endpoint: _Endpoint) -> EndpointStatus:
         endpoint.error.code if endpoint.error else None,
         str(endpoint.error) if endpoint.error else None,
         placement_of(pool) if pool else None,
-        len(pool.replicas) if pool else 0,
+        len(replicas),
         pool.waiting if pool else 0,
         pool.running if pool else 0,
-        tuple(worker.pid for worker in workers if worker.pid is not None),
-        sum(worker.restarts for worker in workers),
+        tuple(replica.pid for replica in replicas if replica.pid is not None),
+        sum(replica.restarts for replica in replicas),
         endpoint.reached[0].generation if endpoint.reached else 0,
         {str(rows): seconds for rows, seconds in pool.curve.points().items()} if pool else {},
     )

@@ -12,26 +12,19 @@ import contextlib
 import os
 import queue
 import threading
-from typing import Protocol
+from collections.abc import Callable
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import Placement
 from salver.runtime.batch import Batch, problem_of
-from salver.runtime.curve import Lane, ServiceCurve, choose_lane
+from salver.runtime.curve import ServiceCurve, choose_placement
 from salver.runtime.formats import Loaded
 from salver.runtime.pool import Pool
 from salver.runtime.recorder import FlightRecorder
 from salver.telemetry.logs import log_event
 
 __all__ = ["InProcessReplica"]
-
-
-class HangReport(Protocol):
-    """Called with the pool whose version hung in this process."""
-
-    def __call__(self, pool: Pool) -> None:
-        """Take note; must not block."""
 
 
 class InProcessReplica:
@@ -41,10 +34,15 @@ class InProcessReplica:
     processor time where a processor computes: in a thread a batch also waits for the interpreter
     lock, and counted with that a cheap model could never come back to the loop. When a batch
     hangs in the thread, nothing can stop that thread: the replica is spent, and `on_hang` is
-    told so that the version can move to a worker process.
+    called with its pool, so that the version can move to a worker process; it must not block.
     """
 
-    def __init__(self, pool: Pool, loaded: Loaded, clock: Clock, recorder: FlightRecorder, on_hang: HangReport) -> None:
+    pid = None
+    restarts = 0
+
+    def __init__(
+        self, pool: Pool, loaded: Loaded, clock: Clock, recorder: FlightRecorder, on_hang: Callable[[Pool], None]
+    ) -> None:
         self._pool = pool
         self._loaded = loaded
         self._clock = clock
@@ -52,24 +50,29 @@ class InProcessReplica:
         self._slot = recorder.slot(pool.manifest.digest)
         self._on_hang = on_hang
         self._fixed = pool.spec.placement
-        self._costs = ServiceCurve.of(pool.curve.points())
+        self._costs = ServiceCurve.of(pool.curve.freeze())
         on_processor = set(pool.spec.runtime.providers) == {"CPUExecutionProvider"}
         self._cost_clock = clock.thread_s if on_processor else clock.monotonic_s
         if self._fixed is Placement.AUTO:
-            self.lane = choose_lane(self._costs.predict(1), Lane.INLINE)
+            self._placement = choose_placement(self._costs.predict(1), Placement.INLINE)
         else:
-            self.lane = Lane.INLINE if self._fixed is Placement.INLINE else Lane.THREAD
+            self._placement = Placement.INLINE if self._fixed is Placement.INLINE else Placement.THREAD
         self._loop = asyncio.get_running_loop()
         self._work: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._heeded = True
         """Whether the pool still wants to hear of batches."""
 
+    @property
+    def placement(self) -> Placement:
+        """Inline or thread: where the last batch went."""
+        return self._placement
+
     def start(self, batch: Batch) -> None:
         """Run `batch` where it belongs."""
         if self._fixed is Placement.AUTO:
-            self.lane = choose_lane(self._costs.predict(batch.rows), self.lane)
-        if self.lane is Lane.INLINE:
+            self._placement = choose_placement(self._costs.predict(batch.rows), self._placement)
+        if self._placement is Placement.INLINE:
             self._report(*self._run(batch))
         else:
             self._hand_over(batch)
@@ -139,4 +142,4 @@ class InProcessReplica:
         self._hand_over(None)
 
     def __repr__(self) -> str:
-        return f"<InProcessReplica {self._pool.manifest.reference} {self.lane}>"
+        return f"<InProcessReplica {self._pool.manifest.reference} {self._placement}>"

@@ -1,9 +1,9 @@
 """From published manifest to loaded version: verify every byte, then load exactly those bytes.
 
-An artifact of one data file is read into memory, hashed and loaded from there. Anything else
-is copied into a fresh private directory while it is hashed, loaded from that copy, and the
-copy is removed with the version. Bytes that change in the store between check and use
-therefore cannot reach a runtime.
+An artifact of one file, of a format that loads from memory (ONNX), is read, hashed and loaded
+from there. Anything else is copied into a fresh private directory while it is hashed, loaded
+from that copy, and the copy is removed with the version. Bytes that change in the store between
+check and use therefore cannot reach a runtime.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import cast
 
 from salver.protocol.errors import SalverError
+from salver.protocol.formats import FORMATS, is_always_code
 from salver.protocol.tables import RuntimeOptions, VersionManifest
 from salver.runtime.artifact import source_of
 from salver.runtime.declaration import Declaration, read_declaration
@@ -23,9 +24,6 @@ from salver.runtime.model import Arrays
 from salver.storage.blobs import BlobStore
 
 __all__ = ["load_version"]
-
-_IN_MEMORY = ("onnx",)
-"""Formats whose only file may be loaded from memory; pickles and Python need a file."""
 
 
 def load_version(manifest: VersionManifest, options: RuntimeOptions, blobs: BlobStore, scratch: Path) -> Loaded:
@@ -36,7 +34,7 @@ def load_version(manifest: VersionManifest, options: RuntimeOptions, blobs: Blob
     """
     chosen = format_named(manifest.format)
     only = manifest.files[0]
-    if len(manifest.files) == 1 and manifest.format in _IN_MEMORY:
+    if len(manifest.files) == 1 and FORMATS[manifest.format].loads_from_memory:
         source = Source(scratch, Path(only.path), blobs.read_verified(only.sha256))
         return chosen.load(source, Declaration(), options)
     directory = Path(tempfile.mkdtemp(prefix=f"{manifest.model}-", dir=scratch))
@@ -64,8 +62,8 @@ def _inside(directory: Path, relative: str) -> Path:
 def _load(
     manifest: VersionManifest, chosen: Format, source: Source, declaration: Declaration, options: RuntimeOptions
 ) -> Loaded:
-    # A Python class is code by nature, and only ever gets here in a worker.
-    if not manifest.trusts_code and chosen.name != "python" and chosen.executes_code(source):
+    # What is code by nature only ever gets here in a worker.
+    if not manifest.trusts_code and not is_always_code(chosen.name) and chosen.executes_code(source):
         raise SalverError("REFUSED_BY_POLICY", f"{manifest.reference} can execute code and nobody vouched for it")
     return _with_processing(chosen.load(source, declaration, options), declaration, source.directory)
 

@@ -21,7 +21,7 @@ from salver.protocol.request import BatchOutputs, Request, Response
 from salver.protocol.tables import DeploymentSpec, Validate, VersionManifest
 from salver.runtime.batch import Batch, Entry, check_outputs, join_inputs
 from salver.runtime.batcher import Batcher
-from salver.runtime.curve import ServiceCurve
+from salver.runtime.curve import Measured, ServiceCurve
 from salver.runtime.model import Arrays
 from salver.runtime.replica import Replica
 from salver.runtime.screen import ProfileScreen
@@ -141,6 +141,7 @@ class Pool:
             if replica not in self._running:
                 # It ran inline and is idle again; let the loop turn before the next batch.
                 break
+            now_s = self._running[replica].started_s
         self._note_drained()
 
     def _hold_on(self, now_s: float) -> None:
@@ -163,7 +164,7 @@ class Pool:
                     return False
                 if len(kept) < len(entries):
                     return self._start(replica, kept, now_s, fresh=False)
-            self._running[replica] = batch = Batch(entries, inputs, rows, now_s)
+            self._running[replica] = batch = Batch(entries, inputs, rows, now_s, self._clock.monotonic_s())
             replica.start(batch)
         except Exception as error:  # noqa: BLE001 - a fault of ours must still answer everybody
             log_event("batch_failed", level=logging.ERROR, version=self.manifest.reference, error=error)
@@ -195,6 +196,12 @@ class Pool:
         self._idle.append(replica)
         self._wake()
 
+    def learn(self, measured: Measured) -> None:
+        """Take in what was measured when a replica was tried."""
+        self.curve.adopt(measured)
+        if measured.problem:
+            log_event("warm_up_ended", version=self.manifest.reference, problem=measured.problem)
+
     def suspend(self, replica: Replica) -> None:
         """A replica takes no more batches for now; what it runs is not decided yet."""
         if replica in self._idle:
@@ -211,6 +218,7 @@ class Pool:
 
     def finished(self, replica: Replica, outputs: object, compute_s: float) -> None:
         """The running batch of `replica` returned `outputs` after `compute_s` seconds."""
+        returned_s = self._clock.monotonic_s()
         batch = self._freed(replica)
         self.curve.observe(batch.rows, compute_s)
         try:
@@ -218,7 +226,7 @@ class Pool:
         except SalverError as error:
             self._reject(batch, error)
         else:
-            self._answer(batch, arrays, compute_s)
+            self._answer(batch, arrays, compute_s, returned_s)
 
     def bad_output(self, replica: Replica, problem: str) -> None:
         """The running batch of `replica` returned what cannot be attributed to requests: all fail."""
@@ -234,9 +242,9 @@ class Pool:
         log_event("bad_model_output", level=logging.WARNING, version=self.manifest.reference, problem=error.message)
         self._fail_all(batch.entries, error)
 
-    def _answer(self, batch: Batch, arrays: BatchOutputs, compute_s: float) -> None:
+    def _answer(self, batch: Batch, arrays: BatchOutputs, compute_s: float, returned_s: float) -> None:
         model, version = self.manifest.model, self.manifest.version
-        started_s = batch.started_s
+        cut_s = batch.cut_s
         answered: list[Entry] = []
         start = 0
         for entry in batch.entries:
@@ -251,7 +259,7 @@ class Pool:
                         start,
                         stop if self._batched else None,
                         warnings=entry.warnings,
-                        queue_s=started_s - entry.enqueued_s,
+                        queue_s=cut_s - entry.enqueued_s,
                         compute_s=compute_s,
                     )
                 )
@@ -259,8 +267,10 @@ class Pool:
         now_s = self._clock.monotonic_s()
         self._metrics.batch_done(
             batch.rows,
+            batch.started_s - cut_s,
             compute_s,
-            [started_s - entry.enqueued_s for entry in answered],
+            now_s - returned_s,
+            [cut_s - entry.enqueued_s for entry in answered],
             [now_s - entry.request.received_s for entry in answered],
             self._clock.wall_s(),
         )
@@ -311,7 +321,7 @@ class Pool:
         stalled, self._looked_s = now_s - self._looked_s > _STALL_S, now_s
         try:
             for replica, batch in list(self._running.items()):
-                if now_s - batch.started_s > self.hang_s and not stalled:
+                if now_s - batch.started_s > self.hang_limit_s(batch.rows) and not stalled:
                     self._hung(replica, batch)
             if now_s >= self._earliest_s:
                 self._expire(now_s)
@@ -334,27 +344,29 @@ class Pool:
             elif deadline_s < self._earliest_s:
                 self._earliest_s = deadline_s
 
-    @property
-    def hang_s(self) -> float:
-        """Seconds after which a running batch counts as hung."""
+    def hang_limit_s(self, rows: int) -> float:
+        """Seconds after which a running batch of `rows` counts as hung."""
         if self.spec.hang_s:
             return self.spec.hang_s
-        if not self.curve.longest_s:
+        longest_s = self.curve.longest_s
+        if not longest_s:
             # Nothing is known yet, and a first run pays for what later ones find ready.
             return max(_LEAST_HANG_S, self.spec.deadline_s)
-        return max(_LEAST_HANG_S, 3 * self.curve.longest_s)
+        # A batch larger than any seen may take longer than any seen.
+        return max(_LEAST_HANG_S, 3 * max(longest_s, self.curve.predict(rows) or 0.0))
 
     def _hung(self, replica: Replica, batch: Batch) -> None:
+        limit_s = self.hang_limit_s(batch.rows)
         log_event(
             "model_hung",
             level=logging.WARNING,
             version=self.manifest.reference,
             requests=[entry.request.trace.decode() for entry in batch.entries],
-            seconds=self.hang_s,
+            seconds=limit_s,
         )
         del self._running[replica]
         reference = self.manifest.reference
-        self._fail_all(batch.entries, SalverError("MODEL_HUNG", f"{reference} did not return within {self.hang_s:g} s"))
+        self._fail_all(batch.entries, SalverError("MODEL_HUNG", f"{reference} did not return within {limit_s:g} s"))
         replica.give_up()
 
     def _fail(self, entry: Entry, error: SalverError) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from salver.protocol.tables import Placement
 from salver.runtime.batch import Batch
 
 __all__ = ["Replica"]
@@ -11,6 +12,18 @@ __all__ = ["Replica"]
 
 class Replica(Protocol):
     """One loaded version, able to run one batch at a time."""
+
+    @property
+    def placement(self) -> Placement:
+        """Where it computes now: inline, thread or process, never auto."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its worker process, while it has one that serves."""
+
+    @property
+    def restarts(self) -> int:
+        """How often its worker was started again."""
 
     def start(self, batch: Batch) -> None:
         """Begin `batch`; later call exactly one of the pool's `finished`, `bad_output`, `raised`, `lost`."""

@@ -1,9 +1,9 @@
-"""`python -m salver.runtime.worker SOCKET REQUESTS ANSWERS`: a worker process.
+"""`python -m salver.runtime.worker SOCKET REQUESTS ANSWERS PARENT`: a worker process.
 
-It loads one version and runs batches that come over the inherited Unix socket, one at a time;
-large ones come and go through the two inherited memory files. This is the only place where
-users' code runs. It dies with its server: the kernel is asked to kill it then, and a thread
-that sends a heartbeat ends it when the socket is gone.
+It loads one version, warms it up, and runs batches that come over the inherited Unix socket,
+one at a time; large ones come and go through the two inherited memory files. This is the only
+place where users' code runs. It dies with its server, the process PARENT: the kernel is asked to
+kill it then, and a thread that sends a heartbeat ends it when the socket is gone.
 """
 
 from __future__ import annotations
@@ -35,23 +35,25 @@ from salver.protocol.frames import (
 )
 from salver.protocol.tables import RuntimeOptions, VersionManifest
 from salver.runtime.batch import problem_of
+from salver.runtime.environment import die_with_parent
 from salver.runtime.formats import Loaded
 from salver.runtime.loader import load_version
+from salver.runtime.warmup import warm_up
 from salver.storage.blobs import BlobStore
 
 __all__ = ["LoadOrder", "main"]
 
-_PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 
 
 class LoadOrder(msgspec.Struct, frozen=True):
-    """What a worker is told to load, and the memory it may take."""
+    """What a worker is told to load, the largest batch to try it with, and the memory it may take."""
 
     manifest: VersionManifest
     options: RuntimeOptions
     blobs: str
     scratch: str
+    max_batch: int
     memory_bytes: int
     beat_s: float = 1.0
     """Seconds between two signs of life."""
@@ -88,6 +90,7 @@ def main() -> None:
     """Serve batches until the server says stop or is gone; never returns."""
     code = 1
     try:
+        die_with_parent(int(sys.argv[4]))
         _confine()
         _work(_Connection(socket.socket(fileno=int(sys.argv[1]))))
         code = 0
@@ -124,9 +127,7 @@ def _limit_memory(limit: int) -> None:
 
 
 def _confine() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
@@ -148,6 +149,7 @@ def _beat(connection: _Connection, beat_s: float) -> None:
 def _load(connection: _Connection, order: LoadOrder) -> Loaded | None:
     try:
         loaded = load_version(order.manifest, order.options, BlobStore(Path(order.blobs)), Path(order.scratch))
+        measured = warm_up(loaded, order.manifest, order.max_batch, SYSTEM_CLOCK)
     except SalverError as error:
         connection.send(pack_frame(FrameKind.REFUSED, (error.code, error.message, error.remedy)))
     except Exception as error:  # noqa: BLE001 - user code may raise anything
@@ -155,7 +157,7 @@ def _load(connection: _Connection, order: LoadOrder) -> Loaded | None:
         sys.excepthook(type(error), error, error.__traceback__)
         connection.send(pack_frame(FrameKind.REFUSED, ("LOAD_FAILED", problem, "see the server's log")))
     else:
-        connection.send(pack_frame(FrameKind.LOADED))
+        connection.send(pack_frame(FrameKind.LOADED, measured))
         return loaded
     return None
 

@@ -30,7 +30,8 @@ from salver.protocol.frames import (
     pack_frame,
     read_arrays,
 )
-from salver.runtime.child import child_environment
+from salver.runtime.curve import Measured
+from salver.runtime.environment import child_environment
 from salver.runtime.model import Arrays
 from salver.runtime.worker import LoadOrder
 from salver.telemetry.logs import log_event
@@ -83,7 +84,7 @@ class WorkerProcess(asyncio.Protocol):
         self._pidfd = -1
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
-        self._loaded: asyncio.Future[None] = self._loop.create_future()
+        self._loaded: asyncio.Future[Measured] = self._loop.create_future()
         self._spawned = self._launched = self._leaving = self._exited = self._disconnected = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._heard_s = self._looked_s = 0.0
@@ -96,8 +97,8 @@ class WorkerProcess(asyncio.Protocol):
 
     # Starting.
 
-    async def launch(self) -> None:
-        """Start the worker and wait until it has loaded the version.
+    async def launch(self) -> Measured:
+        """Start the worker, wait until it has loaded the version, and return what its warm-up measured.
 
         Raises what the loading refused with, or LOAD_FAILED when the worker died of it. After a
         failure, cancellation included, nothing of the worker is left.
@@ -113,7 +114,7 @@ class WorkerProcess(asyncio.Protocol):
                 await self._loop.create_connection(lambda: self, sock=ours)
                 self._spawn(theirs.fileno())
             self._look()
-            await self._loaded
+            measured = await self._loaded
             self._require_alive()
         except BaseException:
             if self._spawned:
@@ -123,6 +124,7 @@ class WorkerProcess(asyncio.Protocol):
             await asyncio.shield(self._ended)
             raise
         self._launched = True
+        return measured
 
     def _unwind(self, ours: socket.socket) -> None:
         """Give back what a start that failed half-way has taken."""
@@ -147,7 +149,7 @@ class WorkerProcess(asyncio.Protocol):
     def _spawn(self, socket_fd: int) -> None:
         assert self._transport is not None
         inherited = (socket_fd, self._requests.fd, self._answers.fd)
-        command = [sys.executable, "-m", "salver.runtime.worker", *map(str, inherited)]
+        command = [sys.executable, "-m", "salver.runtime.worker", *map(str, (*inherited, os.getpid()))]
         self._room = tempfile.mkdtemp(prefix="worker-", dir=self._order.scratch)
         # On the loop's own thread: the kernel ties the worker's life to the thread that started it.
         self._process = subprocess.Popen(
@@ -209,7 +211,7 @@ class WorkerProcess(asyncio.Protocol):
             listener.bad_output(msgspec.msgpack.decode(header, type=str))
         elif not self._loaded.done():
             if kind is FrameKind.LOADED:
-                self._loaded.set_result(None)
+                self._loaded.set_result(msgspec.msgpack.decode(header, type=Measured))
             elif kind is FrameKind.REFUSED:
                 self._loaded.set_exception(SalverError(*msgspec.msgpack.decode(header, type=tuple[str, str, str])))
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
+from salver.protocol.tables import Placement
 from salver.runtime.batch import Batch
 from salver.runtime.model import Arrays
 from salver.runtime.pool import Pool
@@ -45,7 +46,9 @@ class WorkerReplica:
     def __init__(self, pool: Pool, blobs: Path, scratch: Path, clock: Clock, *, silence_s: float = _SILENCE_S) -> None:
         spec = pool.spec
         self._pool = pool
-        self._order = LoadOrder(pool.manifest, spec.runtime, str(blobs), str(scratch), spec.worker_memory_bytes)
+        self._order = LoadOrder(
+            pool.manifest, spec.runtime, str(blobs), str(scratch), spec.max_batch, spec.worker_memory_bytes
+        )
         self._clock = clock
         self._silence_s = silence_s
         self._loop = asyncio.get_running_loop()
@@ -55,7 +58,17 @@ class WorkerReplica:
         self._deaths: list[float] = []
         self._restart: asyncio.Task[None] | None = None
         self._stopped = False
-        self.restarts = 0
+        self._restarts = 0
+
+    @property
+    def placement(self) -> Placement:
+        """Always in a process of its own."""
+        return Placement.PROCESS
+
+    @property
+    def restarts(self) -> int:
+        """How often a worker was started again."""
+        return self._restarts
 
     @property
     def pid(self) -> int | None:
@@ -63,10 +76,11 @@ class WorkerReplica:
         return self._worker.pid if self._worker else None
 
     async def launch(self) -> None:
-        """Start a worker and wait until it has loaded the version; raises what that raises."""
+        """Start a worker and wait until it has loaded and tried the version; raises what that raises."""
         worker = WorkerProcess(self._order, self._clock, self, self._silence_s)
-        await worker.launch()
+        measured = await worker.launch()
         self._worker = worker
+        self._pool.learn(measured)
 
     # The pool's side.
 
@@ -130,7 +144,7 @@ class WorkerReplica:
     async def _replace(self) -> None:
         while self._worker is None:
             await asyncio.sleep(self._count_death())
-            self.restarts += 1
+            self._restarts += 1
             try:
                 async with asyncio.timeout(self._pool.spec.load_timeout_s):
                     await self.launch()

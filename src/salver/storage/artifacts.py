@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
 
 from salver.protocol.errors import SalverError
+from salver.protocol.formats import MAX_FILES
 from salver.protocol.tables import FileEntry
 from salver.storage.blobs import BlobStore
 
-__all__ = ["MAX_FILES", "lay_out", "put_artifact"]
-
-MAX_FILES: Final = 10_000
-"""Files of one artifact at most; a larger count is a wrong directory, not a model."""
+__all__ = ["lay_out", "put_artifact"]
 
 
 def put_artifact(blobs: BlobStore, path: Path) -> tuple[FileEntry, ...]:

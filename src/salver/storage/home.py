@@ -7,6 +7,8 @@
     serve.json         who serves: pid and addresses
     isolated.json      versions that crashed or hung once and run in a process of their own
     lock               flock of the one process that may change this home
+    run/               sockets and pulses of the processes that serve; gone when they are
+    scratch/           versions as they are loaded; gone when nobody serves
     admin.token        the first administrator's token (0600)
     secrets/pepper     key of the token hashes (0600 in 0700)
 
@@ -35,7 +37,7 @@ from salver.storage.snapshot import (
     write_json,
 )
 
-__all__ = ["Holder", "Home", "Serving"]
+__all__ = ["Holder", "Home", "Serving", "control_socket"]
 
 _MARKER: Final = "salver-home.json"
 _LAYOUT: Final = 1
@@ -65,6 +67,16 @@ class Serving(msgspec.Struct, frozen=True):
     run_dir: str = ""
     """The private directory with the Unix sockets of the serving processes."""
 
+    @property
+    def control_socket(self) -> str:
+        """Where the controller takes commands of this machine."""
+        return control_socket(self.run_dir)
+
+
+def control_socket(run_dir: str) -> str:
+    """The Unix socket on which the controller of these serving processes answers."""
+    return f"{run_dir}/control.sock"
+
 
 class Home:
     """A data directory and the names of what is in it. Made by `Home.open`."""
@@ -77,6 +89,8 @@ class Home:
         "lock_path",
         "path",
         "pepper_path",
+        "run_path",
+        "scratch_path",
         "secrets_path",
         "serving_path",
         "tables_path",
@@ -90,6 +104,8 @@ class Home:
         self.serving_path = path / "serve.json"
         self.isolated_path = path / "isolated.json"
         self.lock_path = path / "lock"
+        self.run_path = path / "run"
+        self.scratch_path = path / "scratch"
         self.admin_token_path = path / "admin.token"
         self.secrets_path = path / "secrets"
         self.pepper_path = self.secrets_path / "pepper"

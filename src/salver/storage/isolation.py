@@ -1,22 +1,81 @@
-"""Which versions crashed or hung a server process once, and so compute in their own processes."""
+"""Which versions crashed or hung a server process once, and so compute in their own processes.
+
+The supervisor, the server process and the controller all change `isolated.json`, one at a time
+under a lock on the home's directory; the file is replaced whole, so readers need no lock.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import enum
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+
+import msgspec
 
 from salver.storage.home import Home
-from salver.storage.snapshot import read_json, write_json
+from salver.storage.snapshot import FollowedFile, read_json, write_json
 
-__all__ = ["isolate", "read_isolated"]
-
-
-def read_isolated(home: Home) -> set[str]:
-    """Their digests."""
-    return set(read_json(home.isolated_path, list[str]) or ())
+__all__ = ["Cause", "FollowedIsolation", "Isolation", "end_isolation", "isolate", "read_isolated"]
 
 
-def isolate(home: Home, digests: Iterable[str]) -> None:
-    """Add digests, durably."""
-    known = read_isolated(home)
-    if not known.issuperset(digests):
-        write_json(home.isolated_path, sorted(known.union(digests)))
+class Cause(enum.StrEnum):
+    """What a version did to the server process."""
+
+    CRASHED = "crashed"
+    HUNG = "hung"
+
+
+class Isolation(msgspec.Struct, frozen=True):
+    """Why a version is isolated, and since when (wall time)."""
+
+    cause: Cause
+    at_s: float
+
+
+def read_isolated(home: Home) -> dict[str, Isolation]:
+    """What is isolated, by digest; raises CORRUPT_ARTIFACT for a damaged file."""
+    return read_json(home.isolated_path, dict[str, Isolation]) or {}
+
+
+def isolate(home: Home, digests: Iterable[str], cause: Cause, at_s: float) -> None:
+    """Add digests, durably; those that are isolated already keep their cause. Blocks for a moment."""
+    with _alone(home):
+        known = read_isolated(home)
+        added = {digest: Isolation(cause, at_s) for digest in digests if digest not in known}
+        if added:
+            write_json(home.isolated_path, known | added)
+
+
+def end_isolation(home: Home, digest: str) -> None:
+    """Forget a digest, durably; nothing happens where it is not isolated. Blocks for a moment."""
+    with _alone(home):
+        known = read_isolated(home)
+        if known.pop(digest, None) is not None:
+            write_json(home.isolated_path, known)
+
+
+@contextlib.contextmanager
+def _alone(home: Home) -> Iterator[None]:
+    descriptor = os.open(home.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class FollowedIsolation:
+    """The isolated versions of a home, for one who follows them: a look costs one stat(2)."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._file = FollowedFile(home.isolated_path)
+
+    def news(self) -> set[str] | None:
+        """The digests if the file is another than at the last call, as it is at the first; None otherwise.
+
+        Raises CORRUPT_ARTIFACT for a damaged file, once until it is replaced.
+        """
+        return set(read_isolated(self._home)) if self._file.changed() else None

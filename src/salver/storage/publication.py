@@ -9,9 +9,9 @@ from __future__ import annotations
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import Tables
 from salver.storage.home import Home
-from salver.storage.snapshot import read_json, write_json
+from salver.storage.snapshot import FollowedFile, read_json, write_json
 
-__all__ = ["publish", "read_tables"]
+__all__ = ["PublishedTables", "publish", "read_tables"]
 
 
 def read_tables(home: Home) -> Tables | None:
@@ -20,6 +20,21 @@ def read_tables(home: Home) -> Tables | None:
     Raises CORRUPT_ARTIFACT for a damaged file: keep serving what was read before.
     """
     return read_json(home.tables_path, Tables)
+
+
+class PublishedTables:
+    """The snapshot of a home, for one who follows it: a look costs one stat(2)."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._file = FollowedFile(home.tables_path)
+
+    def news(self) -> Tables | None:
+        """The snapshot if another was published than at the last call; None otherwise.
+
+        Raises CORRUPT_ARTIFACT for a damaged file, once until it is replaced.
+        """
+        return read_tables(self._home) if self._file.changed() else None
 
 
 def publish(home: Home, tables: Tables) -> bool:

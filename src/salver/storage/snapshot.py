@@ -20,6 +20,7 @@ from salver.protocol.errors import SalverError
 
 __all__ = [
     "TEMPORARY_SUFFIX",
+    "FollowedFile",
     "create_once",
     "full_disk_is_reported",
     "read_json",
@@ -130,3 +131,23 @@ def read_json(path: Path, type: type[T]) -> T | None:
             f"{path.name} in the data directory is damaged: {error}",
             "restore it from a backup; if Salver writes it by itself, remove it",
         ) from error
+
+
+class FollowedFile:
+    """A file replaced whole by others, for one who follows it: a look costs one stat(2)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int] | None = (0, 0)
+
+    def changed(self) -> bool:
+        """Whether there is another file than at the last call, or none any more; true the first time."""
+        try:
+            found = self._path.stat()
+            seen = (found.st_mtime_ns, found.st_ino)
+        except FileNotFoundError:
+            seen = None
+        if seen == self._seen:
+            return False
+        self._seen = seen
+        return True

@@ -116,7 +116,9 @@ def _by_endpoint(gauges: Iterable[Gauges]) -> Iterator[Metric]:
 
 
 def _by_process(metrics: Metrics) -> Iterator[Metric]:
-    refusals = CounterMetricFamily("salver_refusals", "Requests answered with an error", labels=("endpoint", "code"))
+    refusals = CounterMetricFamily(
+        "salver_refusals", "Requests answered with an error, other than salver_failures", labels=("endpoint", "code")
+    )
     for (endpoint, code), count in sorted(metrics.refusals.items()):
         refusals.add_metric((endpoint, code), count)
     yield refusals

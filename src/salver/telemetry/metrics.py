@@ -21,12 +21,16 @@ class VersionMetrics:
     """What one version did behind one endpoint, in seconds and counts."""
 
     __slots__ = (
+        "batch_input_seconds",
+        "batch_output_seconds",
         "batch_seconds",
         "batches",
         "compute_s",
         "fail_s",
         "failures",
+        "input_s",
         "last_success_wall_s",
+        "output_s",
         "outside_profile",
         "queue_s",
         "request_s",
@@ -43,20 +47,36 @@ class VersionMetrics:
         """Seconds that requests waited, summed over requests."""
         self.compute_s = 0.0
         """Seconds that batches ran, counted once for each of a batch's requests."""
+        self.input_s = 0.0
+        """Likewise, seconds from the queue to the model: joining, and holding against the profile."""
+        self.output_s = 0.0
+        """Likewise, seconds from the model to the answers: checking, and cutting into responses."""
         self.request_s = HistogramCounter()
         """Seconds from reception to answer."""
         self.batches: Counter[int] = Counter()
         """Batches by their number of rows."""
         self.batch_seconds: defaultdict[int, float] = defaultdict(float)
+        """Seconds that batches ran, by their number of rows; the two others likewise."""
+        self.batch_input_seconds: defaultdict[int, float] = defaultdict(float)
+        self.batch_output_seconds: defaultdict[int, float] = defaultdict(float)
         self.last_success_wall_s = 0.0
         self.outside_profile = 0
 
     def batch_done(
-        self, rows: int, compute_s: float, waits_s: Iterable[float], latencies_s: Iterable[float], wall_s: float
+        self,
+        rows: int,
+        input_s: float,
+        compute_s: float,
+        output_s: float,
+        waits_s: Iterable[float],
+        latencies_s: Iterable[float],
+        wall_s: float,
     ) -> None:
-        """Count a batch that was answered; one element for each of its requests."""
+        """Count a batch that was answered; waits and latencies have one element for each of its requests."""
         self.batches[rows] += 1
+        self.batch_input_seconds[rows] += input_s
         self.batch_seconds[rows] += compute_s
+        self.batch_output_seconds[rows] += output_s
         self.rows += rows
         self.last_success_wall_s = wall_s
         requests = 0
@@ -66,7 +86,9 @@ class VersionMetrics:
             requests += 1
         self.successes += requests
         self.queue_s += sum(waits_s)
+        self.input_s += input_s * requests
         self.compute_s += compute_s * requests
+        self.output_s += output_s * requests
 
     def failed(self, code: str, seconds: float = 0.0) -> None:
         """Count one request that was accepted and then failed."""
@@ -80,7 +102,10 @@ class Metrics:
     def __init__(self) -> None:
         self.versions: dict[tuple[str, str], VersionMetrics] = {}
         self.refusals: Counter[tuple[str, str]] = Counter()
-        """Requests refused before they reached a version, by (endpoint, code)."""
+        """Requests answered with an error that is no version's failure, by (endpoint, code).
+
+        They were refused before they reached a version, or their answer could not be written, such as NaN as JSON.
+        """
         self.connections = 0
         self.connections_total = 0
         self.accept_pauses = 0

@@ -94,7 +94,8 @@ class ResponseEncoder:
             if self._model:
                 parameters["salver_model"] = self._model
             if response.warnings:
-                parameters["salver_warnings"] = "; ".join(response.warnings)
+                # One a line: a client can tell them apart.
+                parameters["salver_warnings"] = "\n".join(map(_in_a_line, response.warnings))
             head += b',"parameters":' + _JSON.encode(parameters)
         return head
 
@@ -212,6 +213,10 @@ class ResponseEncoder:
             "the model answered NaN or infinity, which JSON cannot carry",
             "ask for binary data, or deploy with --nonfinite null or pass",
         )
+
+
+def _in_a_line(warning: str) -> str:
+    return warning.replace("\n", " ")
 
 
 def _describe(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:

@@ -1,30 +1,32 @@
 """Formats: each adapts one kind of artifact, in one file, to `Format` and `Loaded`.
 
-To add one: write `formats/NAME.py` with a class that satisfies `Format`, name it in `_MODULES`,
-and pass the shared list of checks in `tests/checks/runtime_checks.py`. A format's libraries are
-imported in its own file only, so a server that serves ONNX never imports scikit-learn.
+To add one: write `formats/NAME.py` with a class that satisfies `Format`, give it a row in
+`salver.protocol.formats`, and pass the shared list of checks in `tests/checks/runtime_checks.py`.
+A format's libraries are imported in its own file only, so a server that serves ONNX never
+imports scikit-learn.
 """
 
 from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from salver.protocol.errors import SalverError
+from salver.protocol.formats import FORMATS
 from salver.protocol.signature import Signature
 from salver.protocol.tables import RuntimeOptions
 from salver.runtime.declaration import Declaration
 from salver.runtime.model import Arrays
 
-__all__ = ["FORMATS", "Format", "Loaded", "Source", "format_named"]
+__all__ = ["Format", "Loaded", "Source", "format_named"]
 
 
 class Source:
     """The bytes of one artifact, verified: where a format loads from.
 
-    `main` is the file the format recognised. `content` is set when the artifact is that file
-    alone: then these very bytes were hashed and must be what is loaded.
+    `main` is the file the format recognised. `content` is set when that file is the whole artifact and
+    the format loads from memory: then these very bytes were hashed and must be what is loaded.
     """
 
     __slots__ = ("content", "directory", "main")
@@ -66,18 +68,10 @@ class Format(Protocol):
         """Load a version; may take long and may raise anything."""
 
 
-_MODULES: Final = {
-    "onnx": "salver.runtime.formats.onnx:OnnxFormat",
-    "sklearn": "salver.runtime.formats.sklearn:SklearnFormat",
-    "python": "salver.runtime.formats.python:PythonFormat",
-}
-FORMATS: Final = tuple(_MODULES)
-
-
 def format_named(name: str) -> Format:
     """The format called `name`; raises INVALID_SETTING for an unknown one."""
     try:
-        module, _, cls = _MODULES[name].partition(":")
+        module, _, cls = FORMATS[name].adapter.partition(":")
     except KeyError:
         raise SalverError(
             "INVALID_SETTING", f"there is no format {name[:40]!r}", f"use one of {', '.join(FORMATS)}"

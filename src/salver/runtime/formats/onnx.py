@@ -18,6 +18,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from salver.protocol.errors import SalverError
+from salver.protocol.formats import OPTIMIZATIONS
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import RuntimeOptions
 from salver.runtime.declaration import Declaration
@@ -42,12 +43,18 @@ _TYPES: Final = {
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
 }
-_LEVELS: Final = {
-    "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
-    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-}
+_LEVELS: Final = dict(
+    zip(
+        OPTIMIZATIONS,
+        (
+            ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+            ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+            ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+            ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+        ),
+        strict=True,
+    )
+)
 _BFLOAT16: Final = 16
 """ONNX's own number for bfloat16, which numpy does not know."""
 

@@ -8,12 +8,13 @@ loaded: it is taken only with an explicit word of trust and lives in a worker.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from salver.protocol.datatypes import datatype_of
 from salver.protocol.errors import SalverError
+from salver.protocol.formats import FORMATS
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import RuntimeOptions
 from salver.runtime.declaration import Declaration
@@ -29,8 +30,6 @@ except ImportError as missing:
 
 __all__ = ["SklearnFormat"]
 
-_SUFFIXES: Final = (".skops", ".joblib", ".pkl", ".pickle")
-
 
 class SklearnFormat:
     """One fitted estimator: one input `X` [-1, n], outputs `label` and, if it has them, `probabilities`."""
@@ -39,7 +38,7 @@ class SklearnFormat:
 
     def main_file(self, directory: Path) -> Path | None:
         """The only file with a suffix of the format."""
-        files = [path for path in sorted(directory.iterdir()) if path.suffix in _SUFFIXES]
+        files = [path for path in sorted(directory.iterdir()) if path.suffix in FORMATS[self.name].suffixes]
         return files[0] if len(files) == 1 else None
 
     def executes_code(self, source: Source) -> bool:
@@ -102,10 +101,7 @@ def _spec(name: str, array: np.ndarray[Any, Any], labels: tuple[str, ...]) -> Te
 
 def _untrusted_types(source: Source) -> list[str]:
     try:
-        if source.content is not None:
-            found = skops.io.get_untrusted_types(data=source.content)
-        else:
-            found = skops.io.get_untrusted_types(file=source.main)
+        found = skops.io.get_untrusted_types(file=source.main)
     except Exception as error:
         raise SalverError("INVALID_ARTIFACT", f"{source.main.name!r} is no skops file") from error
     return list(found)
@@ -116,7 +112,4 @@ def _load(source: Source) -> Any:
         import joblib  # noqa: PLC0415 - only where a pickle was vouched for
 
         return joblib.load(source.main)
-    untrusted = _untrusted_types(source)
-    if source.content is not None:
-        return skops.io.loads(source.content, trusted=untrusted)
-    return skops.io.load(source.main, trusted=untrusted)
+    return skops.io.load(source.main, trusted=_untrusted_types(source))

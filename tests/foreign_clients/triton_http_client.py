@@ -129,7 +129,12 @@ def sync():
 def repository():
     client = http.InferenceServerClient(CONTROL.removeprefix("http://"))
     index = client.get_model_repository_index(headers=HEADERS)
-    assert {row["name"]: row["state"] for row in index} == {"digits": "READY", "echo": "READY"}, index
+    assert {row["name"]: row["state"] for row in index} == dict.fromkeys(("digits", "echo", "numbers"), "READY"), index
+    # `numbers` is an endpoint of the model `digits`: its name is what counts.
+    client.unload_model("numbers", headers=HEADERS)
+    index = client.get_model_repository_index(headers=HEADERS)
+    assert sorted(row["name"] for row in index) == ["digits", "echo"], index
+    refused(lambda: client.load_model("numbers", headers=HEADERS), "failed to load", "numbers")
     client.unload_model("digits", headers=HEADERS)
     client.load_model("digits", headers=HEADERS)
     assert http.InferenceServerClient(DATA.removeprefix("http://")).is_model_ready("digits")

@@ -60,6 +60,7 @@ def test_tritons_http_client_works_unmodified(tmp_path):
         (tmp_path / f"{name}.onnx").write_bytes(content)
         assert main(["--home", str(home), "register", name, str(tmp_path / f"{name}.onnx")]) == 0
         assert main(["--home", str(home), "deploy", name]) == 0
+    assert main(["--home", str(home), "deploy", "digits", "--endpoint", "numbers"]) == 0
 
     async def drive():
         async with salver.Server(home=home) as server:

@@ -1,0 +1,28 @@
+"""How long a request took, for a client that asks."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.gateway.servers import Served
+from tests.gateway.wire import request, row
+
+
+@pytest.mark.parametrize("encoding", [(), ("Accept-Encoding: gzip",)])
+def test_a_client_that_asks_is_told_how_long_its_request_waited_computed_and_took(
+    server: Served, encoding: tuple[str, ...]
+) -> None:
+    assert "server-timing" not in server.infer(row(), *encoding).headers
+    assert "server-timing" not in server.infer({**row(), "parameters": {"salver_timing": False}}).headers
+    for more in ({}, {"binary_data_output": True}):
+        asked = {**row(), "parameters": {"salver_timing": True, **more}}
+        client = server.connect()
+        client.send(request("POST", "/v2/models/held/infer", json.dumps(asked).encode(), encoding))
+        server.answer_held()
+        told = client.read().headers["server-timing"]
+        spans = dict(span.split(";dur=") for span in told.split(", "))
+        assert (spans["queue"], spans["compute"]) == ("250.000", "500.000")
+        assert float(spans["total"]) > 0
+    refused = server.infer({**row(), "parameters": {"salver_timing": 1}})
+    assert (refused.status, refused.code) == (400, "INVALID_PARAMETER")
