@@ -145,8 +145,9 @@ class MemoryClient(asyncio.Transport):
         self.send(b"POST /v2/models/%b/infer HTTP/1.1\r\nHost: h\r\n" % endpoint.encode())
         self.send(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
 
-    def get(self, path: str) -> None:
-        self.send(f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+    def get(self, path: str, **headers: str) -> None:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.send(f"GET {path} HTTP/1.1\r\nHost: h\r\n{lines}\r\n".encode())
 
     def stop_reading(self) -> None:
         self._reads = False

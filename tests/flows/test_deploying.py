@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 
 from tests.flows.house import House
@@ -68,6 +69,27 @@ async def test_a_damaged_or_missing_snapshot_changes_nothing_and_the_next_whole_
     assert (await house.ask("scale", [1, 2])).data == [2, 4]
     await house.deploy("scale@2.0.0")
     assert (await house.ask("scale", [1, 2])).data == [3, 6]
+
+
+async def test_a_token_counts_once_it_is_published_and_no_longer_than_that(house: House, capsys) -> None:
+    await house.open()
+    await house.deploy("scale@1.0.0")
+    capsys.readouterr()
+    house.salver("token", "create", "caller", "--role", "predictor")
+    made = json.loads(capsys.readouterr().out)
+
+    async def ask() -> int:
+        client = house.client()
+        client.get("/v2/models/scale", authorization=f"Bearer {made['token']}")
+        await house.loop.calm()
+        return client.reply.status
+
+    assert await ask() == 401
+    await house.notice()
+    assert await ask() == 200
+    house.salver("token", "revoke", made["record"]["id"])
+    await house.notice()
+    assert await ask() == 401
 
 
 async def test_a_drain_lets_what_waits_finish_and_closes_the_quiet_connections(house: House) -> None:

@@ -64,7 +64,7 @@ def test_an_event_loop_that_stands_still_is_replaced_and_the_version_comes_back_
     assert row["placement"] == "process"
     assert [row["cause"] for row in looping.salver("isolated")] == ["hung"]
     assert looping.predict("loop", [1, 5]) == [1, 5]
-    assert len(looping.events("server_hung")) == 1
+    assert len(looping.events("child_hung")) == 1
     # Also after the next start.
     assert looping.stop() == 0
     looping.start()
@@ -80,7 +80,7 @@ def test_a_version_that_must_stay_inline_stays_there_and_the_others_are_served_a
         looping.until(lambda server=server: looping.server_pid != server, "another server process")
         assert looping.predict("double", [1, 2]) == [2, 4]
         assert looping.wait_serving("loop", "loop@1.0.0")["placement"] == "inline"
-        assert len(looping.events("server_hung")) == turn
+        assert len(looping.events("child_hung")) == turn
 
 
 def test_a_version_that_crashes_the_server_process_moves_to_a_worker(looping) -> None:
@@ -107,7 +107,7 @@ def test_a_controller_that_stands_still_is_replaced_and_serving_goes_on(looping,
     looping.until(lambda: looping.controller_pid != before, "another controller")
     assert looping.salver("status")["endpoints"][0]["state"] == "ready"
     assert looping.server_pid == server
-    assert [event["pid"] for event in looping.events("controller_hung")] == [before]
+    assert [(event["child"], event["pid"]) for event in looping.events("child_hung")] == [("controller", before)]
     assert [outcome for outcome in clients.end() if outcome.problem] == []
 
 

@@ -203,7 +203,7 @@ class Supervisor:
         path = {"server": self._order.recorder_path, "controller": self._order.pulse_path}[child.role]
         silent_s = self._pulses.hung_s(path, child.started_s, now_s)
         if silent_s is not None:
-            log_event(f"{child.role}_hung", level=logging.ERROR, pid=child.process.pid, seconds=silent_s)
+            log_event("child_hung", level=logging.ERROR, child=child.role, pid=child.process.pid, seconds=silent_s)
             self._server_hung |= child.role == "server"
             child.kill()
 
