@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -120,6 +121,17 @@ async def send(
     await writer.wait_closed()
 
 
+def next_steps() -> list[tuple[str, str]]:
+    """Commands that work from here, and what they are for."""
+    salver_command = os.path.relpath(Path(sys.executable).with_name("salver"))
+    language = os.path.relpath(Path(__file__).parents[1] / "python_model" / "language")
+    return [
+        (f"{salver_command} dev {language}", "serve a Python class; or a model of yours"),
+        (f"{salver_command} bench language --url http://127.0.0.1:8080", "then load it, from another terminal"),
+        ("docs/tour.md", "everything once, step by step"),
+    ]
+
+
 def report(
     truth: np.ndarray,
     in_process: np.ndarray,
@@ -142,9 +154,8 @@ def report(
     for size, count in sorted(batches.items()):
         print(f"   {size:>6} {'#' * max(1, round(40 * count / most))} {count}")
     print(f"\nDone in {total:.1f} s. What to try next:")
-    print("   salver dev YOUR_MODEL.onnx            a model of your own, in one command")
-    print("   salver bench digits                   a load generator that does not fool itself")
-    print("   docs/tour.md                          the same in five minutes, step by step")
+    for what, why in next_steps():
+        print(f"   {what:<60}  {why}")
     return 0 if same and here == there else 1
 
 

@@ -23,6 +23,7 @@ from salver.runtime.host import Host
 from salver.runtime.recorder import FlightRecorder
 from salver.runtime.status import EndpointStatus
 from salver.security.access import Principal
+from salver.security.guessing import GuessLimit
 from salver.security.tokens import TokenVerifier
 from salver.storage.blobs import BlobStore
 from salver.storage.home import Home
@@ -58,7 +59,8 @@ class DataPlane:
         self._clock = clock
         self._recorder = recorder
         self._pepper = pepper
-        self._verifier = TokenVerifier((), pepper)
+        self._verifier = TokenVerifier((), pepper, clock)
+        self._guesses = GuessLimit(clock)
         self._tables = PublishedTables(home)
         self._isolation = FollowedIsolation(home)
         self._loop = asyncio.get_running_loop()
@@ -123,7 +125,7 @@ class DataPlane:
 
     def apply(self, tables: Tables) -> None:
         """Make a snapshot the desired state."""
-        self._verifier = TokenVerifier(tables.tokens, self._pepper)
+        self._verifier = TokenVerifier(tables.tokens, self._pepper, self._clock, self._verifier)
         self.host.apply(tables)
         self._publish()
 
@@ -134,10 +136,15 @@ class DataPlane:
         without = {name: self.host.error_of(name) for name in self.host.names() if name not in pools}
         self.router.publish(targets, without)
 
-    def _authenticate(self, token: str) -> Principal | None:
-        return self._verifier.verify(token)
+    def _authenticate(self, token: str, peer: str | None = None) -> Principal | None:
+        """Whose token this is; who sends too many wrong ones from the address `peer` is slowed down."""
+        return self._guesses.principal(peer, token, self._verifier)
 
     def _isolate(self, digest: str) -> None:
+        """Record that a version hung; beside the loop, for the disk and for the lock."""
+        self._loop.run_in_executor(None, self._record_isolation, digest)
+
+    def _record_isolation(self, digest: str) -> None:
         try:
             isolate(self._home, {digest}, Cause.HUNG, self._clock.wall_s())
         except (SalverError, OSError) as error:

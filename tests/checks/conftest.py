@@ -8,12 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from salver.runtime.environment import _allowed, allow_users_code
+
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
     """Lists of checks that every member of a family must pass are tests of their own."""
     if file_path.name.endswith("_checks.py"):
         return pytest.Module.from_parent(parent, path=file_path)
     return None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def users_code() -> Iterator[None]:
+    """This process is as good as a worker while the checks run."""
+    allow_users_code()
+    yield
+    _allowed.clear()
 
 
 @pytest.fixture(scope="session")

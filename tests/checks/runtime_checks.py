@@ -228,7 +228,7 @@ def test_half_a_file_is_refused(bench, tmp_path) -> None:
 
 def test_it_says_whether_loading_executes_code(bench) -> None:
     chosen = format_named(bench.example.format)
-    assert chosen.executes_code(source_of(bench.path, chosen, Declaration())) is bench.example.executes_code
+    assert bool(chosen.code_in(source_of(bench.path, chosen, Declaration()))) is bench.example.executes_code
 
 
 def test_in_a_directory_the_one_model_file_is_found(bench, tmp_path) -> None:

@@ -34,6 +34,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def made(home: Path) -> Path:
+    """That home, where it is there already."""
+    from salver.storage.home import Home
+
+    return Home.open(home).path
+
+
+@pytest.fixture
 def salver(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
     """Run a command in this process."""
     from salver.cli import main

@@ -13,7 +13,7 @@ def sent(monkeypatch):
 
     plans = []
 
-    def keep(_here, plan):
+    def keep(_here, plan, _verify):
         plans.append(plan)
         raise KeyboardInterrupt
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from salver import __version__
+from salver.storage.home import Home
 
 
 def commands(app) -> list[list[str]]:
@@ -30,6 +32,7 @@ def test_every_command_has_a_help_text_with_an_example(salver) -> None:
         done = salver(*name, "--help")
         assert done.code == 0
         assert f"Example: salver {' '.join(name)}" in " ".join(done.out.split()), name
+        assert "--home DIR and --json" in done.out, name
 
 
 def test_every_option_says_what_it_is_and_no_summary_is_cut_off(salver) -> None:
@@ -84,6 +87,7 @@ def test_home_and_json_may_stand_before_and_after_the_command(salver, tmp_path) 
         ["models", "--json", "--home", tmp_path / "a"],
         ["--json", "models", f"--home={tmp_path / 'a'}"],
     ):
+        Home.open(tmp_path / "a")
         done = salver(*arguments)
         assert (done.code, done.json, done.err) == (0, [], "")
     assert (tmp_path / "a" / "salver.db").exists()
@@ -119,6 +123,16 @@ def test_the_same_bytes_twice_take_no_more_disk(salver, models, home) -> None:
     before = size()
     salver("register", "b", models / "times2.onnx")
     assert size() == before
+
+
+def test_what_a_killed_registration_left_half_goes_with_the_next_one(salver, models, home) -> None:
+    salver("register", "a", models / "times2.onnx")
+    remains = home / "blobs" / "incoming" / "tmp0killed"
+    remains.write_bytes(b"half")
+    assert salver("register", "b", models / "times3.onnx").code == 0
+    assert not remains.exists()
+    (found,) = [row for row in salver("--json", "doctor").json if row["check"] == "stored bytes"]
+    assert found["found"].startswith("2 files match their digests, 0.0 MiB")
 
 
 class Canary:
@@ -196,6 +210,53 @@ def test_a_token_is_shown_once_listed_and_revoked(salver) -> None:
     assert plain.out.count("\n") == 1  # a script can take it as it is
     assert salver("token", "revoke", made["record"]["id"]).code == 0
     assert salver("--json", "token", "revoke", made["record"]["id"]).error["code"] == "NOT_FOUND"
+
+
+def test_a_token_may_be_made_for_a_time_which_the_list_shows(salver) -> None:
+    made = salver("--json", "token", "create", "ci", "--role", "developer", "--expires-in", "90d").json["record"]
+    assert made["expires_s"] - made["created_s"] == 90 * 86400
+    salver("token", "create", "ann", "--role", "developer")
+    salver("token", "create", "gone", "--role", "developer", "--expires-in", "1s")
+    lines = {line.split()[1]: line for line in salver("token", "list").out.splitlines()}
+    assert lines["name"].endswith("expires")
+    assert re.search(r"\d\d:\d\d:\d\d +20\d\d-\d\d-\d\d \d\d:\d\d:\d\d$", lines["ci"])
+    assert lines["ann"].endswith("never")
+    for wrong in ("90", "d", "-1d", "1.5h", "1y", "1d1d", ""):
+        done = salver("--json", "token", "create", "ci", "--role", "developer", "--expires-in", wrong)
+        assert (done.code, done.error["code"]) == (1, "INVALID_SETTING"), wrong
+    assert salver("--json", "token", "create", "x", "--role", "developer", "--expires-in", "0s").code == 1
+
+
+def test_an_expired_token_is_shown_as_such() -> None:
+    from salver.cli.tokens import _expiry
+
+    assert _expiry(None) == "never"
+    assert _expiry(0.0) == "1970-01-01 00:00:00, expired"
+
+
+def test_the_journal_shows_which_version_was_deployed(salver, models) -> None:
+    salver("register", "m", models / "times2.onnx")
+    salver("deploy", "m", "--endpoint", "e")
+    salver("undeploy", "e")
+    deployed, removed = salver("audit").out.splitlines()[-2:]
+    assert deployed.split()[-4:] == ["deploy", "e", "->", "m@1.0.0"]
+    assert removed.split()[-2:] == ["undeploy", "e"]
+
+
+def test_a_profile_that_fits_no_input_is_answered_with_the_inputs(salver, models, tmp_path) -> None:
+    np.save(tmp_path / "train.npy", np.zeros((3, 7)))
+    done = salver("--json", "register", "m", models / "times2.onnx", "--profile", tmp_path / "train.npy")
+    assert "fits 0 inputs of the model, which takes 'x' FP32 [-1, 2]" in done.error["message"]
+
+
+def test_a_recipe_of_ones_own_code_says_that_its_imports_are_ones_own_business(salver, models, tmp_path) -> None:
+    salver("register", "m", models / "times3.py")
+    salver("deploy", "m")
+    done = salver("package", "m", "--output", tmp_path / "image")
+    assert done.code == 0, done.err
+    assert "--requirement" in done.err
+    again = salver("package", "m", "--output", tmp_path / "other", "--requirement", "numpy")
+    assert again.err == ""
 
 
 def test_doctor_finds_a_byte_that_has_changed(salver, models, home) -> None:

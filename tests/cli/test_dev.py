@@ -58,6 +58,45 @@ def test_a_python_file_is_deployed_again_when_it_is_saved_and_a_broken_one_is_no
     assert tree.wait() == 0
 
 
+def test_a_dev_in_the_background_of_a_shell_ends_at_sigint_too(dev, tree, models) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a shell's & leaves to its children
+    try:
+        dev(models / "times2.onnx")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    tree.signal(signal.SIGINT)
+    assert tree.wait() == 0
+    tree.until(tree.is_gone, "nothing is left", 5)
+
+
+def test_what_is_printed_for_people_can_be_pasted(tree, models) -> None:
+    with tree.log_path.open("ab") as log:
+        tree.process = subprocess.Popen(
+            [sys.executable, "-m", "salver", "dev", models / "times2.onnx", "--http", "0"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=os.environ | tree.environment,
+        )
+    said = [tree.process.stdout.readline().decode() for _ in range(4)]
+    command = next(line for line in said if line.split()[0] == "predict").partition("curl")[2]
+    answer = subprocess.run(["sh", "-c", f"curl -s {command}"], capture_output=True, check=True, timeout=30).stdout
+    assert json.loads(answer)["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [0, 0]}]
+    tree.signal(signal.SIGINT)
+    assert tree.wait() == 0
+
+
+def test_code_without_syntax_is_refused_with_its_line(tree, tmp_path) -> None:
+    (tmp_path / "spread.py").write_text("import salver\n\nclass Spread(salver.Model:\n")
+    for words in (("dev",), ("register", "spread")):
+        done = tree.command("--json", *words, tmp_path / "spread.py")
+        assert done.returncode == 1
+        message = json.loads(done.stderr.splitlines()[-1])["error"]["message"]
+        assert "SyntaxError: " in message
+        assert "(spread.py, line 3)" in message
+        assert str(tmp_path) not in message
+
+
 def test_nothing_survives_a_dev_that_is_killed(dev, tree, models) -> None:
     dev(models / "times2.onnx", "--no-reload")
     tree.process.kill()

@@ -29,7 +29,7 @@ import pytest
         (["register", "m", "{models}/times2.onnx", "--profile", "/no/such.npy"], 1, "/no/such.npy"),
         (["register", "m", "{models}/times2.onnx", "--profile", "{models}/times3.py"], 1, "times3.py"),
         (["register", "-m", "{models}/times2.onnx"], 2, "-m"),
-        (["token", "create", "x", "--role", "king"], 1, "king"),
+        (["token", "create", "x", "--role", "king"], 2, "king"),
         (["token", "create", "admin", "--role", "admin"], 1, "admin"),
         (["predict", "m", "--input", "/no/such.npy"], 1, "nothing serves"),
         (["serve", "--config", "/no/such.toml"], 1, "/no/such.toml"),
@@ -42,7 +42,9 @@ import pytest
         (["dev", "/no/such/model.onnx"], 1, "/no/such/model.onnx"),
     ],
 )
-def test_each_refusal_has_an_exit_code_a_name_and_says_what_is_wrong(salver, models, arguments, code, says) -> None:
+def test_each_refusal_has_an_exit_code_a_name_and_says_what_is_wrong(
+    salver, models, made, arguments, code, says
+) -> None:
     given = [argument.format(models=models) for argument in arguments]
     done = salver("--json", *given)
     assert done.code == code, done
@@ -56,6 +58,36 @@ def test_each_refusal_has_an_exit_code_a_name_and_says_what_is_wrong(salver, mod
     assert "Traceback" not in plain.err
 
 
+READING = [
+    ["models"], ["status"], ["audit"], ["isolated"], ["token", "list"], ["predict", "m"], ["bench", "m"],
+    ["package", "m"], ["deploy", "m"], ["undeploy", "m"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", READING, ids=" ".join)
+def test_a_command_that_reads_makes_no_home(salver, home, arguments) -> None:
+    done = salver("--json", *arguments)
+    assert (done.code, done.error["code"]) == (1, "NOT_FOUND")
+    assert str(home) in done.error["message"]
+    assert "register" in done.error["remedy"]
+    assert not home.exists()
+
+
+def test_doctor_looks_at_the_machine_where_there_is_no_home_yet(salver, home) -> None:
+    done = salver("--json", "doctor")
+    assert {"check": "home", "state": "warning"}.items() <= done.json[-1].items()
+    assert not home.exists()
+
+
+def test_a_missing_role_and_a_wrong_choice_list_what_there_is(salver) -> None:
+    missing = salver("token", "create", "x")
+    assert missing.code == 2
+    assert "admin, operator, approver, developer, predictor" in missing.err
+    wrong = salver("deploy", "m", "--placement", "gpu")
+    assert "'gpu' is not one of 'auto', 'inline', 'thread', 'process'" in wrong.err
+    assert "Value error" not in wrong.err
+
+
 def test_without_a_command_the_help_is_shown(salver) -> None:
     for group in ([], ["token"]):
         done = salver(*group)
@@ -64,7 +96,7 @@ def test_without_a_command_the_help_is_shown(salver) -> None:
         assert salver("--json", *group).error["code"] == "USAGE"
 
 
-def test_a_fault_of_ours_is_one_line_and_a_stack_trace_only_on_request(salver, monkeypatch) -> None:
+def test_a_fault_of_ours_is_one_line_and_a_stack_trace_only_on_request(salver, made, monkeypatch) -> None:
     from salver.control.administration import LocalAdministration
 
     def fail(_self) -> None:
@@ -89,7 +121,7 @@ def test_a_home_that_cannot_be_made_or_read_is_named(salver, tmp_path) -> None:
     (tmp_path / "other" / "thesis.tex").write_text("")
     done = salver("--json", "models", "--home", tmp_path / "other")
     assert (done.code, done.error["code"]) == (3, "REFUSED_BY_POLICY")
-    done = salver("--json", "models", "--home", "/proc/none")
+    done = salver("--json", "token", "create", "x", "--role", "admin", "--home", "/proc/none")
     assert (done.code, done.error["code"]) == (1, "INTERNAL")
     assert "/proc/none" in done.error["message"]
 
@@ -105,7 +137,7 @@ def test_a_reader_that_has_seen_enough_is_no_error_worth_a_word(home) -> None:
     assert done.stderr == b""
 
 
-def test_an_interrupted_command_ends_with_130(salver, monkeypatch) -> None:
+def test_an_interrupted_command_ends_with_130(salver, made, monkeypatch) -> None:
     from salver.control.administration import LocalAdministration
 
     def interrupt(_self) -> None:
@@ -115,7 +147,7 @@ def test_an_interrupted_command_ends_with_130(salver, monkeypatch) -> None:
     assert salver("models").code == 130
 
 
-def test_a_full_disk_is_said_to_be_one(salver, monkeypatch) -> None:
+def test_a_full_disk_is_said_to_be_one(salver, made, monkeypatch) -> None:
     import errno
 
     from salver.control.administration import LocalAdministration

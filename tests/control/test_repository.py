@@ -54,7 +54,7 @@ def test_load_answers_when_the_model_serves_and_unload_removes_it(repository, sh
     assert shared.predict("other", [1, 2]) == [3, 6]
     body = {"parameters": {"unload_dependents": False}}
     assert repository(listener, "models/other/unload", body).json == {"name": "other", "unload": True}
-    shared.until(lambda: shared.infer("other", [1, 2]).status == 404, "it is gone", 2)
+    shared.until(lambda: shared.infer("other", [1, 2]).status == 404, "it is gone")
     assert repository(listener, "models/other/unload").status == 404
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import runpy
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -104,6 +105,51 @@ def test_the_page_of_the_python_example_shows_its_real_answer(served):
     body = texts[1].partition("-d '")[2].rstrip().rstrip("'")
     with urllib.request.urlopen(inference(served.http, "language", body)) as page:
         assert page.read().decode() == texts[2].strip()
+
+
+def test_the_text_classifier_of_the_page_on_models_answers_as_the_page_says(capsys, tmp_path, served):
+    shown = [block.text for block in blocks(ROOT / "docs" / "models.md")]
+    (tmp_path / "train.py").write_text(next(text for text in shown if "TfidfVectorizer" in text))
+    subprocess.run([sys.executable, "train.py"], cwd=tmp_path, check=True, timeout=60)
+    (tmp_path / "mood" / "model.py").write_text(next(text for text in shown if "class Mood" in text))
+    (tmp_path / "mood" / "salver-model.toml").write_text(next(text for text in shown if '"model:Mood"' in text))
+    exchange = next(text for text in shown if "/v2/models/mood/infer" in text)
+    salver_says(capsys, served.home, "register", "mood", tmp_path / "mood")
+    salver_says(capsys, served.home, "deploy", "mood", "--optional", "--wait")
+    try:
+        body = exchange.partition("-d '")[2].partition("'")[0]
+        with urllib.request.urlopen(inference(served.http, "mood", body)) as page:
+            assert page.read().decode() == exchange.splitlines()[-1]
+    finally:
+        salver_says(capsys, served.home, "undeploy", "mood")
+
+
+def test_an_ambiguous_directory_is_refused_as_the_page_on_models_says(capsys, tmp_path, monkeypatch):
+    shown = next(block.text for block in blocks(ROOT / "docs" / "models.md") if "could be" in block.text)
+    (tmp_path / "forest").mkdir()
+    for name in ("rf.joblib", "model.py"):
+        (tmp_path / "forest" / name).write_text("never opened")
+    monkeypatch.chdir(tmp_path)
+    assert main(["--home", str(tmp_path / "home"), "register", "forest", "forest"]) == 1
+    assert capsys.readouterr().err == shown.partition("\n")[2]
+
+
+def test_what_the_demo_says_to_try_next_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("SALVER_HOME", str(tmp_path / "nowhere"))
+    (develop, _), (load, _), (read, _) = runpy.run_path(str(EXAMPLES / "digits" / "demo.py"))["next_steps"]()
+    assert (ROOT / read).is_file()
+    with subprocess.Popen([*develop.split(), "--http", "0", "--json"], stdout=subprocess.PIPE) as process:
+        try:
+            url = json.loads(process.stdout.readline())["http"]
+            words = load.replace("http://127.0.0.1:8080", url).split()
+            brief = ("--duration", "0.2", "--warmup", "0", "--connections", "1", "--json")
+            done = subprocess.run([*words, *brief], capture_output=True, check=False, timeout=60)
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout)["failed"] == 0
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
 
 
 def test_the_first_class_of_the_readme_answers_as_the_readme_says(capsys, tmp_path):

@@ -134,6 +134,7 @@ async def test_a_batch_that_hangs_is_given_up_and_its_version_moves_to_a_worker_
     client.infer("loop", [3, 4])
     await eventually(lambda: client.replies)
     assert client.reply.data == [3, 4]
+    await eventually(house.home.isolated_path.exists)
     assert len(house.home.isolated_path.read_bytes()) > 64
     # What was given up cannot be stopped, only waited for.
     await eventually(lambda: not [t for t in threading.enumerate() if t.name == "salver loop@1.0.0"])

@@ -32,18 +32,31 @@ async def test_a_full_batch_waits_for_no_clock(house: House) -> None:
     assert clients[4].reply.data == [8, 0]
 
 
-async def test_a_deadline_that_passes_in_the_queue_is_told_and_nothing_runs_for_it(house: House) -> None:
+async def test_the_wait_for_more_ends_before_the_earliest_deadline_does(house: House) -> None:
     await house.open()
     await house.deploy("scale@1.0.0", "--max-wait", "10")
     patient, hurried = house.client(), house.client()
     patient.infer("scale", [1, 2], timeout=2_500_000)
     hurried.infer("scale", [3, 4], timeout=500_000)
-    await house.loop.turn(0.49)
-    assert hurried.replies == []
-    await house.loop.turn(0.06)
+    await house.loop.turn(0.4)
+    assert patient.replies + hurried.replies == []
+    await house.loop.turn(0.1)
+    assert (patient.reply.data, hurried.reply.data) == ([2, 4], [6, 8])
+    assert house.counted("scale").batches == {2: 1}
+
+
+async def test_a_deadline_that_passes_in_the_queue_is_told_and_nothing_runs_for_it(house: House, clock) -> None:
+    await house.open()
+    await house.deploy("scale@1.0.0", "--max-wait", "10")
+    patient, hurried = house.client(), house.client()
+    patient.infer("scale", [1, 2], timeout=2_500_000)
+    hurried.infer("scale", [3, 4], timeout=500_000)
+    clock.advance(0.6)  # in which the loop did not turn
+    await house.loop.calm()
     assert (hurried.reply.status, hurried.reply.code) == (504, "DEADLINE_EXCEEDED")
     assert patient.replies == []
-    await house.loop.turn(2)
+    clock.advance(2)
+    await house.loop.turn(0.1)
     assert patient.reply.code == "DEADLINE_EXCEEDED"
     await house.loop.turn(10)
     counted = house.counted("scale")

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from salver.config import ServerSettings, Settings
+from salver.processes import supervisor as supervisor_module
+from salver.processes.child import restart_pause_s
 from salver.processes.supervisor import Supervisor
 from salver.protocol.errors import SalverError
 from salver.storage.home import Home, Serving
@@ -104,3 +106,7 @@ def test_readiness_is_announced_once_and_without_a_controller_only_if_that_is_ho
     for line in lines:
         assert (line["http"], line["control"], line["grpc"], line["pid"]) == ("http://d", "http://c", None, os.getpid())
         assert (line["pids"]["workers"], line["failed"]) == ([7], [{"endpoint": "e"}])
+
+
+def test_a_dead_child_is_noticed_and_its_first_replacement_starts_within_the_two_seconds_promised() -> None:
+    assert supervisor_module._LOOK_S + restart_pause_s(1) <= 0.5  # the rest is the child's own start

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
+
 import msgspec
 import pytest
 
+from salver.protocol import tables
 from salver.protocol.profile import FeatureProfile, InputProfile, Profile
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import (
@@ -91,3 +96,20 @@ def test_a_deployment_finds_its_version_by_model_and_number() -> None:
 )
 def test_user_code_is_python_pickles_and_processing(changes, runs: bool) -> None:
     assert make_manifest(**changes).runs_user_code is runs
+
+
+@pytest.mark.parametrize("name", ["DeploymentSpec", "RuntimeOptions"])
+def test_every_setting_says_what_it_is(name: str) -> None:
+    (found,) = [
+        node
+        for node in ast.parse(inspect.getsource(tables)).body
+        if isinstance(node, ast.ClassDef) and node.name == name
+    ]
+    silent = [
+        field.target.id
+        for field, behind in itertools.pairwise([*found.body, None])
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and not (isinstance(behind, ast.Expr) and isinstance(behind.value, ast.Constant))
+    ]
+    assert silent == []

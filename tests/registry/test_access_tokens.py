@@ -7,6 +7,7 @@ import stat
 import msgspec
 import pytest
 
+from salver.clock import SYSTEM_CLOCK
 from salver.protocol.errors import SalverError
 from salver.registry.access_tokens import AccessTokens, ensure_admin_token
 from salver.security.access import Role, local_principal
@@ -16,7 +17,7 @@ from salver.storage.journal import ChainCheck, Journal
 
 
 def verifier(tokens: AccessTokens, home: Home) -> TokenVerifier:
-    return TokenVerifier(tokens.list(), home.pepper())
+    return TokenVerifier(tokens.list(), home.pepper(), SYSTEM_CLOCK)
 
 
 def test_a_created_token_is_verified_until_it_is_revoked(tokens: AccessTokens, home: Home, admin) -> None:
@@ -63,6 +64,28 @@ def test_names_roles_and_tenants_are_checked(
     with pytest.raises(SalverError) as raised:
         tokens.create(admin, name, role, tenant)
     assert raised.value.code == code
+    assert journal.records() == ()
+
+
+def test_a_token_may_have_an_end_which_is_stored_and_on_the_journal(
+    tokens: AccessTokens, journal: Journal, admin
+) -> None:
+    ends, lasts = tokens.create(admin, "ci", "operator", expires_in_s=3600.0), tokens.create(admin, "ann", "operator")
+    assert ends.record.expires_s == ends.record.created_s + 3600.0
+    assert lasts.record.expires_s is None
+    assert tokens.list() == (ends.record, lasts.record)
+    first, second = journal.records()
+    assert first.details["expires_s"] == ends.record.expires_s
+    assert "expires_s" not in second.details
+
+
+@pytest.mark.parametrize("expires_in_s", [0.0, -1.0, 1e12, float("nan"), float("inf")])
+def test_an_end_in_the_past_or_beyond_ten_years_is_refused(
+    tokens: AccessTokens, journal: Journal, admin, expires_in_s: float
+) -> None:
+    with pytest.raises(SalverError, match="expires_in_s") as raised:
+        tokens.create(admin, "ci", "operator", expires_in_s=expires_in_s)
+    assert raised.value.code == "INVALID_SETTING"
     assert journal.records() == ()
 
 

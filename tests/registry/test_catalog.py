@@ -10,8 +10,8 @@ from salver.protocol.errors import SalverError
 from salver.protocol.profile import FeatureProfile, InputProfile, Profile
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import FileEntry
-from salver.registry.artifact import artifact_digest
 from salver.registry.catalog import Catalog
+from salver.registry.files import artifact_digest
 from salver.storage.database import Database
 from salver.storage.home import Home
 from salver.storage.journal import ChainCheck, Journal

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from salver.protocol.errors import SalverError
-from salver.protocol.tables import DeploymentSpec, Placement, Tables
+from salver.protocol.tables import DeploymentSpec, Placement, RuntimeOptions, Tables
 from salver.registry.access_tokens import AccessTokens
 from salver.registry.catalog import Catalog
 from salver.registry.deployments import Deployments
@@ -148,6 +148,14 @@ def test_names_and_settings_are_checked(deployments: Deployments, admin) -> None
         with pytest.raises(SalverError) as raised:
             deployments.deploy(admin, bad)
         assert raised.value.code == code
+    assert deployments.list() == ()
+
+
+def test_settings_that_the_format_would_not_heed_are_refused(deployments: Deployments, catalog, admin, draft) -> None:
+    catalog.add_version(admin, draft(model="forest", format="sklearn"))
+    wanted = DeploymentSpec("forest", "forest", "1.0.0", runtime=RuntimeOptions(optimization="basic"))
+    with pytest.raises(SalverError, match="means nothing to a version of format sklearn"):
+        deployments.deploy(admin, wanted)
     assert deployments.list() == ()
 
 

@@ -4,8 +4,9 @@ import msgspec
 import pytest
 
 from salver.protocol.errors import SalverError
+from salver.protocol.formats import PROVIDERS
 from salver.protocol.tables import DeploymentSpec, Placement, RuntimeOptions
-from salver.registry.settings import RANGES, check_settings
+from salver.registry.settings import RANGES, check_settings, check_settings_of_format
 
 SPEC = DeploymentSpec("digits", "digits", "1.0.0")
 
@@ -84,6 +85,32 @@ def test_a_wait_as_long_as_the_deadline_is_refused() -> None:
     spec = msgspec.structs.replace(SPEC, max_wait_s=2.0, deadline_s=2.0)
     with pytest.raises(SalverError, match=r"max_wait_s is 2\.0; lower it below deadline_s, which is 2"):
         check_settings(spec)
+
+
+def test_a_provider_that_no_build_has_is_refused_with_those_that_sound_like_it() -> None:
+    with pytest.raises(SalverError, match=r"runtime.providers is CudaProvider; use CUDAExecutionProvider$"):
+        check_settings(with_setting("runtime.providers", ("CudaProvider", "CPUExecutionProvider")))
+    with pytest.raises(SalverError, match=r"moon; use one of CPUExecutionProvider, CUDA"):
+        check_settings(with_setting("runtime.providers", ("moon",)))
+    check_settings(with_setting("runtime.providers", ("CUDAExecutionProvider", "CPUExecutionProvider")))
+
+
+def test_every_provider_that_onnx_runtime_knows_may_be_named() -> None:
+    import onnxruntime
+
+    assert set(onnxruntime.get_all_providers()) <= set(PROVIDERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("runtime.providers", ("CUDAExecutionProvider",)), ("runtime.optimization", "basic")]
+)
+def test_settings_of_graphs_are_refused_for_formats_without_graphs(name: str, value: object) -> None:
+    given = with_setting(name, value)
+    check_settings_of_format(given, "onnx")
+    for other in ("sklearn", "python"):
+        check_settings_of_format(SPEC, other)
+        with pytest.raises(SalverError, match=f"{name} is .*, which means nothing to a version of format {other}"):
+            check_settings_of_format(given, other)
 
 
 def test_values_get_their_declared_type() -> None:

@@ -3,15 +3,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
+import json
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
+from tests.runtime.hosting import Shelf
 
 from salver.protocol.tables import FileEntry, VersionManifest
+from salver.runtime import host as host_module
+from salver.runtime.environment import _allowed, allow_users_code
 from salver.runtime.pool import Pool
 from salver.storage.blobs import BlobStore
 from salver.telemetry.metrics import VersionMetrics
@@ -40,6 +44,14 @@ def clock() -> ManualClock:
 @pytest.fixture
 def metrics() -> VersionMetrics:
     return VersionMetrics()
+
+
+@pytest.fixture
+def users_code() -> Iterator[None]:
+    """This process is as good as a worker while the test runs."""
+    allow_users_code()
+    yield
+    _allowed.clear()
 
 
 MakePool = Callable[..., Pool]
@@ -81,9 +93,9 @@ class Store:
 
     def python(self, body: str, **changes: Any) -> VersionManifest:
         """A version whose `predict` has this body; `x` is the input, and `here` its directory."""
-        return self.version(
-            {"model.py": PYTHON.format(body=textwrap.indent(textwrap.dedent(body), " " * 8))}, **changes
-        )
+        files = {"model.py": PYTHON.format(body=textwrap.indent(textwrap.dedent(body), " " * 8))}
+        declared = [f"{name} = {json.dumps(changes[name])}\n" for name in ("idempotent", "warm_up") if name in changes]
+        return self.version(files | ({"salver-model.toml": "".join(declared)} if declared else {}), **changes)
 
 
 PYTHON = """
@@ -109,3 +121,10 @@ class Arithmetic(salver.Model):
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
+
+
+@pytest.fixture
+def shelf(monkeypatch) -> Shelf:
+    found = Shelf()
+    monkeypatch.setattr(host_module, "load_version", found.load)
+    return found

@@ -7,6 +7,7 @@ import pytest
 from salver.protocol.signature import Signature, TensorSpec
 from salver.runtime.batch import Entry
 from salver.runtime.batcher import Batcher
+from salver.runtime.curve import Measured, ServiceCurve
 from salver.testing import FREE_WIDTH, SIGNATURE, make_manifest, make_request, make_spec
 
 
@@ -20,9 +21,17 @@ class Answer:
         return self.gone
 
 
-def entry(rows: int = 1, *, cost: int | None = None, at_s: float = 0.0, shape: object = None) -> Entry:
+def entry(
+    rows: int = 1,
+    *,
+    cost: int | None = None,
+    at_s: float = 0.0,
+    shape: object = None,
+    deadline_s: float = float("inf"),
+) -> Entry:
     answer: Any = Answer()
-    return Entry(make_request([[0, 0]] * rows), answer, at_s, rows if cost is None else cost, shape)
+    request = make_request([[0, 0]] * rows, deadline_s=deadline_s)
+    return Entry(request, answer, at_s, rows if cost is None else cost, shape)
 
 
 def leave(one: Entry) -> None:
@@ -30,8 +39,8 @@ def leave(one: Entry) -> None:
     answer.gone = True
 
 
-def batcher(*entries: Entry, signature: Signature = SIGNATURE, **spec: Any) -> Batcher:
-    found = Batcher(make_spec(**spec), make_manifest(signature=signature))
+def batcher(*entries: Entry, signature: Signature = SIGNATURE, curve: Any = None, **spec: Any) -> Batcher:
+    found = Batcher(make_spec(**spec), make_manifest(signature=signature), curve or ServiceCurve())
     found.queue.extend(entries)
     return found
 
@@ -135,6 +144,36 @@ def test_the_wait_for_a_fuller_batch(rows, spec, now_s, hold_s) -> None:
     assert bool(found.cut(now_s)) == (hold_s == 0 and bool(rows))
 
 
+SECOND = Measured({1: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("deadlines_s", "measured", "now_s", "hold_s"),
+    [
+        ([10.0], SECOND, 0.0, 2.0),  # there is time for the whole wait
+        ([2.5], SECOND, 0.0, 1.5),  # less what the batch takes
+        ([10.0, 2.5], SECOND, 0.0, 0.5),  # the most urgent one decides, and two rows take twice as long
+        ([2.5], SECOND, 1.0, 0.5),
+        ([2.5], SECOND, 1.5, 0.0),  # the last moment
+        ([0.5], SECOND, 0.0, 0.0),  # too late already: at once, then
+        ([2.0], None, 0.0, 1.0),  # nothing is known: half of the time is left to the batch
+    ],
+)
+def test_nobody_is_kept_waiting_past_a_deadline(deadlines_s, measured, now_s, hold_s) -> None:
+    curve = ServiceCurve.of(measured) if measured else ServiceCurve()
+    found = batcher(*(entry(deadline_s=each) for each in deadlines_s), curve=curve, max_wait_s=2.0)
+    assert hold_s - 0.03 <= found.hold_s(now_s) <= hold_s
+    assert bool(found.cut(now_s)) == (hold_s == 0)
+
+
+def test_who_has_left_hurries_nobody() -> None:
+    entries = [entry(), entry(deadline_s=0.1)]
+    found = batcher(*entries, max_wait_s=1.0)
+    assert found.hold_s(0.0) < 0.1
+    leave(entries[1])
+    assert found.hold_s(0.0) == 1.0
+
+
 def test_who_has_left_does_not_make_a_batch_full() -> None:
     entries = [entry(), entry()]
     found = batcher(*entries, max_wait_s=0.01, max_batch=2)
@@ -153,7 +192,7 @@ def test_what_may_share_a_batch_is_decided_by_shape_and_presence() -> None:
 
 
 def test_cost_is_the_size_of_the_named_input_or_the_rows() -> None:
-    found = Batcher(make_spec(), make_manifest(cost="x"))
+    found = Batcher(make_spec(), make_manifest(cost="x"), ServiceCurve())
     assert found.costed
     assert found.cost(make_request([[1, 2], [3, 4]])) == 4
     request = make_request([[1, 2]])

@@ -84,11 +84,15 @@ def test_a_curve_survives_the_journey() -> None:
     assert (other.points(), other.longest_s) == (curve.points(), curve.longest_s)
 
 
-def test_points_name_the_largest_size_of_each_bucket() -> None:
+def test_points_name_the_most_rows_that_were_really_seen() -> None:
     curve = ServiceCurve()
-    for rows in (1, 2, 3, 9):
+    for rows in (1, 3, 2, 9, 256):
         curve.observe(rows, 0.5)
-    assert curve.points() == {1: 0.5, 3: 0.5, 15: 0.5}
+    assert curve.points() == {1: 0.5, 3: 0.5, 9: 0.5, 256: 0.5}
+    other = ServiceCurve.of(curve.freeze())
+    other.observe(8, 0.5)
+    other.observe(300, 0.5)
+    assert list(other.points()) == [1, 3, 9, 300]
 
 
 def test_pauses_between_restarts_of_a_worker_grow_to_a_minute() -> None:

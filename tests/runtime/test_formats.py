@@ -42,7 +42,7 @@ from salver.protocol.signature import Signature, TensorSpec
 class Lookup:
     name = "lookup"
     def main_file(self, directory): return next(directory.glob("*.lookup"), None)
-    def executes_code(self, source): return False
+    def code_in(self, source): return ""
     def signature(self, source, declaration):
         return Signature((TensorSpec("i", "INT64", (-1,)),), (TensorSpec("value", "FP64", (-1,)),))
     def load(self, source, declaration, options): return Loaded(np.array(source.main.read_text().split(), float))

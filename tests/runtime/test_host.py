@@ -1,106 +1,20 @@
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tests.runtime.hosting import V1, V2, Hosting, hosting
 
-from salver.clock import SYSTEM_CLOCK
 from salver.protocol.errors import SalverError
-from salver.protocol.tables import DeploymentSpec, Placement, Tables, VersionManifest
+from salver.protocol.tables import Placement, VersionManifest
 from salver.runtime import host as host_module
 from salver.runtime.curve import Measured
-from salver.runtime.host import Host, placement_of
-from salver.runtime.recorder import FlightRecorder
+from salver.runtime.host import placement_of
 from salver.runtime.status import LoadState
-from salver.telemetry.metrics import Metrics
-from salver.testing import ComputableModel, eventually, make_manifest, make_request, make_spec
-
-V1, V2 = make_manifest(), make_manifest(version="2.0.0", digest="cd" * 32)
-
-
-class Shelf:
-    """What `load_version` gives for each version instead of real files."""
-
-    def __init__(self) -> None:
-        self.models: dict[str, list[ComputableModel]] = {}
-        self.failures: dict[str, Exception] = {}
-        self.preparations: dict[str, Any] = {}
-
-    def load(self, manifest: VersionManifest, *_: object) -> ComputableModel:
-        if manifest.version in self.preparations:
-            self.preparations[manifest.version]()
-        if manifest.version in self.failures:
-            raise self.failures[manifest.version]
-        model = ComputableModel()
-        self.models.setdefault(manifest.version, []).append(model)
-        return model
-
-    def model(self, version: str) -> ComputableModel:
-        return self.models[version][-1]
-
-
-class Hosting:
-    def __init__(self, store: Any, shelf: Shelf) -> None:
-        self.changes = 0
-        self.hung: list[str] = []
-        self.shelf = shelf
-        self.host = Host(
-            store.blobs,
-            store.blobs_path,
-            store.scratch,
-            FlightRecorder(store.root / "flight"),
-            Metrics(),
-            SYSTEM_CLOCK,
-            isolated=(),
-            on_change=self._changed,
-            on_hang=self.hung.append,
-        )
-
-    def _changed(self) -> None:
-        self.changes += 1
-
-    def apply(self, *pairs: tuple[VersionManifest, DeploymentSpec]) -> None:
-        specs = [msgspec.structs.replace(spec, version=manifest.version) for manifest, spec in pairs]
-        self.host.apply(Tables(1, tuple(manifest for manifest, _ in pairs), tuple(specs)))
-
-    async def settle(self, *pairs: tuple[VersionManifest, DeploymentSpec]) -> None:
-        self.apply(*pairs)
-        await self.host.settled()
-
-    def ask(self, value: float, endpoint: str = "arithmetic") -> asyncio.Future[Any]:
-        return self.host.pools()[endpoint](make_request([[value, value]]))
-
-    @property
-    def status(self) -> Any:
-        (row,) = self.host.status()
-        return row
-
-
-@pytest.fixture
-def shelf(monkeypatch) -> Shelf:
-    found = Shelf()
-    monkeypatch.setattr(host_module, "load_version", found.load)
-    return found
-
-
-@contextlib.asynccontextmanager
-async def hosting(store: Any, shelf: Shelf) -> AsyncIterator[Hosting]:
-    one = Hosting(store, shelf)
-    try:
-        yield one
-    finally:
-        for models in shelf.models.values():
-            for model in models:
-                model.release()
-        await one.host.close(timeout_s=5.0)
-        await eventually(lambda: all(model.unloads == 1 for models in shelf.models.values() for model in models))
-        assert list(store.scratch.iterdir()) == []
+from salver.testing import eventually, make_manifest, make_spec
 
 
 async def test_a_deployment_is_loaded_warmed_up_and_serves(store, shelf) -> None:
@@ -110,7 +24,7 @@ async def test_a_deployment_is_loaded_warmed_up_and_serves(store, shelf) -> None
         assert (await one.ask(1)).array("y").tolist() == [[3, 3]]
         status = one.status
         assert (status.state, status.serving, status.available) == (LoadState.READY, "arithmetic@1.0.0", True)
-        assert set(status.curve) >= {"1", "3", "7"}, "warming up measured growing batches"
+        assert set(status.curve) >= {"1", "2", "4"}, "warming up measured growing batches"
         assert [len(batch) for batch in shelf.model("1.0.0").batches[:6]] == [1, 1, 1, 1, 1, 2]
         assert one.host.is_ready()
 
@@ -270,19 +184,6 @@ async def test_loads_that_hang_do_not_keep_others_waiting(store, shelf) -> None:
         assert (await one.ask(1)).version == "1.0.0"
         never.set()
         await eventually(lambda: shelf.models.keys() == {"1.0.0", "2.0.0", "3.0.0"})
-
-
-async def test_a_newer_wish_overtakes_a_load_that_is_under_way(store, shelf) -> None:
-    go = threading.Event()
-    shelf.preparations["1.0.0"] = lambda: go.wait(30)
-    async with hosting(store, shelf) as one:
-        one.apply((V1, make_spec()))
-        await asyncio.sleep(0)
-        one.apply((V2, make_spec()))
-        go.set()
-        await one.host.settled()
-        assert one.status.serving == "arithmetic@2.0.0"
-        await eventually(lambda: shelf.model("1.0.0").unloads)
 
 
 async def test_what_is_omitted_is_drained_and_removed(store, shelf) -> None:

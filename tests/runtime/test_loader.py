@@ -25,7 +25,7 @@ class Plain(salver.Model):
 
 
 @pytest.fixture(autouse=True)
-def _imports_are_undone() -> Iterator[None]:
+def _imports_are_undone(users_code) -> Iterator[None]:
     path, modules = list(sys.path), set(sys.modules)
     yield
     sys.path[:] = path
@@ -70,7 +70,9 @@ def after(arrays):
             "data/offset.txt": "0.5",
             "artifact_steps.py": functions,
             "salver-model.toml": toml,
-        }
+        },
+        preprocess="artifact_steps:before",
+        postprocess="artifact_steps:after",
     )
     loaded = load_version(manifest, RuntimeOptions(), store.blobs, store.scratch)
     assert loaded.run({"raw": np.ones((1, 2), np.float32)})["z"].tolist() == [[11.5, 11.5]]

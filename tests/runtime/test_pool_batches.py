@@ -11,6 +11,7 @@ from salver.protocol.errors import SalverError
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tensor import Tensor
 from salver.runtime import pool as pool_module
+from salver.runtime.curve import Measured
 from salver.testing import FREE_WIDTH, HeldReplica, ManualClock, eventually, make_manifest, make_request
 
 # Cutting batches.
@@ -225,6 +226,33 @@ async def test_the_wait_for_more_ends_by_itself(make_pool, clock) -> None:
     assert rows_of(await started(replica)) == [1]
     replica.finish()
     await alone
+
+
+async def test_with_max_wait_a_request_in_a_hurry_is_answered_in_time(make_pool, clock) -> None:
+    pool = make_pool(max_wait_s=0.5)
+    pool.learn(Measured({1: 0.01}))
+    replica = HeldReplica(pool)
+    alone = ask(pool, 1, deadline_s=clock.monotonic_s() + 0.1)
+    await turn()
+    assert replica.batch is None, "for a while more may come"
+    clock.advance(0.09)
+    assert rows_of(await started(replica)) == [1]
+    replica.finish()
+    assert answer_of(alone) == [[3, 3]]
+
+
+async def test_with_max_wait_a_later_request_in_more_hurry_shortens_the_wait(make_pool, clock) -> None:
+    pool = make_pool(max_wait_s=60.0)
+    pool.learn(Measured({1: 0.01, 3: 0.01}))
+    replica = HeldReplica(pool)
+    patient = ask(pool, 1)
+    await turn()
+    hurried = ask(pool, 2, deadline_s=clock.monotonic_s() + 0.1)
+    await turn()
+    clock.advance(0.09)
+    assert rows_of(await started(replica)) == [1, 2]
+    replica.finish()
+    await asyncio.gather(patient, hurried)
 
 
 async def test_idle_replicas_share_what_waits(make_pool) -> None:

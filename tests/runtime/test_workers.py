@@ -104,7 +104,7 @@ async def test_what_a_given_up_worker_still_says_has_no_effect(store) -> None:
     one.replica.answered({"y": np.ones((1, 2), np.float32)}, 0.1)
     one.replica.raised("late")
     one.replica.bad_output("late")
-    assert not one.pool.healthy
+    assert not one.pool.available
     assert one.metrics.failures == {"MODEL_HUNG": 1}
 
 
@@ -340,7 +340,8 @@ async def test_after_many_deaths_the_version_is_unavailable_until_a_worker_is_re
             assert await one.answer(1) == 3
         with pytest.raises(SalverError):
             await one.ask(13)
-        await eventually(lambda: not one.pool.available)
+        await eventually(lambda: one.pool._unavailable)
+        assert not one.pool.available
         with pytest.raises(SalverError, match="died 5 times within a minute") as raised:
             one.ask(1)
         assert raised.value.code == "NOT_READY"

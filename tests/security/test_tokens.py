@@ -13,6 +13,7 @@ from salver.protocol.tables import TokenRecord
 from salver.security import tokens
 from salver.security.access import Principal, PrincipalKind, Role
 from salver.security.tokens import MintedToken, TokenVerifier, hash_secret, mint_token
+from salver.testing import ManualClock
 
 PEPPER = bytes(range(32))
 
@@ -22,7 +23,7 @@ def mint(name: str = "ann", role: Role = Role.DEVELOPER) -> MintedToken:
 
 
 MINTED = mint()
-VERIFIER = TokenVerifier([MINTED.record], PEPPER)
+VERIFIER = TokenVerifier([MINTED.record], PEPPER, SYSTEM_CLOCK)
 
 
 def with_checksum(body: str) -> str:
@@ -31,7 +32,7 @@ def with_checksum(body: str) -> str:
 
 def test_a_token_says_whose_it_is_the_first_time_and_again() -> None:
     ann, bob = mint(), mint("bob", Role.ADMIN)
-    verifier = TokenVerifier([ann.record, bob.record], PEPPER)
+    verifier = TokenVerifier([ann.record, bob.record], PEPPER, SYSTEM_CLOCK)
     for _ in range(2):
         assert verifier.verify(ann.token) == Principal("ann", Role.DEVELOPER, "default", PrincipalKind.TOKEN)
         assert verifier.verify(bob.token) == Principal("bob", Role.ADMIN, "default", PrincipalKind.TOKEN)
@@ -55,17 +56,57 @@ def test_a_minted_token_does_not_show_itself_in_logs() -> None:
 
 
 def test_another_pepper_makes_every_token_worthless() -> None:
-    assert TokenVerifier([MINTED.record], bytes(32)).verify(MINTED.token) is None
+    assert TokenVerifier([MINTED.record], bytes(32), SYSTEM_CLOCK).verify(MINTED.token) is None
 
 
 def test_a_revoked_token_is_refused_by_the_next_verifier() -> None:
     assert VERIFIER.verify(MINTED.token) is not None
-    assert TokenVerifier([], PEPPER).verify(MINTED.token) is None
+    assert TokenVerifier([], PEPPER, SYSTEM_CLOCK).verify(MINTED.token) is None
+
+
+def test_a_token_is_worth_nothing_from_its_expiry_on_remembered_or_not() -> None:
+    clock = ManualClock()
+    minted = mint_token("ann", Role.DEVELOPER, "default", pepper=PEPPER, clock=clock, expires_in_s=60.0)
+    assert minted.record.expires_s == clock.wall_s() + 60.0
+    verifier = TokenVerifier([minted.record, MINTED.record], PEPPER, clock)
+    clock.advance(59.0)
+    assert verifier.verify(minted.token).name == "ann"
+    assert verifier.recall(minted.token).name == "ann"
+    clock.advance(1.0)
+    for each in (verifier, TokenVerifier([minted.record], PEPPER, clock)):
+        assert each.verify(minted.token) is None
+        assert each.recall(minted.token) is None
+    clock.advance(1e9)
+    assert verifier.verify(MINTED.token).name == "ann"
+
+
+def test_new_records_leave_the_memory_of_tokens_that_are_still_worth_the_same(monkeypatch) -> None:
+    stays, goes, changes = mint(), mint("bob"), mint("eve")
+    first = TokenVerifier([stays.record, goes.record, changes.record], PEPPER, SYSTEM_CLOCK)
+    for each in (stays, goes, changes):
+        assert first.verify(each.token) is not None
+    promoted = msgspec.structs.replace(stays.record, role="admin")
+    other = msgspec.structs.replace(changes.record, hash=stays.record.hash)
+    second = TokenVerifier([promoted, other], PEPPER, SYSTEM_CLOCK, first)
+    assert second.recall(stays.token).role is Role.ADMIN
+    for each in (goes, changes):
+        assert second.recall(each.token) is None
+        assert second.verify(each.token) is None
+    assert TokenVerifier([stays.record], bytes(32), SYSTEM_CLOCK, first).recall(stays.token) is None
+
+
+def test_only_a_token_that_was_verified_is_recalled() -> None:
+    verifier = TokenVerifier([MINTED.record], PEPPER, SYSTEM_CLOCK)
+    assert verifier.recall(MINTED.token) is None
+    principal = verifier.verify(MINTED.token)
+    assert verifier.recall(MINTED.token) == principal
+    for other in ("", "x", mint().token, MINTED.token[:-1] + "\uff14"):
+        assert verifier.recall(other) is None
 
 
 def test_a_role_that_this_salver_does_not_know_grants_nothing() -> None:
     record = msgspec.structs.replace(MINTED.record, role="superuser")
-    assert TokenVerifier([record], PEPPER).verify(MINTED.token) is None
+    assert TokenVerifier([record], PEPPER, SYSTEM_CLOCK).verify(MINTED.token) is None
 
 
 def test_a_right_checksum_does_not_help_a_wrong_secret_or_id() -> None:
@@ -104,7 +145,7 @@ def test_malformed_tokens_are_refused_before_any_keyed_hash(token: str, monkeypa
     def never(*_: object) -> str:
         raise AssertionError("a keyed hash was paid for")
 
-    verifier = TokenVerifier([MINTED.record], PEPPER)
+    verifier = TokenVerifier([MINTED.record], PEPPER, SYSTEM_CLOCK)
     monkeypatch.setattr(tokens, "hash_secret", never)
     assert verifier.verify(token) is None
 
@@ -118,7 +159,7 @@ def test_a_verified_token_is_not_hashed_again_and_an_unknown_one_costs_as_much_a
     paid: list[str] = []
     real = tokens.hash_secret
     monkeypatch.setattr(tokens, "hash_secret", lambda pepper, secret: paid.append(secret) or real(pepper, secret))
-    verifier = TokenVerifier([MINTED.record], PEPPER)
+    verifier = TokenVerifier([MINTED.record], PEPPER, SYSTEM_CLOCK)
     paid.clear()
     for _ in range(3):
         assert verifier.verify(MINTED.token) is not None
@@ -133,7 +174,7 @@ def test_a_verified_token_is_not_hashed_again_and_an_unknown_one_costs_as_much_a
 def test_the_memory_of_verified_tokens_is_bounded_and_holds_no_secret(monkeypatch) -> None:
     monkeypatch.setattr(tokens, "_CACHE_SIZE", 3)
     minted = [mint() for _ in range(5)]
-    verifier = TokenVerifier([each.record for each in minted], PEPPER)
+    verifier = TokenVerifier([each.record for each in minted], PEPPER, SYSTEM_CLOCK)
     for each in minted * 2:
         assert verifier.verify(each.token) is not None
         assert len(verifier._cache) <= 3
@@ -145,4 +186,4 @@ def test_the_memory_of_verified_tokens_is_bounded_and_holds_no_secret(monkeypatc
 
 def test_a_record_without_a_hash_matches_nothing() -> None:
     record = TokenRecord(MINTED.record.id, "ann", "admin", "default", hash="")
-    assert TokenVerifier([record], PEPPER).verify(MINTED.token) is None
+    assert TokenVerifier([record], PEPPER, SYSTEM_CLOCK).verify(MINTED.token) is None

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import stat
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -63,7 +64,7 @@ def corrupt(path: Path) -> None:
 def test_a_blob_comes_back_under_the_sha256_of_its_bytes(store: BlobStore, tmp_path: Path, data: bytes) -> None:
     blob = put(store, tmp_path, data)
     assert blob == Blob(hashlib.sha256(data).hexdigest(), len(data))
-    assert store.has(blob.sha256)
+    assert store.size_bytes(blob.sha256) == len(data)
     assert store.read_verified(blob.sha256) == data
     store.verify(blob.sha256)
     with store.open(blob.sha256) as file:
@@ -153,7 +154,7 @@ def test_putting_the_same_bytes_again_heals_a_corrupt_blob(store: BlobStore, tmp
 
 def test_a_missing_blob_is_a_corrupt_artifact(store: BlobStore, tmp_path: Path) -> None:
     absent = "0" * 64
-    assert not store.has(absent)
+    assert store.size_bytes(absent) is None
     for use in (store.read_verified, store.verify, store.open, lambda name: store.copy_verified(name, tmp_path / "c")):
         with pytest.raises(SalverError, match="is missing from the store") as raised:
             use(absent)
@@ -209,13 +210,64 @@ def test_a_writer_killed_in_the_middle_leaves_no_blob_and_its_remains_can_be_dis
     source.write_bytes(b"x" * 100_000)
     child = python(HALF, tmp_path / "blobs", source)
     assert child.stdout.readline() == "half\n"
+    assert store.discard_unfinished() == 0  # it is being written
     child.kill()
     child.wait()
-    assert not store.has(hashlib.sha256(source.read_bytes()).hexdigest())
+    assert store.size_bytes(hashlib.sha256(source.read_bytes()).hexdigest()) is None
     assert store.usage_bytes() == 50_000
     assert store.discard_unfinished() == 1
     assert store.usage_bytes() == 0
     store.verify(store.put_file(source).sha256)
+
+
+def test_discarding_takes_nothing_from_those_who_write_at_the_same_time(store: BlobStore, tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def discard() -> int:
+        found = 0
+        while not done.is_set():
+            found += store.discard_unfinished()
+        return found
+
+    def write(writer: int) -> list[Blob]:
+        source = tmp_path / f"source{writer}"
+        written = []
+        for turn in range(40):
+            source.write_bytes(f"{writer}.{turn}".encode() * 1000)
+            written.append(store.put_file(source))
+        return written
+
+    with ThreadPoolExecutor(4) as threads:
+        discarding = threads.submit(discard)
+        try:
+            written = [blob for blobs in threads.map(write, range(3)) for blob in blobs]
+        finally:
+            done.set()
+    assert len(written) == 120
+    for blob in written:
+        store.verify(blob.sha256)
+    # Only what had just been made and was not locked yet: its writer took another.
+    assert discarding.result() < 120
+    assert not list((tmp_path / "blobs" / "incoming").iterdir())
+
+
+def test_a_file_taken_for_a_remnant_before_it_was_locked_is_replaced_by_another(
+    store: BlobStore, tmp_path: Path, monkeypatch
+) -> None:
+    made: list[str] = []
+    real = tempfile.mkstemp
+
+    def made_and_found(**given: Path) -> tuple[int, str]:
+        descriptor, name = real(**given)
+        made.append(name)
+        if len(made) == 1:
+            assert store.discard_unfinished() == 1
+        return descriptor, name
+
+    monkeypatch.setattr(tempfile, "mkstemp", made_and_found)
+    blob = put(store, tmp_path, b"abc")
+    assert len(made) == 2
+    store.verify(blob.sha256)
 
 
 def test_blobs_acknowledged_before_kill_9_are_there(store: BlobStore, tmp_path: Path, python) -> None:

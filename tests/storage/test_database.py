@@ -15,7 +15,7 @@ from salver.protocol.errors import SalverError
 from salver.storage import database as database_module
 from salver.storage.database import Database, current_revision, raise_revision
 from salver.storage.home import Home
-from salver.storage.schema import models, versions
+from salver.storage.schema import SCHEMA_VERSION, models, versions
 
 RAISE = """
 import sys
@@ -183,7 +183,7 @@ def test_a_full_disk_is_reported_and_changes_nothing(database: Database) -> None
 def test_a_newer_schema_is_refused(database: Database, home: Home) -> None:
     with database.begin() as connection:
         connection.execute(text("UPDATE schema SET version = 99"))
-    with pytest.raises(SalverError, match="has schema 99; this Salver knows 1") as raised:
+    with pytest.raises(SalverError, match=f"has schema 99; this Salver knows {SCHEMA_VERSION}") as raised:
         Database.open(home.database_path)
     assert raised.value.code == "REFUSED_BY_POLICY"
     assert raised.value.remedy

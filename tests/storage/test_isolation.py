@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import fcntl
+import os
+import threading
+
 import pytest
 
 from salver.protocol.errors import SalverError
@@ -39,6 +43,28 @@ def test_several_processes_that_isolate_at_once_forget_nothing(home: Home, pytho
         each.stdin.flush()
     assert [each.wait(30) for each in racing] == [0, 0, 0]
     assert set(read_isolated(home)) == {f"{name}-{number}" for name in "abc" for number in range(20)}
+
+
+def test_nobody_else_waits_for_who_isolates_and_the_other_way_round(home: Home) -> None:
+    """Whoever opens the database holds a lock on the directory, for seconds if it is busy."""
+    directory = os.open(home.path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        isolating = threading.Thread(target=isolate, args=(home, ["a"], Cause.HUNG, 1.0), daemon=True)
+        isolating.start()
+        isolating.join(10)
+        assert not isolating.is_alive()
+    finally:
+        os.close(directory)
+    assert set(read_isolated(home)) == {"a"}
+    assert (home.path / "isolated.lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(home: Home, tmp_path) -> None:
+    (home.path / "isolated.lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        isolate(home, ["a"], Cause.HUNG, 1.0)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_who_follows_is_told_of_each_change_once(home: Home) -> None:

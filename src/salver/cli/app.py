@@ -52,6 +52,9 @@ def _globals(
 
 for _module in (models, deployments, serve, develop, predict, status, isolated, bench, tokens, package, doctor):
     _module.add_to(app)
+for _typer in (app, *[group.typer_instance for group in app.registered_groups if group.typer_instance]):
+    for _command in _typer.registered_commands:
+        _command.epilog = f"{_command.epilog}\n\nEvery command takes --home DIR and --json too: see salver --help."
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -85,13 +88,14 @@ def run(arguments: list[str] | None = None) -> int:
 def _misused(as_json: bool, error: Any) -> int:
     """Say what was wrong with the arguments; without any, show what there is."""
     command = error.ctx.command_path if error.ctx else "salver"
+    message = " ".join(error.format_message().replace("Value error, ", "").split())
     if type(error).__name__ == "NoArgsIsHelpError":
         if not as_json:
             sys.stderr.write(error.format_message() + "\n")
             return 2
         _complain(as_json, "USAGE", "no command was given", f"see `{command} --help`")
         return 2
-    _complain(as_json, "USAGE", error.format_message(), f"see `{command} --help`")
+    _complain(as_json, "USAGE", message, f"see `{command} --help`")
     return 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from salver.cli.context import Context
+from salver.cli.trust import advising, trusted
 from salver.loadgen.plan import Arrivals, Mode
 from salver.protocol.errors import SalverError
 
@@ -17,6 +19,15 @@ if TYPE_CHECKING:
     from salver.protocol.profile import Profile
 
 __all__ = ["add_to"]
+
+
+class _Where(NamedTuple):
+    """The server to load, and whether it serves this home."""
+
+    url: str
+    is_ours: bool
+    token: str | None
+    verify: ssl.SSLContext | None
 
 
 class _Made(NamedTuple):
@@ -32,7 +43,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("bench", epilog="Example: salver bench digits --rate 2000 --duration 10")(bench)
 
 
-def bench(
+def bench(  # noqa: PLR0913, PLR0917 - one argument for each option
     context: typer.Context,
     endpoint: str = typer.Argument(help="The endpoint to load."),
     input: Path | None = typer.Option(
@@ -50,17 +61,20 @@ def bench(
         None, help="http://HOST:PORT of a server; by default the one that serves this home."
     ),
     token: str | None = typer.Option(None, envvar="SALVER_TOKEN", help="A token, where the server asks for one."),
+    ca: Path | None = typer.Option(None, help="File with certificates to trust, in PEM."),
 ) -> None:
     """Measure rate and latency. Latency counts from when a request was meant to leave."""
     from salver.loadgen import LoadPlan, render_report
 
     here: Context = context.obj
-    where = url or here.serving().http or ""
+    where = _Where(url or here.serving().http or "", url is None, token, trusted(ca))
     headers = [("content-type", "application/json"), *([("authorization", f"Bearer {token}")] if token else [])]
+    with advising():
+        body = _body(here, where, endpoint, _Made(input, rows, seed))
     plan = LoadPlan(
-        where,
+        where.url,
         f"/v2/models/{endpoint}/infer",
-        _body(here, url, endpoint, token, _Made(input, rows, seed)),
+        body,
         tuple(headers),
         mode=Mode.CLOSED if rate is None else Mode.OPEN,
         connections=connections,
@@ -70,11 +84,12 @@ def bench(
         warmup_s=warmup,
         seed=seed,
     )
-    report = _run(here, plan)
+    with advising():
+        report = _run(here, plan, where.verify)
     here.say(report, render_report(report))
 
 
-def _body(here: Context, url: str | None, endpoint: str, token: str | None, made: _Made) -> bytes:
+def _body(here: Context, where: _Where, endpoint: str, made: _Made) -> bytes:
     """The request to repeat: from a file, or ordinary values in the shape the endpoint takes."""
     if made.input is not None:
         try:
@@ -86,9 +101,9 @@ def _body(here: Context, url: str | None, endpoint: str, token: str | None, made
     from salver.client import Client
     from salver.loadgen import example_request
 
-    with Client(url or here.serving().http or "", token=token) as client:
+    with Client(where.url, token=where.token, verify=where.verify or True) as client:
         described = client.metadata(endpoint)
-    profile = None if url else _profile(here, endpoint, described.versions)
+    profile = _profile(here, endpoint, described.versions) if where.is_ours else None
     return example_request(described.inputs, profile, made.rows, np.random.default_rng(made.seed))
 
 
@@ -102,11 +117,11 @@ def _profile(here: Context, endpoint: str, serving: tuple[str, ...]) -> Profile 
         return None  # zeros will do
 
 
-def _run(here: Context, plan: LoadPlan) -> LoadReport:
+def _run(here: Context, plan: LoadPlan, verify: ssl.SSLContext | None) -> LoadReport:
     from salver.loadgen import Progress, run_load
 
     if here.json or not sys.stderr.isatty():
-        return run_load(plan)
+        return run_load(plan, tls=verify)
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
@@ -118,4 +133,4 @@ def _run(here: Context, plan: LoadPlan) -> LoadReport:
         def show(progress: Progress) -> None:
             bar.update(task, description=progress.phase, completed=progress.elapsed_s, rate=progress.rate_per_s)
 
-        return run_load(plan, on_progress=show)
+        return run_load(plan, tls=verify, on_progress=show)

@@ -49,10 +49,16 @@ class Context:
         if not self.json:
             sys.stderr.write(text + "\n")
 
-    def home(self) -> Home:
-        """The home, made if it is not there."""
+    def home(self, *, make: bool = False) -> Home:
+        """The home; made if it is not there and `make` says so, else NOT_FOUND."""
         from salver.storage.home import Home
 
+        if not make and not self.home_path.expanduser().exists():
+            raise SalverError(
+                "NOT_FOUND",
+                f"there is no home {self.home_path}",
+                "`salver register` makes one there; --home or SALVER_HOME names another",
+            )
         return Home.open(self.home_path)
 
     def serving(self) -> Serving:
@@ -63,13 +69,16 @@ class Context:
         return serving
 
     @contextlib.contextmanager
-    def administration(self) -> Iterator[Administration]:
-        """The running server's controller, or the home itself under its lock when none runs."""
+    def administration(self, *, make_home: bool = False) -> Iterator[Administration]:
+        """The running server's controller, or the home itself under its lock when none runs.
+
+        NOT_FOUND where there is no home, unless it may be made.
+        """
         from salver.clock import SYSTEM_CLOCK
         from salver.control.holding import hold_home
         from salver.control.remote import RemoteAdministration
 
-        home = self.home()
+        home = self.home(make=make_home)
         with contextlib.ExitStack() as stack:
             serving = hold_home(home, "command line", stack, SYSTEM_CLOCK)
             if serving is None:

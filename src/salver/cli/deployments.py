@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,52 @@ from salver.protocol.names import check_name, parse_reference
 from salver.protocol.tables import DeploymentSpec, Nonfinite, Placement, Validate
 
 __all__ = ["add_to"]
+
+_Model = Annotated[
+    str, typer.Argument(metavar="NAME[@VERSION]", help="A registered model; without a version, its highest release.")
+]
+_Endpoint = Annotated[str | None, typer.Option(help="The name clients call; by default the model's.")]
+_Replicas = Annotated[int | None, typer.Option(help="Copies that compute side by side, 1-64 (1).")]
+_Placement = Annotated[
+    Placement | None,
+    typer.Option(help="Where it computes: on the event loop, in a thread, in a worker process; auto measures (auto)."),
+]
+_MaxBatch = Annotated[int | None, typer.Option(help="Rows that run together, and rows of one request, at most (256).")]
+_MaxWait = Annotated[float | None, typer.Option(help="Seconds to wait for a fuller batch; 0 never waits (0).")]
+_MaxQueue = Annotated[int | None, typer.Option(help="Requests that may wait; the next is refused (1024).")]
+_MaxCost = Annotated[
+    int | None, typer.Option(help="Cost that runs together at most, in the model's own unit; 0 for no bound (0).")
+]
+_Deadline = Annotated[float | None, typer.Option(help="Seconds a request may take, unless it asks for fewer (30).")]
+_Hang = Annotated[
+    float | None,
+    typer.Option(help="Seconds after which a batch counts as hung; 0: three times the longest seen, at least 5 (0)."),
+]
+_LoadTimeout = Annotated[float | None, typer.Option(help="Seconds that loading may take (120).")]
+_Validate = Annotated[
+    Validate | None,
+    typer.Option(help="Values outside the profile: warn in the answer, refuse (strict), or do not look (warn)."),
+]
+_Nonfinite = Annotated[
+    Nonfinite | None,
+    typer.Option(help="NaN and infinity in JSON answers: fail the request, null, or pass them on (error)."),
+]
+_Required = Annotated[
+    bool | None, typer.Option("--required/--optional", help="Whether the server is ready only with it (required).")
+]
+_WorkerMemory = Annotated[
+    int | None, typer.Option(help="Bytes of private memory one worker process may take (4294967296).")
+]
+_Threads = Annotated[int | None, typer.Option(help="Threads inside one operator, 1-256 (1).")]
+_Provider = Annotated[
+    list[str] | None, typer.Option(help="ONNX execution provider; repeat, best first (CPUExecutionProvider).")
+]
+_Optimization = Annotated[
+    str | None, typer.Option(help="ONNX graph optimisation: disabled, basic, extended or all (all).")
+]
+_Pin = Annotated[list[int] | None, typer.Option(help="Number of a processor to compute on; repeat for several (any).")]
+_Wait = Annotated[bool, typer.Option("--wait", help="Return when a running server serves it, or has failed to.")]
+_WaitTimeout = Annotated[float, typer.Option(help="Seconds --wait waits at most.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,84 +67,71 @@ def add_to(app: typer.Typer) -> None:
 
 def deploy(  # noqa: PLR0913, PLR0917 - one argument for each option
     context: typer.Context,
-    model: str = typer.Argument(
-        metavar="NAME[@VERSION]", help="A registered model; without a version, its highest release."
-    ),
-    endpoint: str | None = typer.Option(None, help="The name clients call; by default the model's."),
-    replicas: int | None = typer.Option(None, help="Copies that compute side by side, 1-64 (1)."),
-    placement: Placement | None = typer.Option(
-        None,
-        help="Where it computes: on the event loop, in a thread, in a worker process; auto measures (auto).",
-    ),
-    max_batch: int | None = typer.Option(None, help="Rows that run together, and rows of one request, at most (256)."),
-    max_wait: float | None = typer.Option(None, help="Seconds to wait for a fuller batch; 0 never waits (0)."),
-    max_queue: int | None = typer.Option(None, help="Requests that may wait; the next is refused (1024)."),
-    max_cost: int | None = typer.Option(
-        None, help="Cost that runs together at most, in the model's own unit; 0 for no bound (0)."
-    ),
-    deadline: float | None = typer.Option(None, help="Seconds a request may take, unless it asks for fewer (30)."),
-    hang: float | None = typer.Option(
-        None, help="Seconds after which a batch counts as hung; 0: three times the longest seen, at least 5 (0)."
-    ),
-    load_timeout: float | None = typer.Option(None, help="Seconds that loading may take (120)."),
-    validate: Validate | None = typer.Option(
-        None, help="Values outside the profile: warn in the answer, refuse (strict), or do not look (warn)."
-    ),
-    nonfinite: Nonfinite | None = typer.Option(
-        None, help="NaN and infinity in JSON answers: fail the request, null, or pass them on (error)."
-    ),
-    required: bool | None = typer.Option(
-        None, "--required/--optional", help="Whether the server is ready only with it (required)."
-    ),
-    worker_memory: int | None = typer.Option(
-        None, help="Bytes of private memory one worker process may take (4294967296)."
-    ),
-    threads: int | None = typer.Option(None, help="Threads inside one operator, 1-256 (1)."),
-    provider: list[str] | None = typer.Option(
-        None, help="ONNX execution provider; repeat, best first (CPUExecutionProvider)."
-    ),
-    optimization: str | None = typer.Option(
-        None, help="ONNX graph optimisation: disabled, basic, extended or all (all)."
-    ),
-    pin: list[int] | None = typer.Option(None, help="Number of a processor to compute on; repeat for several (any)."),
-    wait: bool = typer.Option(False, "--wait", help="Return when a running server serves it, or has failed to."),
-    wait_timeout: float = typer.Option(120.0, help="Seconds --wait waits at most."),
+    model: _Model,
+    endpoint: _Endpoint = None,
+    replicas: _Replicas = None,
+    placement: _Placement = None,
+    max_batch: _MaxBatch = None,
+    max_wait: _MaxWait = None,
+    max_queue: _MaxQueue = None,
+    max_cost: _MaxCost = None,
+    deadline: _Deadline = None,
+    hang: _Hang = None,
+    load_timeout: _LoadTimeout = None,
+    validate: _Validate = None,
+    nonfinite: _Nonfinite = None,
+    required: _Required = None,
+    worker_memory: _WorkerMemory = None,
+    threads: _Threads = None,
+    provider: _Provider = None,
+    optimization: _Optimization = None,
+    pin: _Pin = None,
+    wait: _Wait = False,
+    wait_timeout: _WaitTimeout = 120.0,
 ) -> None:
     """Change what an endpoint serves. A running server follows at once, else the next `salver serve` does.
 
     Settings not given stay as they are, or for a new endpoint take the values in parentheses.
     """
+    runtime = _given(threads=threads, providers=provider or None, optimization=optimization, pin=pin or None)
+    settings = _given(
+        replicas=replicas,
+        placement=placement,
+        max_batch=max_batch,
+        max_wait_s=max_wait,
+        max_queue=max_queue,
+        max_cost=max_cost,
+        deadline_s=deadline,
+        hang_s=hang,
+        load_timeout_s=load_timeout,
+        validate=validate,
+        nonfinite=nonfinite,
+        required=required,
+        worker_memory_bytes=worker_memory,
+        runtime=runtime or None,
+    )
+    _deploy(context.obj, model, endpoint, settings, wait_timeout if wait else None)
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    """Those that were given."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _deploy(
+    here: Context, model: str, endpoint: str | None, settings: dict[str, Any], wait_timeout_s: float | None
+) -> None:
     from salver.control.administration import DeployRequest
 
-    here: Context = context.obj
     name, version = parse_reference(model)
     if endpoint is not None:
         check_name(endpoint, "endpoint")
-    given: dict[str, Any] = {
-        "replicas": replicas,
-        "placement": placement,
-        "max_batch": max_batch,
-        "max_wait_s": max_wait,
-        "max_queue": max_queue,
-        "max_cost": max_cost,
-        "deadline_s": deadline,
-        "hang_s": hang,
-        "load_timeout_s": load_timeout,
-        "validate": validate,
-        "nonfinite": nonfinite,
-        "required": required,
-        "worker_memory_bytes": worker_memory,
-    }
-    runtime = {"threads": threads, "providers": provider or None, "optimization": optimization, "pin": pin or None}
-    settings = {key: value for key, value in given.items() if value is not None}
-    if any(value is not None for value in runtime.values()):
-        settings["runtime"] = {key: value for key, value in runtime.items() if value is not None}
     with here.administration() as admin:
         spec = admin.deploy(DeployRequest(name, version, endpoint, settings))
-        if not wait:
+        if wait_timeout_s is None:
             here.say(spec, f"{spec.endpoint} -> {spec.model}@{spec.version}")
-            return
-        _wait(here, admin, spec, wait_timeout)
+        else:
+            _wait(here, admin, spec, wait_timeout_s)
 
 
 def _wait(here: Context, admin: Any, spec: DeploymentSpec, timeout_s: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from salver.cli.context import Context, Exit
+from salver.cli.sample import sample_request
 from salver.protocol.errors import SalverError
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def dev(
 ) -> None:
     """Serve a model from a throw-away home; Ctrl-C removes everything."""
     here: Context = context.obj
-    with _interrupted_by_sigterm(), tempfile.TemporaryDirectory(prefix="salver-dev-") as folder:
+    with _interrupted_by_signals(), tempfile.TemporaryDirectory(prefix="salver-dev-") as folder:
         private = Context(Path(folder) / "home", here.json)
         draft = _Draft(private, path.resolve(), name or _name_of(path), format, trust_code)
         deployed = draft.state()
@@ -55,20 +57,24 @@ def dev(
             assert process.stdout is not None
             line = process.stdout.readline()
             if line:
-                _announce(here, line, draft.endpoint)
+                _announce(here, line, draft.endpoint, draft.sample())
                 with draft.reloading(deployed) if reload else contextlib.nullcontext():
                     raise Exit(process.wait())
             raise Exit(process.wait() or 1)
 
 
 @contextlib.contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block like Ctrl-C does, so that nothing is left behind."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _interrupted_by_signals() -> Iterator[None]:
+    """SIGTERM ends the block like Ctrl-C does, so that nothing is left behind.
+
+    So does SIGINT where it was ignored: shells start commands behind an & like that.
+    """
+    before = {each: signal.signal(each, signal.default_int_handler) for each in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 @contextlib.contextmanager
@@ -106,11 +112,16 @@ class _Draft:
         from salver.control.registration import draft_version
         from salver.storage.blobs import BlobStore
 
-        blobs = BlobStore(self.here.home().blobs_path)
+        blobs = BlobStore(self.here.home(make=True).blobs_path)
         draft = draft_version(blobs, self.endpoint, self.path, format=self.format, trust_code=self.trust_code)
         with self.here.administration() as admin:
             version = admin.register(draft).manifest.version
             return admin.deploy(DeployRequest(self.endpoint, version, settings={"required": False}))
+
+    def sample(self) -> str:
+        """A request that what is deployed would take, if it is short."""
+        with self.here.administration() as admin:
+            return sample_request(admin.versions(self.endpoint)[-1].signature.inputs)
 
     def deploy_and_tell(self) -> None:
         """Deploy again and say how it went; the version before serves on when it went badly."""
@@ -174,14 +185,16 @@ def _name_of(path: Path) -> str:
     return plain or "model"
 
 
-def _announce(here: Context, line: bytes, endpoint: str) -> None:
+def _announce(here: Context, line: bytes, endpoint: str, sample: str) -> None:
     import msgspec
 
     ready: dict[str, Any] = msgspec.json.decode(line)
     url = f"{ready['http']}/v2/models/{endpoint}"
     problems = "".join(f"\n  failed: {row['endpoint']}: {row['error']}" for row in ready["failed"])
+    body = shlex.quote(sample) if sample else "@request.json"
     here.say(
         ready | {"endpoint": endpoint},
-        f"serving {endpoint}\n  inputs     curl {url}\n  predict    curl {url}/infer --json @request.json\n"
+        f"serving {endpoint}\n  inputs     curl {url}\n"
+        f"  predict    curl {url}/infer -H 'content-type: application/json' -d {body}\n"
         f"  docs       {ready['http']}/docs{problems}",
     )

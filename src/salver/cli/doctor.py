@@ -71,7 +71,11 @@ def _formats() -> Iterator[Finding]:
 
 
 def _home(here: Context) -> Iterator[Finding]:
-    home = here.home()
+    try:
+        home = here.home()
+    except SalverError as error:
+        yield Finding("home", "warning", error.message, error.remedy)
+        return
     free = shutil.disk_usage(home.path).free
     state = "ok" if free > _FREE_BYTES else "warning"
     yield Finding("free disk", state, f"{free // 2**20:,} MiB", "" if state == "ok" else "free some space")
@@ -114,4 +118,5 @@ def _stored_bytes(here: Context, manifests: Iterable[VersionManifest]) -> Iterat
             damaged += 1
             yield Finding("stored bytes", "error", f"{reference}: {error.message}", "register the same bytes again")
     if not damaged:
-        yield Finding("stored bytes", "ok", f"{len(digests)} files match their digests")
+        size = f"{blobs.usage_bytes() / 2**20:,.1f} MiB in the store"
+        yield Finding("stored bytes", "ok", f"{len(digests)} files match their digests, {size}")

@@ -25,12 +25,17 @@ def register(
     name: str = typer.Argument(help="What to call the model: lower-case letters, digits, '.', '_' and '-'."),
     path: Path = typer.Argument(help="A model file, a Python file, or a directory with a salver-model.toml."),
     version: str | None = typer.Option(None, help="X.Y.Z; without it 1.0.0, and later the next patch number."),
-    format: str | None = typer.Option(None, help="onnx, sklearn or python; without it, what the files suggest."),
+    format: str | None = typer.Option(
+        None, help="onnx, sklearn or python; without it, the only one the files suggest."
+    ),
     profile: Path | None = typer.Option(
         None, help="Training inputs (npy, csv or parquet); values unlike them will be warned of."
     ),
     trust_code: bool = typer.Option(
-        False, "--trust-code", help="Vouch for a pickle inside, which can run any code; it will, in a worker process."
+        False,
+        "--trust-code",
+        help="Vouch for a pickle, or a skops file with types that skops does not trust, such as those of trees and "
+        "forests. Loading it can run any code; it will, in a worker process.",
     ),
 ) -> None:
     """Add a version of a model to the registry."""
@@ -42,7 +47,7 @@ def register(
     check_name(name, "model")
     if version is not None:
         SemanticVersion.parse(version)
-    blobs = BlobStore(here.home().blobs_path)
+    blobs = BlobStore(here.home(make=True).blobs_path)
     draft = draft_version(blobs, name, path, version=version, format=format, profile=profile, trust_code=trust_code)
     with here.administration() as admin:
         done = admin.register(draft)

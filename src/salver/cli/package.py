@@ -52,6 +52,11 @@ def package(
         base_image=base_image,
         image=image,
     )
+    if manifest.runs_user_code and not requirement:
+        here.note(
+            f"{manifest.reference} runs code of its own, whose imports are not looked at: "
+            "name the packages they need with --requirement"
+        )
     here.say(
         recipe,
         f"wrote {recipe.directory} ({recipe.size_bytes / 1e6:.1f} MB, {len(recipe.packages)} packages pinned)\n"

@@ -5,24 +5,31 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-import ssl
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
 from salver.cli.context import Context
+from salver.cli.sample import sample_request
+from salver.cli.trust import advising, trusted
+from salver.protocol.datatypes import DATATYPES
 from salver.protocol.errors import CATALOGUE, SalverError
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx2
 
     from salver.client import Client
+    from salver.protocol.signature import TensorSpec
 
 __all__ = ["add_to"]
+
+_SAVED_ROWS = "write it with numpy.save(FILE, rows), rows being an array of numbers"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -53,17 +60,34 @@ def predict(
 
     here: Context = context.obj
     where = url or here.serving().http or ""
-    content = sys.stdin.buffer.read() if input == "-" else _read(Path(input))
-    trusted = _trusted(ca)
-    with Client(where, token=token, verify=trusted) as client, _progress(here) as show:
-        if content.lstrip()[:1] == b"{":
-            document = _send_as_it_is(client, where, endpoint, content, token, trusted, show)
+    verify = trusted(ca) or True
+    given = _Given.read(input)
+    with advising(), Client(where, token=token, verify=verify) as client, _progress(here) as show:
+        if given.content.lstrip()[:1] == b"{":
+            document = _send_as_it_is(client, where, endpoint, given.content, token, verify, show)
         else:
-            rows = _rows(client, endpoint, content, Path(input).suffix)
-            found = client.predict_all(endpoint, rows, on_progress=show)
-            outputs = {name: _text(array.tolist()) for name, array in found.items()}
-            document = {"model_version": found.model_version, "outputs": outputs, "warnings": found.warnings}
+            document = _send_rows(client, endpoint, given, show)
     here.say(document, msgspec.json.format(msgspec.json.encode(document), indent=1).decode())
+
+
+class _Given(NamedTuple):
+    """What is to be sent, and what to call it in an error."""
+
+    content: bytes
+    called: str
+    suffix: str
+
+    @classmethod
+    def read(cls, input: str) -> _Given:
+        """A file, or standard input for "-"."""
+        called = "standard input" if input == "-" else repr(input)
+        try:
+            content = sys.stdin.buffer.read() if input == "-" else Path(input).read_bytes()
+        except OSError as error:
+            raise SalverError("INVALID_ARTIFACT", f"cannot read {called}: {error.strerror}") from None
+        if not content.strip():
+            raise SalverError("INVALID_ARTIFACT", f"{called} is empty", "give rows (npy, csv, parquet) or a request")
+        return cls(content, called, "" if input == "-" else Path(input).suffix)
 
 
 @contextlib.contextmanager
@@ -79,22 +103,6 @@ def _progress(here: Context) -> Iterator[Callable[[int, int], None] | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("rows", total=None, visible=False)
         yield lambda done, rows: bar.update(task, completed=done, total=rows, visible=True)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SalverError("INVALID_ARTIFACT", f"cannot read {str(path)!r}: {error.strerror}") from None
-
-
-def _trusted(ca: Path | None) -> ssl.SSLContext | bool:
-    if ca is None:
-        return True
-    try:
-        return ssl.create_default_context(cafile=ca)
-    except OSError as error:
-        raise SalverError("INVALID_SETTING", f"cannot trust {str(ca)!r}: {error.strerror or error}") from None
 
 
 def _send_as_it_is(
@@ -136,6 +144,7 @@ def _post(http: httpx2.Client, url: str, endpoint: str, content: bytes) -> dict[
     import httpx2
     import msgspec
 
+    from salver.client.wire import is_certificate_error
     from salver.protocol.names import check_name
 
     path = f"{url.rstrip('/')}/v2/models/{check_name(endpoint, 'endpoint')}/infer"
@@ -143,6 +152,9 @@ def _post(http: httpx2.Client, url: str, endpoint: str, content: bytes) -> dict[
         answer = http.post(path, content=content, headers={"content-type": "application/json"})
         document = msgspec.json.decode(answer.content, type=dict[str, Any])
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        if is_certificate_error(error):
+            message = f"the certificate of {url} is not trusted: {error}"
+            raise SalverError("REFUSED_BY_POLICY", message) from error
         raise SalverError("NOT_READY", f"{url} cannot be asked: {error}", "is `salver serve` running there?") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise SalverError("INTERNAL", f"{url} answered {answer.status_code} without JSON") from None
@@ -153,27 +165,59 @@ def _post(http: httpx2.Client, url: str, endpoint: str, content: bytes) -> dict[
     return document
 
 
-def _rows(client: Client, endpoint: str, content: bytes, suffix: str) -> Any:
-    """Rows of numbers in the shape of the endpoint's only input."""
+def _send_rows(client: Client, endpoint: str, given: _Given, show: Callable[[int, int], None] | None) -> dict[str, Any]:
+    """Predict the rows of a file for the endpoint's only input; refused before they are read if it takes none."""
+    spec = _only_input(client.metadata(endpoint).inputs, endpoint)
+    rows = _rows(given, spec)
+    try:
+        found = client.predict_all(endpoint, rows, on_progress=show)
+    except SalverError as error:
+        if error.code != "INVALID_VALUE":
+            raise
+        dtype = DATATYPES[spec.datatype].dtype
+        remedy = f"if the loss is meant, write the file anew: numpy.save(FILE, rows.astype(numpy.{dtype}))"
+        raise SalverError(error.code, f"{given.called}: {error.message}", remedy) from None
+    outputs = {name: _text(array.tolist()) for name, array in found.items()}
+    return {"model_version": found.model_version, "outputs": outputs, "warnings": found.warnings}
+
+
+def _only_input(inputs: Sequence[TensorSpec], endpoint: str) -> TensorSpec:
+    """The input that rows of numbers are for; raises where there is none, with a request that would do."""
+    takes_text = [spec for spec in inputs if spec.datatype == "BYTES"]
+    if len(inputs) == 1 and not takes_text:
+        return inputs[0]
+    listed = ", ".join(f"{spec.name} {spec.datatype}" for spec in inputs)
+    why = "which is text" if len(inputs) == 1 else "and rows do not say which of them they are for"
+    sample = sample_request(inputs)
+    raise SalverError(
+        "WRONG_DATATYPE" if len(inputs) == 1 else "MISSING_INPUT",
+        f"endpoint {endpoint!r} takes {listed}, {why}; a file of rows is numbers for one input",
+        f"give a request as JSON instead, such as {sample}" if sample else "give a request as JSON instead",
+    )
+
+
+def _rows(given: _Given, spec: TensorSpec) -> Any:
+    """Rows of numbers in the shape of an input."""
     import numpy as np
 
     from salver.storage.tabular import read_table
 
-    if content[:6] == b"\x93NUMPY":
+    if given.content[:6] == b"\x93NUMPY":
         try:
-            return np.load(io.BytesIO(content), allow_pickle=False)
+            return np.load(io.BytesIO(given.content), allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise SalverError("INVALID_ARTIFACT", f"the input is no npy array of numbers: {error}") from None
-    kind = ".parquet" if suffix == ".parquet" else ".csv"
+            raise SalverError(
+                "INVALID_ARTIFACT", f"{given.called} is no npy array of numbers: {error}", _SAVED_ROWS
+            ) from None
+    kind = ".parquet" if given.suffix == ".parquet" else ".csv"
     with tempfile.NamedTemporaryFile(prefix="input-", suffix=kind) as file:
-        file.write(content)
+        file.write(given.content)
         file.flush()
-        table = read_table(Path(file.name))
-    first = client.metadata(endpoint).inputs[0]
-    if kind == ".csv" and first.datatype in ("FP32", "FP64"):
+        table = read_table(Path(file.name), called=given.called)
+    if kind == ".csv" and spec.datatype in ("FP32", "FP64"):
         # Text has no datatype: reading 0.1 as the nearest FP32 is reading, not converting.
-        table = table.astype(np.float32 if first.datatype == "FP32" else np.float64)
-    rest = first.shape[1:]
+        table = table.astype(np.float32 if spec.datatype == "FP32" else np.float64)
+    rest = spec.shape[1:]
     fits = -1 not in rest and math.prod(rest) == table.shape[1]
     return table.reshape(len(table), *rest) if fits else table
 

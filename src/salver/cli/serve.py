@@ -60,7 +60,7 @@ def _serve_home(here: Context, config: Path | None, given: dict[str, Any], leash
 
     settings = read_settings(config, **given)
     configure_logs("supervisor", level=settings.server.log_level)
-    return asyncio.run(Supervisor(here.home(), settings, SYSTEM_CLOCK, leash=leash).run())
+    return asyncio.run(Supervisor(here.home(make=True), settings, SYSTEM_CLOCK, leash=leash).run())
 
 
 def version(context: typer.Context) -> None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
 import typer
 
 from salver.cli.context import Context, Exit
 from salver.cli.tables import date, table
+from salver.protocol.errors import SalverError
+from salver.security.access import Role
+
+if TYPE_CHECKING:
+    from salver.storage.journal import JournalRecord
 
 __all__ = ["add_to"]
+
+_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,19 +33,36 @@ def add_to(app: typer.Typer) -> None:
 def create(
     context: typer.Context,
     name: str = typer.Argument(help="Whose token it is; the name in the audit journal."),
-    role: str = typer.Option(
+    role: Role = typer.Option(
         help="What it may do: admin (all), operator (deploy), approver, developer (register), predictor (predict)."
     ),
     tenant: str = typer.Option("default", help="The tenant it belongs to; recorded only."),
+    expires_in: str | None = typer.Option(
+        None, help="How long it is worth something: 90d, 12h, 30m, 45s; without it, until it is revoked."
+    ),
 ) -> None:
     """Make a token and print it, this once."""
     from salver.control.administration import TokenRequest
 
     here: Context = context.obj
-    with here.administration() as admin:
-        made = admin.create_token(TokenRequest(name, role, tenant))
+    request = TokenRequest(name, role, tenant, None if expires_in is None else _seconds(expires_in))
+    with here.administration(make_home=True) as admin:
+        made = admin.create_token(request)
     here.say(made, made.token)
-    here.note(f"id {made.record.id}, role {made.record.role}; it is not stored and cannot be shown again")
+    until = "" if made.record.expires_s is None else f", until {date(made.record.expires_s)} UTC"
+    here.note(f"id {made.record.id}, role {made.record.role}{until}; it is not stored and cannot be shown again")
+
+
+def _seconds(text: str) -> float:
+    """A time such as 90d, 12h, 30m or 45s in seconds; raises INVALID_SETTING.
+
+    >>> _seconds("90d")
+    7776000.0
+    """
+    found = re.fullmatch(r"([0-9]{1,9})([dhms])", text)
+    if found is None:
+        raise SalverError("INVALID_SETTING", f"the time {text[:40]!r} cannot be read", "write 90d, 12h, 30m or 45s")
+    return float(found[1]) * _SECONDS[found[2]]
 
 
 def list_tokens(context: typer.Context) -> None:
@@ -43,8 +70,19 @@ def list_tokens(context: typer.Context) -> None:
     here: Context = context.obj
     with here.administration() as admin:
         records = admin.tokens()
-    rows = [[record.id, record.name, record.role, record.tenant, date(record.created_s)] for record in records]
-    here.say(records, table(["id", "name", "role", "tenant", "created"], rows))
+    rows = [
+        [record.id, record.name, record.role, record.tenant, date(record.created_s), _expiry(record.expires_s)]
+        for record in records
+    ]
+    here.say(records, table(["id", "name", "role", "tenant", "created", "expires"], rows))
+
+
+def _expiry(expires_s: float | None) -> str:
+    from salver.clock import SYSTEM_CLOCK
+
+    if expires_s is None:
+        return "never"
+    return date(expires_s) if SYSTEM_CLOCK.wall_s() < expires_s else f"{date(expires_s)}, expired"
 
 
 def revoke(context: typer.Context, token_id: str = typer.Argument(help="The id shown by `salver token list`.")) -> None:
@@ -75,5 +113,11 @@ def audit(
                 raise Exit(1)
             return
         records = admin.audit(limit, after)
-    rows = [[str(row.seq), date(row.at_s), row.actor, row.action, row.subject] for row in records]
+    rows = [[str(row.seq), date(row.at_s), row.actor, row.action, _subject(row)] for row in records]
     here.say(records, table(["seq", "when", "who", "what", "on"], rows) or "no records")
+
+
+def _subject(row: JournalRecord) -> str:
+    """What was changed; for a deployment also the version that has served since."""
+    after = row.details.get("after") if row.action == "deploy" else None
+    return f"{row.subject} -> {after['model']}@{after['version']}" if isinstance(after, dict) else row.subject

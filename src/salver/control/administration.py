@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -12,14 +12,17 @@ import msgspec
 from salver.clock import Clock
 from salver.control.seed import draft_of
 from salver.protocol.errors import SalverError
-from salver.protocol.tables import DeploymentSpec, Tables, TokenRecord, VersionManifest
+from salver.protocol.tables import DeploymentSpec, FileEntry, Tables, TokenRecord, VersionManifest
 from salver.registry.access_tokens import AccessTokens, ensure_admin_token
 from salver.registry.catalog import Catalog, ModelSummary
 from salver.registry.deployments import Deployments
 from salver.registry.draft import VersionDraft
+from salver.registry.files import check_files
 from salver.registry.isolations import IsolatedVersion, Isolations
 from salver.runtime.status import EndpointStatus
 from salver.security.access import DEFAULT_TENANT, Operation, Principal, require
+from salver.security.tokens import MintedToken
+from salver.storage.blobs import BlobStore
 from salver.storage.database import Database
 from salver.storage.home import Home
 from salver.storage.journal import ChainCheck, Journal, JournalRecord
@@ -30,7 +33,6 @@ __all__ = [
     "Administration",
     "DeployRequest",
     "LocalAdministration",
-    "NewToken",
     "Registered",
     "ServerStatus",
     "TokenRequest",
@@ -67,16 +69,8 @@ class TokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     role: str
     tenant: str = DEFAULT_TENANT
-
-
-class NewToken(msgspec.Struct, frozen=True):
-    """A token, shown this once, and what is stored of it."""
-
-    token: str
-    record: TokenRecord
-
-    def __repr__(self) -> str:
-        return f"<NewToken {self.record.id} for {self.record.name}>"
+    expires_in_s: float | None = None
+    """Seconds from now; None for a token that does not expire."""
 
 
 class ServerStatus(msgspec.Struct, frozen=True):
@@ -94,7 +88,7 @@ class Administration(Protocol):
     """What an administrator can do. Everything raises `SalverError`."""
 
     def register(self, draft: VersionDraft) -> Registered:
-        """Add a version whose blobs are stored."""
+        """Add a version whose blobs are stored; NOT_FOUND or CORRUPT_ARTIFACT names a file whose blob is not."""
 
     def models(self) -> tuple[ModelSummary, ...]:
         """All models."""
@@ -117,7 +111,7 @@ class Administration(Protocol):
     def end_isolation(self, reference: str) -> IsolatedVersion:
         """Let `auto` decide about NAME@VERSION again, from its next load on; returns what it was."""
 
-    def create_token(self, request: TokenRequest) -> NewToken:
+    def create_token(self, request: TokenRequest) -> MintedToken:
         """Make a token."""
 
     def tokens(self) -> tuple[TokenRecord, ...]:
@@ -201,6 +195,9 @@ class LocalAdministration:
 
     def register(self, draft: VersionDraft) -> Registered:
         """See `Administration`."""
+        require(self._principal, Operation.REGISTER)
+        check_files(draft.files)
+        _check_stored(BlobStore(self._home.blobs_path), draft.files)
         manifest, created = self._catalog.add_version(self._principal, draft)
         return Registered(manifest, created)
 
@@ -251,7 +248,7 @@ class LocalAdministration:
     def status(self) -> ServerStatus:
         """See `Administration`."""
         require(self._principal, Operation.READ)
-        endpoints = self._endpoints() if self._endpoints else ()
+        endpoints = self.endpoints()
         try:
             isolated = self._isolations.list()
         except SalverError as error:
@@ -259,6 +256,11 @@ class LocalAdministration:
             log_event("isolation_unreadable", level=logging.ERROR, problem=str(error))
             isolated = ()
         return ServerStatus(self._endpoints is not None, self._deployments.list(), endpoints, isolated)
+
+    def endpoints(self) -> tuple[EndpointStatus, ...]:
+        """What the server process says that its endpoints do; nothing while it does not answer. Blocks."""
+        require(self._principal, Operation.READ)
+        return self._endpoints() if self._endpoints else ()
 
     def isolated(self) -> tuple[IsolatedVersion, ...]:
         """See `Administration`."""
@@ -269,11 +271,11 @@ class LocalAdministration:
         """See `Administration`."""
         return self._isolations.end(self._principal, reference)
 
-    def create_token(self, request: TokenRequest) -> NewToken:
+    def create_token(self, request: TokenRequest) -> MintedToken:
         """See `Administration`."""
-        minted = self._tokens.create(self._principal, request.name, request.role, request.tenant)
+        minted = self._tokens.create(self._principal, request.name, request.role, request.tenant, request.expires_in_s)
         self._publish()
-        return NewToken(minted.token, minted.record)
+        return minted
 
     def tokens(self) -> tuple[TokenRecord, ...]:
         """See `Administration`."""
@@ -295,3 +297,21 @@ class LocalAdministration:
         """See `Administration`."""
         require(self._principal, Operation.READ_AUDIT)
         return self._journal.verify()
+
+
+def _check_stored(blobs: BlobStore, files: Iterable[FileEntry]) -> None:
+    """Raise unless each file's blob is there in its size; what is in it is looked at when it is loaded."""
+    for file in files:
+        size_bytes = blobs.size_bytes(file.sha256)
+        if size_bytes is None:
+            raise SalverError(
+                "NOT_FOUND",
+                f"file {file.path[:200]!r} has the digest {file.sha256}, which is not in the store",
+                "store the bytes first: `salver register` does both",
+            )
+        if size_bytes != file.size_bytes:
+            raise SalverError(
+                "CORRUPT_ARTIFACT",
+                f"file {file.path[:200]!r} is said to have {file.size_bytes} bytes; {size_bytes} are stored",
+                "register the same file again",
+            )

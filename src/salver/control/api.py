@@ -9,6 +9,7 @@ decided by the administration itself, on the operation and not on the path.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
@@ -20,16 +21,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from salver import __version__
 from salver.control.administration import (
     Administration,
     DeployRequest,
     LocalAdministration,
-    NewToken,
     Registered,
     ServerStatus,
     TokenRequest,
 )
-from salver.control.repository import RepositoryModel, load, repository_index, unload
+from salver.control.repository import RepositoryModel, load, loaded, repository_index, unload
+from salver.control.waiting import Watch
 from salver.protocol.errors import SalverError
 from salver.protocol.openapi import describe_routes, documentation_page
 from salver.protocol.tables import DeploymentSpec, TokenRecord, VersionManifest
@@ -38,6 +40,8 @@ from salver.registry.draft import VersionDraft
 from salver.registry.isolations import IsolatedVersion
 from salver.security.access import Operation, Principal
 from salver.security.binding import allowed_host
+from salver.security.guessing import TooManyGuessesError
+from salver.security.tokens import MintedToken
 from salver.storage.journal import ChainCheck, JournalRecord
 from salver.telemetry.logs import log_event
 
@@ -64,10 +68,12 @@ class ControlRoute(NamedTuple):
     operation: Operation | None
     """What the administration will require; here for people and for OpenAPI."""
     act: Callable[[Administration, _Call], Any]
-    """Carries the action out; runs in a thread, may block."""
+    """Carries the action out; runs in a thread, may block, though not for long: threads are few."""
     summary: str
     request: Any = None
     response: Any = None
+    then: Callable[[Watch, Any], Awaitable[Any]] | None = None
+    """Waits for what the action has begun and gives the answer; needs no thread."""
 
 
 ROUTES: Final = (
@@ -151,7 +157,7 @@ ROUTES: Final = (
         lambda admin, call: admin.create_token(call.body),
         "Make a token",
         TokenRequest,
-        NewToken,
+        MintedToken,
     ),
     ControlRoute(
         "DELETE",
@@ -195,6 +201,7 @@ ROUTES: Final = (
         Operation.DEPLOY,
         lambda admin, call: load(admin, call.params["model"], call.body),
         "Deploy the highest release of an endpoint's model and wait until it serves",
+        then=loaded,
     ),
     ControlRoute(
         "POST",
@@ -206,8 +213,12 @@ ROUTES: Final = (
 )
 
 
+Authenticate = Callable[[str | None, str], Principal | None]
+"""From the address of a client, None for one on this machine's Unix socket, and its token to whose it is."""
+
+
 def control_app(
-    administration: LocalAdministration, authenticate: Callable[[str], Principal | None], bound_host: str
+    administration: LocalAdministration, authenticate: Authenticate, bound_host: str, watch: Watch
 ) -> Starlette:
     """The control listener's application."""
 
@@ -232,7 +243,12 @@ def control_app(
         async def act(request: Request) -> Response:
             principal = _principal(request, authenticate)
             call = _Call(dict(request.path_params), dict(request.query_params), await _body(request, route.request))
-            return _json(await run_in_threadpool(route.act, administration.as_principal(principal), call))
+            admin = administration.as_principal(principal)
+            if route.then is None:
+                return _json(await run_in_threadpool(route.act, admin, call))
+            with watch.place():
+                begun = await run_in_threadpool(route.act, admin, call)
+                return _json(await _unless_gone(request, route.then(watch, begun)))
 
         return act
 
@@ -240,10 +256,10 @@ def control_app(
         return _json({"live": True})
 
     async def openapi(_: Request) -> Response:
-        return _json(describe_routes(_TITLE, ROUTES))
+        return _json(describe_routes(_TITLE, __version__, ROUTES))
 
     async def docs(_: Request) -> Response:
-        return HTMLResponse(documentation_page(_TITLE, ROUTES))
+        return HTMLResponse(documentation_page(_TITLE, __version__, ROUTES))
 
     async def unknown(request: Request, error: Exception) -> Response:
         code = "METHOD_NOT_ALLOWED" if getattr(error, "status_code", 404) == 405 else "NOT_FOUND"
@@ -271,9 +287,28 @@ def _check_host(request: Request, bound_host: str) -> None:
         raise SalverError("MISDIRECTED_HOST", f"the Host header {host[:80]!r} is none of this server's names")
 
 
-def _principal(request: Request, authenticate: Callable[[str], Principal | None]) -> Principal:
+async def _unless_gone(request: Request, waiting: Awaitable[Any]) -> Any:
+    """What `waiting` gives; given up, raising ClientDisconnect, when nobody waits for it any more."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    given, left = asyncio.ensure_future(waiting), asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait((given, left), return_when=asyncio.FIRST_COMPLETED)
+        if not given.done():
+            raise ClientDisconnect
+        return given.result()
+    finally:
+        given.cancel()
+        left.cancel()
+
+
+def _principal(request: Request, authenticate: Authenticate) -> Principal:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    principal = authenticate(token.strip()) if scheme.lower() == "bearer" else None
+    peer = request.client.host if request.client else None
+    principal = authenticate(peer, token.strip()) if scheme.lower() == "bearer" else None
     if principal is None:
         raise SalverError(
             "UNAUTHENTICATED",
@@ -318,6 +353,10 @@ def _refusal(error: SalverError) -> Response:
         {"error": str(error), "code": error.code, "message": error.message, "remedy": error.remedy}, error.http
     )
     response.headers["x-salver-error"] = error.code
+    if isinstance(error, TooManyGuessesError):
+        response.headers["retry-after"] = str(error.retry_after_s)
+    elif error.code == "QUEUE_FULL":
+        response.headers["retry-after"] = "1"
     if error.code == "UNAUTHENTICATED":
         response.headers["www-authenticate"] = "Bearer"
     return response

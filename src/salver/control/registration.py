@@ -26,10 +26,12 @@ def draft_version(
 ) -> VersionDraft:
     """Read the artifact at `path`, store its bytes, and describe the version they make.
 
-    Raises what reading the artifact or the profile raises; then nothing has been stored.
+    Raises what reading the artifact or the profile raises; then nothing has been stored. What
+    earlier registrations left half when they were killed is removed.
     """
     artifact = read_artifact(path, format=format, trust_code=trust_code)
     measured = Profile.measure(read_table(profile), artifact.signature) if profile else None
+    blobs.discard_unfinished()
     files = []
     for relative, file in artifact.files.items():
         blob = blobs.put_file(file)

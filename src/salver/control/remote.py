@@ -8,12 +8,13 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
-from salver.control.administration import DeployRequest, NewToken, Registered, ServerStatus, TokenRequest
+from salver.control.administration import DeployRequest, Registered, ServerStatus, TokenRequest
 from salver.protocol.errors import CATALOGUE, SalverError
 from salver.protocol.tables import DeploymentSpec, TokenRecord, VersionManifest
 from salver.registry.catalog import ModelSummary
 from salver.registry.draft import VersionDraft
 from salver.registry.isolations import IsolatedVersion
+from salver.security.tokens import MintedToken
 from salver.storage.journal import ChainCheck, JournalRecord
 
 __all__ = ["RemoteAdministration"]
@@ -92,9 +93,9 @@ class RemoteAdministration:
         """See `Administration`."""
         return self._ask("DELETE", f"/v1/isolated/{quote(reference, safe='@')}", IsolatedVersion)
 
-    def create_token(self, request: TokenRequest) -> NewToken:
+    def create_token(self, request: TokenRequest) -> MintedToken:
         """See `Administration`."""
-        return self._ask("POST", "/v1/tokens", NewToken, request)
+        return self._ask("POST", "/v1/tokens", MintedToken, request)
 
     def tokens(self) -> tuple[TokenRecord, ...]:
         """See `Administration`."""

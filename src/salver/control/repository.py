@@ -12,15 +12,14 @@ from typing import Any, Final
 
 import msgspec
 
-from salver.clock import SYSTEM_CLOCK
 from salver.control.administration import Administration, DeployRequest
-from salver.control.waiting import wait_until_reached
+from salver.control.waiting import Watch
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import DeploymentSpec
 from salver.registry.catalog import ModelSummary
 from salver.runtime.status import EndpointStatus, LoadState
 
-__all__ = ["RepositoryModel", "load", "repository_index", "unload"]
+__all__ = ["RepositoryModel", "load", "loaded", "repository_index", "unload"]
 
 _LOAD_TIMEOUT_S: Final = 120.0
 
@@ -81,8 +80,8 @@ def _undeployed(model: ModelSummary) -> RepositoryModel:
     return RepositoryModel(model.name, model.latest, "UNAVAILABLE", "registered, not deployed; load deploys it")
 
 
-def load(admin: Administration, name: str, body: Any) -> dict[str, Any]:
-    """Deploy the highest release of an endpoint's model and wait until it serves.
+def load(admin: Administration, name: str, body: Any) -> DeploymentSpec:
+    """Deploy the highest release of an endpoint's model; `loaded` waits until it serves.
 
     Where there is no endpoint `name` but a registered model, it gets an endpoint of its name.
     """
@@ -96,11 +95,16 @@ def load(admin: Administration, name: str, body: Any) -> dict[str, Any]:
         )
     try:
         deployed = {spec.endpoint: spec.model for spec in admin.status().deployments}
-        spec = admin.deploy(DeployRequest(deployed.get(name, name), endpoint=name))
+        return admin.deploy(DeployRequest(deployed.get(name, name), endpoint=name))
     except SalverError as error:
         # Clients of this extension look for these three words.
         raise SalverError(error.code, f"failed to load {name[:140]!r}: {error.message}", error.remedy) from None
-    reached = wait_until_reached(admin, spec, _LOAD_TIMEOUT_S, SYSTEM_CLOCK)
+
+
+async def loaded(watch: Watch, spec: DeploymentSpec) -> dict[str, Any]:
+    """The answer to a load, once the server serves `spec`; raises LOAD_FAILED when it does not."""
+    name = spec.endpoint
+    reached = await watch.reached(spec, _LOAD_TIMEOUT_S)
     if reached is None or reached.state is not LoadState.READY:
         problem = reached.problem if reached else f"not serving after {_LOAD_TIMEOUT_S:g} s"
         raise SalverError("LOAD_FAILED", f"failed to load {name!r}: {problem}")

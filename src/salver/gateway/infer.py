@@ -180,7 +180,7 @@ def _answered(exchange: Exchange, request: Request, encoder: ResponseEncoder, an
     try:
         body, json_bytes = encoder.encode(request, response)
     except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
-        exchange.fail(error)
+        _refuse_unwritten(exchange, request, response, error)
         return
     told = () if request.parameters is None else _timing(exchange, request.parameters, response)
     if b"accept-encoding" in exchange.headers:
@@ -189,6 +189,17 @@ def _answered(exchange: Exchange, request: Request, encoder: ResponseEncoder, an
         exchange.reply(body, headers=told)
     else:
         exchange.reply(body, content_type=_BINARY, headers=((_JSON_LENGTH, b"%d" % json_bytes), *told))
+
+
+def _refuse_unwritten(exchange: Exchange, request: Request, response: Response, error: Exception) -> None:
+    """Answer with why the model's answer cannot be written; counted with its batch, it is a failure all the same."""
+    gateway = exchange.lane.gateway
+    if not isinstance(error, SalverError):
+        gateway.fault(error)
+        error = SalverError("INTERNAL", "the request met a fault of this server")
+    seconds = gateway.clock.monotonic_s() - exchange.received_s
+    gateway.metrics.version(request.endpoint, response.version).unwritten(error.code, seconds)
+    exchange.refuse(error, counted=True)
 
 
 def _timing(exchange: Exchange, parameters: Mapping[str, Any], response: Response) -> tuple[tuple[bytes, bytes], ...]:

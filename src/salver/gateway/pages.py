@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from salver import __version__
 from salver.gateway.exchange import Exchange
 from salver.gateway.routes import Route
 from salver.protocol.openapi import describe_routes, documentation_page
@@ -29,11 +30,11 @@ def page_routes(metrics_text: Callable[[], tuple[bytes, str]], other_routes: lis
     # The routes do not change, and writing these takes thousands of times as long as an inference.
     @functools.cache
     def described() -> bytes:
-        return msgspec.json.encode(describe_routes(_TITLE, routes))
+        return msgspec.json.encode(describe_routes(_TITLE, __version__, routes))
 
     @functools.cache
     def page() -> bytes:
-        return documentation_page(_TITLE, routes)
+        return documentation_page(_TITLE, __version__, routes)
 
     def openapi(exchange: Exchange) -> None:
         exchange.reply(described())

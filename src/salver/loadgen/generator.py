@@ -189,7 +189,7 @@ class _Run:
             if not isinstance(problem, OSError):
                 raise problem
             if not self._connections:
-                raise _unreachable(self._plan.url, problem) from None
+                raise _unreachable(self._plan.url, problem) from problem
             self._tally.connect_failures += 1
             self._open_later(_CONNECT_AGAIN_S)
 

@@ -6,29 +6,30 @@ Serving does not depend on it: while it is away nothing can be changed, and that
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import httpx2
 import msgspec
-import uvicorn
 import uvloop
 
 from salver.clock import SYSTEM_CLOCK
 from salver.control.administration import LocalAdministration
 from salver.control.api import control_app
+from salver.control.listener import ControlLimits, ControlServer
+from salver.control.waiting import Watch
 from salver.processes.order import Order, Report, tell
 from salver.runtime.environment import die_with_parent
 from salver.runtime.recorder import FlightRecorder
 from salver.runtime.status import EndpointStatus
 from salver.security.access import Principal, local_principal
+from salver.security.guessing import GuessLimit
 from salver.security.tokens import TokenVerifier
+from salver.security.unpickling import forbid_unpickling
 from salver.storage.database import Database
 from salver.storage.home import Home
 from salver.storage.publication import PublishedTables
@@ -37,9 +38,6 @@ from salver.telemetry.logs import configure_logs
 __all__ = ["main"]
 
 _ASK_TIMEOUT_S: Final = 2.0
-_STOP_S: Final = 2
-"""Seconds that requests in flight get at the end; a `load` may wait much longer for its model."""
-_CONNECTIONS: Final = 256
 _BEAT_S: Final = 0.5
 
 
@@ -48,6 +46,7 @@ def main() -> None:
     order = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Order)
     die_with_parent(order.supervisor_pid)
     configure_logs("controller", level=order.settings.server.log_level)
+    forbid_unpickling()
     uvloop.run(_control(order))
     sys.stderr.flush()
     os._exit(0)  # a request that still waits in a thread has been answered for by its connection's end
@@ -64,30 +63,23 @@ async def _control(order: Order) -> None:
         endpoints=_EndpointReader(order.server_socket),
     )
     administration.begin()
-    app = control_app(administration, _PublishedTokens(home), server.control_host)
+    authenticate = _PublishedTokens(home)
+    app = control_app(administration, authenticate, server.control_host, Watch(administration.endpoints))
+    shared = order.settings.limits
+    limits = ControlLimits(
+        header_timeout_s=shared.header_timeout_s,
+        body_grace_s=shared.body_grace_s,
+        body_bytes_per_s=shared.body_bytes_per_s,
+        write_stall_s=shared.write_stall_s,
+        linger_s=shared.linger_s,
+    )
     tls = {"ssl_certfile": server.tls_cert, "ssl_keyfile": server.tls_key} if server.tls_cert else {}
     listeners: tuple[tuple[socket.socket, dict[str, Any]], ...] = (
         # The command line of this machine comes through the Unix socket; its directory is private.
         (socket.socket(fileno=order.control_fd), tls),
         (socket.socket(fileno=order.control_socket_fd), {}),
     )
-    servers = [
-        _Quiet(
-            uvicorn.Config(
-                app,
-                http="h11",  # bounds the headers it buffers
-                ws="none",
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                server_header=False,
-                limit_concurrency=_CONNECTIONS,
-                timeout_graceful_shutdown=_STOP_S,
-                **options,
-            )
-        )
-        for _, options in listeners
-    ]
+    servers = [ControlServer(app, limits, options) for _, options in listeners]
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, _stop, servers)
     tasks = [
@@ -102,22 +94,13 @@ async def _control(order: Order) -> None:
     await asyncio.gather(*tasks)
 
 
-class _Quiet(uvicorn.Server):
-    """uvicorn without its own signal handlers: two servers share this process."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to this module."""
-        yield
-
-
 def _beat(loop: asyncio.AbstractEventLoop, pulse: FlightRecorder) -> None:
     """Show the supervisor, from now on, that the event loop turns."""
     pulse.beat(SYSTEM_CLOCK.monotonic_s())
     loop.call_later(_BEAT_S, _beat, loop, pulse)
 
 
-def _stop(servers: list[_Quiet]) -> None:
+def _stop(servers: list[ControlServer]) -> None:
     for each in servers:
         each.should_exit = True
 
@@ -139,18 +122,19 @@ class _EndpointReader:
 
 
 class _PublishedTokens:
-    """Checks tokens against the published snapshot, reading it again when it has changed."""
+    """Checks tokens against the published snapshot, reading it again when it has changed; slows down who guesses."""
 
     def __init__(self, home: Home) -> None:
         self._tables = PublishedTables(home)
         self._pepper = home.pepper()
-        self._verifier = TokenVerifier((), self._pepper)
+        self._verifier = TokenVerifier((), self._pepper, SYSTEM_CLOCK)
+        self._limit = GuessLimit(SYSTEM_CLOCK)
 
-    def __call__(self, token: str) -> Principal | None:
+    def __call__(self, peer: str | None, token: str) -> Principal | None:
         tables = self._tables.news()
         if tables is not None:
-            self._verifier = TokenVerifier(tables.tokens, self._pepper)
-        return self._verifier.verify(token)
+            self._verifier = TokenVerifier(tables.tokens, self._pepper, SYSTEM_CLOCK, self._verifier)
+        return self._limit.principal(peer, token, self._verifier)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from salver.runtime.environment import die_with_parent
 from salver.runtime.recorder import FlightRecorder
 from salver.runtime.status import LoadState
 from salver.security.access import ANONYMOUS
+from salver.security.unpickling import forbid_unpickling
 from salver.storage.home import Home
 from salver.telemetry.logs import AccessSample, configure_logs, log_event
 from salver.telemetry.metrics import Metrics
@@ -45,6 +46,7 @@ def main() -> None:
     order = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Order)
     die_with_parent(order.supervisor_pid)
     configure_logs("server", level=order.settings.server.log_level)
+    forbid_unpickling()
     uvloop.run(_serve(order))
     # Everything owed has been given. A load that is still under way in a thread, perhaps for
     # ever, would keep the interpreter from ending.

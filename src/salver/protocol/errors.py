@@ -57,6 +57,7 @@ CATALOGUE: Final[dict[str, Code]] = {
     "OUTSIDE_PROFILE": Code(422, "OUT_OF_RANGE", "values unlike the training data"),
     "QUEUE_FULL": Code(429, "RESOURCE_EXHAUSTED", "too much work is waiting"),
     "TOO_MANY_CONNECTIONS": Code(429, "RESOURCE_EXHAUSTED", "the connection cap is reached"),
+    "TOO_MANY_GUESSES": Code(429, "RESOURCE_EXHAUSTED", "too many wrong tokens came from one address"),
     "HEADERS_TOO_LARGE": Code(431, "INVALID_ARGUMENT", "the header section exceeds its limit"),
     # The model.
     "MODEL_ERROR": Code(500, "INTERNAL", "the model raised an exception"),

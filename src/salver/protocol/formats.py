@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = ["FORMATS", "KINDS", "MAX_FILES", "OPTIMIZATIONS", "FormatFacts", "is_always_code"]
+__all__ = ["FORMATS", "KINDS", "MAX_FILES", "OPTIMIZATIONS", "PROVIDERS", "FormatFacts", "is_always_code"]
 
 KINDS: Final = ("predict", "generate", "sequence", "embed")
 """What a model can be for."""
@@ -16,6 +16,15 @@ MAX_FILES: Final = 10_000
 """Files of one artifact at most; a larger count is a wrong directory, not a model."""
 OPTIMIZATIONS: Final = ("disabled", "basic", "extended", "all")
 """Levels of graph optimisation, from none."""
+
+PROVIDERS: Final = tuple(
+    f"{name}ExecutionProvider"
+    for name in (
+        *("CPU", "CUDA", "Tensorrt", "NvTensorRTRTX", "ROCM", "MIGraphX", "OpenVINO", "Dnnl", "VitisAI", "QNN"),
+        *("Nnapi", "VSINPU", "Js", "CoreML", "ACL", "Dml", "Rknpu", "WebNN", "WebGpu", "Xnnpack", "CANN", "Azure"),
+    )
+)
+"""Execution providers that some build of ONNX Runtime has; the one that serves may have fewer."""
 
 
 class FormatFacts(NamedTuple):
@@ -32,6 +41,8 @@ class FormatFacts(NamedTuple):
     """The extra of Salver that installs its libraries; empty when every installation has them."""
     loads_from_memory: bool = False
     """Whether an artifact of one file is loaded from bytes in memory; the others need a file."""
+    has_providers: bool = False
+    """Whether it computes by execution providers and optimises graphs, so that those settings mean anything."""
     always_code: bool = False
     """Whether its artifacts are users' code by nature: no word of trust is asked for, and they only
     ever run in a worker."""
@@ -39,7 +50,12 @@ class FormatFacts(NamedTuple):
 
 _FORMATS: Final = (
     FormatFacts(
-        "onnx", "salver.runtime.formats.onnx:OnnxFormat", (".onnx",), "onnxruntime_onnx", loads_from_memory=True
+        "onnx",
+        "salver.runtime.formats.onnx:OnnxFormat",
+        (".onnx",),
+        "onnxruntime_onnx",
+        loads_from_memory=True,
+        has_providers=True,
     ),
     FormatFacts(
         "sklearn",

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import msgspec
 
-from salver import __version__
 from salver.protocol.errors import CATALOGUE
 
 __all__ = ["Described", "describe_routes", "documentation_page"]
@@ -45,8 +44,8 @@ class Described(Protocol):
         """The type of the JSON answer, or None."""
 
 
-def describe_routes(title: str, routes: Iterable[Described]) -> dict[str, Any]:
-    """The routes as an OpenAPI document."""
+def describe_routes(title: str, version: str, routes: Iterable[Described]) -> dict[str, Any]:
+    """The routes of Salver `version` as an OpenAPI document."""
     table = list(routes)
     types = [kind for route in table for kind in (route.request, route.response) if kind is not None]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
@@ -56,7 +55,7 @@ def describe_routes(title: str, routes: Iterable[Described]) -> dict[str, Any]:
         paths.setdefault(route.template, {})[route.method.lower()] = _operation(route, schema_of)
     return {
         "openapi": "3.1.0",
-        "info": {"title": title, "version": __version__},
+        "info": {"title": title, "version": version},
         "paths": paths,
         "components": {
             "schemas": {
@@ -99,8 +98,8 @@ def _operation(route: Described, schema_of: dict[int, Any]) -> dict[str, Any]:
     return described
 
 
-def documentation_page(title: str, routes: Iterable[Described]) -> bytes:
-    """The routes as one page of HTML without scripts."""
+def documentation_page(title: str, version: str, routes: Iterable[Described]) -> bytes:
+    """The same as one page of HTML without scripts."""
     rows = "\n".join(
         f"<tr><td><code>{route.method}</code></td><td><code>{html.escape(route.template)}</code></td>"
         f"<td>{html.escape(route.summary)}</td><td>{html.escape(str(route.operation or 'anybody'))}</td></tr>"
@@ -116,7 +115,7 @@ def documentation_page(title: str, routes: Iterable[Described]) -> bytes:
 table{{border-collapse:collapse;width:100%}}td,th{{text-align:left;padding:.25rem .75rem;border-bottom:1px solid #ddd}}
 </style>
 <h1>{html.escape(title)}</h1>
-<p>Salver {__version__}. The same as <a href="openapi.json">OpenAPI</a>.</p>
+<p>Salver {html.escape(version)}. The same as <a href="openapi.json">OpenAPI</a>.</p>
 <table><tr><th>Verb</th><th>Path</th><th>What it does</th><th>Who may</th></tr>
 {rows}
 </table>

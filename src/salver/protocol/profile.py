@@ -54,7 +54,8 @@ class Profile(msgspec.Struct, frozen=True):
         if len(fitting) != 1 or not len(data) or data.dtype.kind not in "biuf":
             raise SalverError(
                 "INVALID_ARTIFACT",
-                f"a profile of {data.dtype} rows of {width} features fits {len(fitting)} inputs of the model",
+                f"a profile of {data.dtype} rows of {width} features fits {len(fitting)} inputs of the model, "
+                f"which takes {', '.join(_shown(spec) for spec in signature.inputs)}",
                 "give at least one row of numbers, as wide as exactly one input",
             )
         table = data.reshape(len(data), width).astype(np.float64)
@@ -67,6 +68,10 @@ class Profile(msgspec.Struct, frozen=True):
                 "remove those rows, or mark missing values as NaN",
             )
         return cls((InputProfile(fitting[0].name, len(data), tuple(map(_measure_feature, table.T))),))
+
+
+def _shown(spec: TensorSpec) -> str:
+    return f"{spec.name!r} {spec.datatype} {list(spec.shape)}"
 
 
 def _takes(spec: TensorSpec, width: int) -> bool:

@@ -86,7 +86,9 @@ class Response(msgspec.Struct, eq=False):
 class Service(Protocol):
     """An asynchronous function from Request to Response; everything on the path is one.
 
-    `available` says whether it takes requests now; a layer says what the service below it says.
+    `available` is readiness: whether something is there that can answer. False does not mean that
+    requests are refused: they may wait, while a worker is being replaced say, but whoever has a choice
+    sends them elsewhere. A layer says what the service below it says.
 
     Obligations: answer or raise `SalverError` exactly once; when the awaiting task is
     cancelled the caller has gone, and work not yet started must not start.
@@ -94,7 +96,7 @@ class Service(Protocol):
 
     @property
     def available(self) -> bool:
-        """Whether a request that comes now would be taken."""
+        """Whether something is there that can answer a request."""
 
     def __call__(self, request: Request) -> Awaitable[Response]:
         """Answer `request`."""

@@ -102,7 +102,7 @@ class RuntimeOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     """How a runtime uses the machine."""
 
     threads: int = 1
-    """Threads inside one operator."""
+    """Threads inside one operator, 1 to 256."""
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     """ONNX Runtime execution providers, best first."""
     optimization: str = "all"
@@ -112,31 +112,47 @@ class RuntimeOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
 
 
 class DeploymentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Desired state of one endpoint: which version, how many replicas, how batched and checked."""
+    """Desired state of one endpoint: which version, how many replicas, how batched and checked.
+
+    The bounds are those of `salver.registry.settings`, which refuses everything else.
+    """
 
     endpoint: str
+    """The stable name that clients call."""
     model: str
+    """Whose version answers; the endpoint has the same name unless another was asked for."""
     version: str
+    """A registered semantic version, in full."""
     replicas: int = 1
+    """Loaded copies that run batches side by side; 1 to 64."""
     placement: Placement = Placement.AUTO
+    """Where it computes; users' code is in a worker process whatever this says."""
     max_batch: int = 256
-    """Rows that run together at most; a request with more rows is refused."""
+    """Rows that run together at most, 1 to 65 536; a request with more rows is refused."""
     max_cost: int = 0
-    """Cost that runs together at most, in the version's own `cost` unit; 0 for no bound."""
+    """Cost that runs together at most, in the version's own `cost` unit, to 2**53; 0 for no bound."""
     max_wait_s: float = 0.0
+    """Seconds the oldest request waits for a fuller batch, 0 to 10 and below `deadline_s`; less where a deadline
+    would pass. 0 waits for nobody."""
     max_queue: int = 1024
-    """Requests that wait at most; the next one is refused with QUEUE_FULL."""
+    """Requests that wait at most, 1 to 1 000 000; the next one is refused with QUEUE_FULL."""
     deadline_s: float = 30.0
-    """Seconds a request may take when it names no shorter time itself."""
+    """Seconds a request may take when it names no shorter time itself, 0.001 to 86 400."""
     hang_s: float = 0.0
-    """Seconds after which a running batch counts as hung; 0: three times the longest seen or expected, at least 5."""
+    """Seconds after which a running batch counts as hung, to 86 400; 0: three times the longest seen or expected,
+    at least 5."""
     load_timeout_s: float = 120.0
+    """Seconds that loading and warming up one replica may take, 0.1 to 86 400, before it has failed."""
     validate: Validate = Validate.WARN
+    """What happens to values outside the profile, for versions that have one."""
     nonfinite: Nonfinite = Nonfinite.ERROR
+    """What happens to NaN and infinity in answers as JSON; binary ones pass the bits."""
     required: bool = True
+    """Whether the server is not ready while this endpoint has no healthy replica."""
     worker_memory_bytes: int = 4 * 2**30
-    """Private memory of one worker process at most."""
+    """Private memory of one worker process at most, 2**26 to 2**43 bytes."""
     runtime: RuntimeOptions = RuntimeOptions()
+    """How each replica uses the machine."""
     generation: int = 0
     """Raised by each deploy, so that deploying the same version again loads it again."""
 
@@ -150,6 +166,8 @@ class TokenRecord(msgspec.Struct, frozen=True):
     tenant: str
     hash: str
     created_s: float = 0.0
+    expires_s: float | None = None
+    """From this date on it is worth nothing; None for never."""
 
 
 class Tables(msgspec.Struct, frozen=True):

@@ -5,10 +5,10 @@ record in the journal: what these methods return is on disk, and what they refus
 """
 
 from salver.registry.access_tokens import AccessTokens, ensure_admin_token
-from salver.registry.artifact import artifact_digest, check_files
 from salver.registry.catalog import Catalog, ModelSummary
 from salver.registry.deployments import Deployments
 from salver.registry.draft import VersionDraft
+from salver.registry.files import artifact_digest, check_files
 from salver.registry.isolations import IsolatedVersion, Isolations
 
 __all__ = [

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Connection, delete, insert, select
 
 from salver.clock import Clock
@@ -22,6 +23,7 @@ __all__ = ["ADMIN_TOKEN_NAME", "AccessTokens", "ensure_admin_token", "read_token
 
 ADMIN_TOKEN_NAME: Final = "admin"  # noqa: S105 - a name, not a secret
 """The name of the token in `admin.token`; no other token may have it."""
+_LONGEST_S: Final = 10 * 365 * 86400.0
 
 
 class AccessTokens:
@@ -35,12 +37,19 @@ class AccessTokens:
         self._clock = clock
         self._pepper = pepper
 
-    def create(self, principal: Principal, name: str, role: str, tenant: str = DEFAULT_TENANT) -> MintedToken:
-        """Create a token; what is returned is the only copy of its secret.
+    def create(
+        self,
+        principal: Principal,
+        name: str,
+        role: str,
+        tenant: str = DEFAULT_TENANT,
+        expires_in_s: float | None = None,
+    ) -> MintedToken:
+        """Create a token, for ever or for `expires_in_s`; what is returned is the only copy of its secret.
 
         A name may have several tokens, so that one can replace another without a gap, but only
         of one role and tenant: the journal knows actors by name. Raises PERMISSION_DENIED,
-        INVALID_NAME, INVALID_SETTING for an unknown role, ALREADY_EXISTS.
+        INVALID_NAME, INVALID_SETTING for an unknown role or time, ALREADY_EXISTS.
         """
         require(principal, Operation.CREATE_TOKEN)
         check_name(name, "token")
@@ -48,6 +57,7 @@ class AccessTokens:
         if name == ADMIN_TOKEN_NAME:
             raise SalverError("INVALID_NAME", f"token name {name!r} is kept for the first administrator", "use another")
         checked = _role(role)
+        _check_expiry(expires_in_s)
         with self._database.begin() as connection:
             for record in read_tokens(connection):
                 if record.name == name and (record.role, record.tenant) != (checked.value, tenant):
@@ -56,7 +66,7 @@ class AccessTokens:
                         f"token {record.id} of {name!r} has role {record.role} and tenant {record.tenant}",
                         "use the same role and tenant, another name, or revoke that token first",
                     )
-            return self._mint(connection, principal, name, checked, tenant)
+            return self._mint(connection, principal, name, checked, tenant, expires_in_s)
 
     def list(self) -> tuple[TokenRecord, ...]:
         """All tokens by age. The caller checks READ_TOKENS."""
@@ -84,19 +94,18 @@ class AccessTokens:
                     self._revoke(connection, principal, record)
             return self._mint(connection, principal, ADMIN_TOKEN_NAME, Role.ADMIN, DEFAULT_TENANT)
 
-    def _mint(self, connection: Connection, principal: Principal, name: str, role: Role, tenant: str) -> MintedToken:
-        minted = mint_token(name, role, tenant, pepper=self._pepper, clock=self._clock)
+    def _mint(
+        self,
+        connection: Connection,
+        principal: Principal,
+        name: str,
+        role: Role,
+        tenant: str,
+        expires_in_s: float | None = None,
+    ) -> MintedToken:
+        minted = mint_token(name, role, tenant, pepper=self._pepper, clock=self._clock, expires_in_s=expires_in_s)
         record = minted.record
-        connection.execute(
-            insert(tokens).values(
-                id=record.id,
-                name=record.name,
-                role=record.role,
-                tenant=record.tenant,
-                hash=record.hash,
-                created_s=record.created_s,
-            )
-        )
+        connection.execute(insert(tokens).values(msgspec.structs.asdict(record)))
         self._record(connection, principal, "create_token", record)
         return minted
 
@@ -106,7 +115,9 @@ class AccessTokens:
 
     def _record(self, connection: Connection, principal: Principal, action: str, record: TokenRecord) -> None:
         raise_revision(connection)
-        details = {"name": record.name, "role": record.role, "tenant": record.tenant}
+        details: dict[str, Any] = {"name": record.name, "role": record.role, "tenant": record.tenant}
+        if record.expires_s is not None:
+            details["expires_s"] = record.expires_s
         self._journal.append(connection, actor=principal.name, action=action, subject=record.id, details=details)
 
 
@@ -137,3 +148,12 @@ def _role(role: str) -> Role:
         raise SalverError(
             "INVALID_SETTING", f"setting role is {role[:80]!r}", f"use one of {', '.join(Role)}"
         ) from None
+
+
+def _check_expiry(expires_in_s: float | None) -> None:
+    if expires_in_s is not None and not 1.0 <= expires_in_s <= _LONGEST_S:
+        raise SalverError(
+            "INVALID_SETTING",
+            f"setting expires_in_s is {expires_in_s:g}",
+            f"use 1-{_LONGEST_S:.0f} seconds, or leave it out for a token that does not expire",
+        )

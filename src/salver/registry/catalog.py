@@ -14,8 +14,8 @@ from salver.protocol.errors import SalverError
 from salver.protocol.formats import KINDS
 from salver.protocol.names import FIRST_VERSION, SemanticVersion, check_name
 from salver.protocol.tables import VersionManifest
-from salver.registry.artifact import check_files
 from salver.registry.draft import VersionDraft, difference
+from salver.registry.files import check_files
 from salver.security.access import Operation, Principal, require
 from salver.storage.database import Database
 from salver.storage.journal import Journal

@@ -13,7 +13,7 @@ from salver.protocol.names import check_name
 from salver.protocol.tables import DeploymentSpec, Placement, Tables, VersionManifest
 from salver.registry.access_tokens import read_tokens
 from salver.registry.catalog import find_version
-from salver.registry.settings import check_settings
+from salver.registry.settings import check_settings, check_settings_of_format
 from salver.security.access import Operation, Principal, require
 from salver.storage.database import Database, current_revision, raise_revision
 from salver.storage.journal import Journal
@@ -46,7 +46,9 @@ class Deployments:
         check_name(spec.endpoint, "endpoint")
         spec = check_settings(spec)
         with self._database.begin() as connection:
-            _check_deployable(find_version(connection, spec.model, spec.version), spec)
+            manifest = find_version(connection, spec.model, spec.version)
+            _check_deployable(manifest, spec)
+            check_settings_of_format(spec, manifest.format)
             before = _read(connection, spec.endpoint)
             spec = msgspec.structs.replace(spec, generation=raise_revision(connection))
             connection.execute(delete(deployments).where(deployments.c.endpoint == spec.endpoint))

@@ -8,7 +8,7 @@ from salver.protocol.errors import SalverError
 from salver.protocol.profile import Profile
 from salver.protocol.signature import Signature
 from salver.protocol.tables import FileEntry, VersionManifest
-from salver.registry.artifact import artifact_digest
+from salver.registry.files import artifact_digest
 
 __all__ = ["VersionDraft", "difference"]
 

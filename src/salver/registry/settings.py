@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Final
 
 import msgspec
 
 from salver.protocol.errors import SalverError
-from salver.protocol.formats import OPTIMIZATIONS
+from salver.protocol.formats import FORMATS, OPTIMIZATIONS, PROVIDERS
 from salver.protocol.tables import DeploymentSpec, RuntimeOptions
 
-__all__ = ["RANGES", "check_settings"]
+__all__ = ["RANGES", "check_settings", "check_settings_of_format"]
 
 RANGES: Final[dict[str, tuple[float, float]]] = {
     "replicas": (1, 64),
@@ -52,15 +53,45 @@ def check_settings(spec: DeploymentSpec) -> DeploymentSpec:
     return spec
 
 
+def check_settings_of_format(spec: DeploymentSpec, format: str) -> None:
+    """Raise INVALID_SETTING for a setting that versions of `format` would not heed."""
+    facts = FORMATS.get(format)
+    if facts is None or facts.has_providers:
+        return
+    plain = RuntimeOptions()
+    for name in ("providers", "optimization"):
+        value = getattr(spec.runtime, name)
+        if value != getattr(plain, name):
+            raise _refused(
+                f"runtime.{name}",
+                f"{_written(value)}, which means nothing to a version of format {format}",
+                f"leave it out, or where it was kept from before, set it back to {_written(getattr(plain, name))}",
+            )
+
+
+def _written(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def _check_runtime(runtime: RuntimeOptions) -> None:
     if runtime.optimization not in OPTIMIZATIONS:
         raise _refused("runtime.optimization", runtime.optimization, f"use one of {', '.join(OPTIMIZATIONS)}")
     if not runtime.providers or len(set(runtime.providers)) != len(runtime.providers):
         raise _refused("runtime.providers", list(runtime.providers), "name at least one provider, each once")
+    unknown = [name for name in runtime.providers if name not in PROVIDERS]
+    if unknown:
+        by_name = {_plain(name): name for name in PROVIDERS}
+        close = difflib.get_close_matches(_plain(unknown[0]), by_name, n=1)
+        remedy = f"use {by_name[close[0]]}" if close else f"use one of {', '.join(PROVIDERS)}"
+        raise _refused("runtime.providers", unknown[0], remedy)
     if any(not 0 <= processor <= _HIGHEST_PROCESSOR for processor in runtime.pin) or len(set(runtime.pin)) != len(
         runtime.pin
     ):
         raise _refused("runtime.pin", list(runtime.pin), f"name processors from 0 to {_HIGHEST_PROCESSOR}, each once")
+
+
+def _plain(provider: str) -> str:
+    return provider.lower().removesuffix("provider").removesuffix("execution")
 
 
 def _refused(name: str, value: object, remedy: str) -> SalverError:

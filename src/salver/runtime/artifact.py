@@ -43,24 +43,38 @@ class Artifact(msgspec.Struct, frozen=True):
 def read_artifact(path: Path, *, format: str | None = None, trust_code: bool = False) -> Artifact:
     """Read the artifact at `path`, a file or a directory.
 
-    Raises INVALID_ARTIFACT when it cannot be understood, REFUSED_BY_POLICY when loading it can
-    execute code (a pickle, an untrusted skops file) and `trust_code` is false. Python classes
-    are code by nature and need no such word: they only ever run in a worker.
+    Raises INVALID_ARTIFACT when it cannot be understood or could be of several formats,
+    REFUSED_BY_POLICY when loading it can execute code (a pickle, an untrusted skops file) and
+    `trust_code` is false. Python classes and processing functions are code by nature and need no
+    such word: they only ever run in a worker.
     """
     files = _files(path)
     directory = path if path.is_dir() else path.parent
     declaration = read_declaration(path) if path.is_dir() else Declaration()
     named = format or declaration.format or ("python" if declaration.entry else "")
     chosen, source = _choose_format(path, directory, named, declaration)
-    executes_code = chosen.executes_code(source)
-    if executes_code and not is_always_code(chosen.name) and not trust_code:
+    _require_sense(declaration, chosen)
+    code = chosen.code_in(source)
+    if code and not is_always_code(chosen.name) and not trust_code:
         raise SalverError(
             "REFUSED_BY_POLICY",
-            f"loading {source.main.name!r} can execute code that came with it",
+            f"loading {source.main.name!r} can execute code that came with it: {code}",
             "if you made it yourself, add --trust-code; it then runs in a worker process only",
         )
-    signature = describe_in_child(path, chosen.name) if executes_code else chosen.signature(source, declaration)
-    return Artifact(chosen.name, files, check_signature(signature), declaration, executes_code)
+    asked_aside = code or declaration.preprocess or declaration.postprocess
+    signature = describe_in_child(path, chosen.name) if asked_aside else chosen.signature(source, declaration)
+    return Artifact(chosen.name, files, check_signature(signature), declaration, bool(code))
+
+
+def _require_sense(declaration: Declaration, chosen: Format) -> None:
+    """Refuse what `salver.runtime.loader` would refuse to load."""
+    problem = ""
+    if declaration.format not in ("", chosen.name):
+        problem = f"format is {declaration.format!r}, and the artifact is to be registered as {chosen.name!r}"
+    elif declaration.entry and not is_always_code(chosen.name):
+        problem = f"entry is {declaration.entry!r}, and format {chosen.name!r} runs no class of yours"
+    if problem:
+        raise SalverError("INVALID_ARTIFACT", f"{DECLARATION_FILE}: {problem}", "correct the file, or leave that out")
 
 
 def source_of(path: Path, format: Format, declaration: Declaration) -> Source:
@@ -137,12 +151,33 @@ def _choose_format(path: Path, directory: Path, named: str, declaration: Declara
     if named:
         chosen = format_named(named)
         return chosen, source_of(path, chosen, declaration)
-    for name, facts in FORMATS.items():
-        if any(file.suffix in facts.suffixes for file in ([path] if path.is_file() else directory.iterdir())):
-            chosen = format_named(name)
-            return chosen, source_of(path, chosen, declaration)
+    fitting = _fitting_formats([path] if path.is_file() else sorted(directory.iterdir()), declaration)
+    if len(fitting) == 1:
+        chosen = format_named(next(iter(fitting)))
+        return chosen, source_of(path, chosen, declaration)
+    if fitting:
+        could_be = " or ".join(f"{name} ({file})" for name, file in fitting.items())
+        raise SalverError(
+            "INVALID_ARTIFACT",
+            f"{path.resolve().name!r} could be {could_be}",
+            f'pass --format, or say format = "{list(fitting)[-1]}" in its {DECLARATION_FILE}',
+        )
     raise SalverError(
         "INVALID_ARTIFACT",
-        f"no format recognises {path.name!r}",
+        f"no format recognises {path.resolve().name!r}",
         f"pass --format ({', '.join(FORMATS)}) or name it in {DECLARATION_FILE}",
     )
+
+
+def _fitting_formats(files: list[Path], declaration: Declaration) -> dict[str, str]:
+    """Each format with a file of its suffix, and the first such file; none is opened."""
+    fitting = {}
+    for name, facts in FORMATS.items():
+        names = [file.name for file in files if file.suffix in facts.suffixes and file.is_file()]
+        if names:
+            fitting[name] = "model.py" if "model.py" in names else names[0]
+    processing = {setting.partition(":")[0] for setting in (declaration.preprocess, declaration.postprocess) if setting}
+    # Python files beside a model may be there for its processing functions; a model.py that is not says otherwise.
+    if processing and len(fitting) > 1 and (fitting.get("python") != "model.py" or "model" in processing):
+        fitting.pop("python", None)
+    return fitting

@@ -13,12 +13,12 @@ __all__ = ["run_aside"]
 Result = TypeVar("Result")
 
 
-def run_aside(work: Callable[[], Result], discard: Callable[[Result], None], name: str) -> asyncio.Future[Result]:
-    """Run `work` in a daemon thread of its own called `name`.
+async def run_aside(work: Callable[[], Result], discard: Callable[[Result], None], name: str) -> Result:
+    """Run `work` in a daemon thread of its own called `name`, and return what it returns.
 
-    A thread cannot be stopped. When the future is cancelled and `work` succeeds all the same,
-    its result is given to `discard`, in the thread. Work that never returns keeps its thread,
-    and neither later work nor the end of the process waits for it, as they would in a pool.
+    A thread cannot be stopped. When the waiting is cancelled and `work` succeeds all the same, its
+    result is given to `discard`, in a thread. Work that never returns keeps its thread, and neither
+    later work nor the end of the process waits for it, as they would in a pool.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
@@ -26,21 +26,30 @@ def run_aside(work: Callable[[], Result], discard: Callable[[Result], None], nam
     def settle(result: Result | None, error: BaseException | None) -> None:
         if future.cancelled():
             if error is None:
-                threading.Thread(target=discard, args=(result,), name=name, daemon=True).start()
+                give_up(result)  # type: ignore[arg-type]  # without an error there is a result
         elif error is not None:
             future.set_exception(error)
         else:
-            future.set_result(result)  # type: ignore[arg-type]  # without an error there is a result
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def give_up(result: Result) -> None:
+        threading.Thread(target=discard, args=(result,), name=name, daemon=True).start()
 
     def run() -> None:
         result: Result | None = None
         failure: BaseException | None = None
         try:
             result = work()
-        except Exception as error:  # noqa: BLE001 - it is raised where the future is awaited
+        except Exception as error:  # noqa: BLE001 - it is raised where the work is awaited
             failure = error
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, failure)
 
     threading.Thread(target=run, name=name, daemon=True).start()
-    return future
+    try:
+        return await future
+    except asyncio.CancelledError:
+        # The result may have come in the very turn in which its waiter leaves.
+        if not future.cancelled() and future.exception() is None:
+            give_up(future.result())
+        raise

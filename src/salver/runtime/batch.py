@@ -14,6 +14,7 @@ from salver.protocol.errors import SalverError
 from salver.protocol.request import Request, Response
 from salver.protocol.signature import Signature
 from salver.protocol.tensor import bytes_element
+from salver.runtime.blame import place_of
 from salver.runtime.model import Arrays
 
 __all__ = ["Batch", "Entry", "check_outputs", "join_inputs", "problem_of"]
@@ -116,9 +117,18 @@ def _as_bytes(array: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
 
 
 def problem_of(error: BaseException) -> str:
-    """What an exception of a model says, for the log: bounded, and safe whatever its class does."""
+    """What an exception of a model says, for the log: bounded, and safe whatever its class does.
+
+    Behind it stands where in the artifact's own code it was raised, if it was.
+
+    >>> problem_of(KeyError("k"))
+    "KeyError: 'k'"
+    """
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - the class is the model's own
         text = "(it does not say)"
-    return f"{type(error).__name__}: {text}"[:_LONGEST_PROBLEM].encode(errors="backslashreplace").decode()
+    place = place_of(error)
+    behind = f" ({place})" if place else ""
+    says = f"{type(error).__name__}: {text}"[: _LONGEST_PROBLEM - len(behind)] + behind
+    return says.encode(errors="backslashreplace").decode()

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
+from typing import Final
 
 from salver.protocol.request import Request
 from salver.protocol.tables import DeploymentSpec, VersionManifest
 from salver.runtime.batch import Entry
+from salver.runtime.curve import ServiceCurve
 
 __all__ = ["Batcher"]
+
+_LATE_S: Final = 0.01
+"""What timers and the loop may be late by, so that a wait ends so much before it must."""
 
 
 class Batcher:
@@ -19,12 +25,13 @@ class Batcher:
     answered or has gone are never part of one.
     """
 
-    __slots__ = ("_again", "_batched", "_cost_input", "_spec", "costed", "queue", "uniform")
+    __slots__ = ("_again", "_batched", "_cost_input", "_curve", "_spec", "costed", "queue", "uniform")
 
-    def __init__(self, spec: DeploymentSpec, manifest: VersionManifest) -> None:
+    def __init__(self, spec: DeploymentSpec, manifest: VersionManifest, curve: ServiceCurve) -> None:
         self.queue: deque[Entry] = deque()
         self._again: deque[list[Entry]] = deque()
         self._spec = spec
+        self._curve = curve
         self._batched = manifest.signature.batched
         self._cost_input = manifest.cost
         self.costed = bool(manifest.cost)
@@ -100,14 +107,28 @@ class Batcher:
         spec = self._spec
         if spec.max_wait_s <= 0 or not self._batched or not self.queue:
             return 0.0
-        left_s = self.queue[0].enqueued_s + spec.max_wait_s - now_s
-        if left_s <= 0:
+        until_s = self.queue[0].enqueued_s + spec.max_wait_s
+        if until_s <= now_s:
             return 0.0
         waiting = [entry for entry in self.queue if not entry.answer.done()]
-        full = sum(entry.request.rows for entry in waiting) >= spec.max_batch or (
-            spec.max_cost and sum(entry.cost for entry in waiting) >= spec.max_cost
-        )
-        return 0.0 if full else left_s
+        rows = sum(entry.request.rows for entry in waiting)
+        if rows >= spec.max_batch or (spec.max_cost and sum(entry.cost for entry in waiting) >= spec.max_cost):
+            return 0.0
+        return max(0.0, min(until_s, self._latest_start_s(waiting, rows)) - now_s)
+
+    def _latest_start_s(self, waiting: Iterable[Entry], rows: int) -> float:
+        """When a batch of `waiting` must begin for each of them to be answered within its deadline.
+
+        Where nothing was measured, half of the time that a request allows is left to the batch.
+        """
+        expected_s = self._curve.predict(rows)
+        latest_s = float("inf")
+        for entry in waiting:
+            deadline_s = entry.request.deadline_s
+            needed_s = (deadline_s - entry.enqueued_s) / 2 if expected_s is None else expected_s
+            if deadline_s < float("inf"):
+                latest_s = min(latest_s, deadline_s - needed_s)
+        return latest_s - _LATE_S
 
     # Leaving.
 

@@ -19,7 +19,7 @@ _LEAST_S = 1e-5
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What a service curve holds, as it travels: largest rows of each size -> seconds, and the longest batch.
+    """What a service curve holds, as it travels: most rows seen of each size -> seconds, and the longest batch.
 
     `problem` says what ended the measuring before its time, if anything did.
     """
@@ -32,10 +32,11 @@ class Measured(msgspec.Struct, frozen=True):
 class ServiceCurve:
     """Seconds a batch takes by its rows: an exponential average for each power of two of rows."""
 
-    __slots__ = ("_averages", "longest_s")
+    __slots__ = ("_averages", "_most_rows", "longest_s")
 
     def __init__(self) -> None:
         self._averages: dict[int, float] = {}
+        self._most_rows: dict[int, int] = {}
         self.longest_s = 0.0
 
     @classmethod
@@ -53,6 +54,8 @@ class ServiceCurve:
         """
         bucket = rows.bit_length()
         known = self._averages.get(bucket)
+        if rows > self._most_rows.get(bucket, -1):
+            self._most_rows[bucket] = rows
         if known is None:
             self._averages[bucket] = seconds
         else:
@@ -67,6 +70,7 @@ class ServiceCurve:
         """
         for rows, seconds in measured.points.items():
             self._averages.setdefault(rows.bit_length(), seconds)
+            self._most_rows.setdefault(rows.bit_length(), rows)
         self.longest_s = max(self.longest_s, measured.longest_s)
 
     def predict(self, rows: int) -> float | None:
@@ -87,8 +91,8 @@ class ServiceCurve:
         return self._averages[min(larger)] if larger else None
 
     def points(self) -> dict[int, float]:
-        """Largest rows of each measured size -> seconds, for people to see."""
-        return {2**bucket - 1: seconds for bucket, seconds in sorted(self._averages.items())}
+        """The most rows seen of each measured size -> seconds, for people to see."""
+        return {self._most_rows[bucket]: seconds for bucket, seconds in sorted(self._averages.items())}
 
     def freeze(self) -> Measured:
         """All of it as a value."""

@@ -1,13 +1,16 @@
-"""Where a child process stands: what it inherits from its parent, and that it dies with it."""
+"""Where a child process stands: what it inherits, what it may run, and that it dies with its parent."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+import threading
 from typing import Final
 
-__all__ = ["child_environment", "die_with_parent"]
+from salver.protocol.errors import SalverError
+
+__all__ = ["allow_users_code", "child_environment", "die_with_parent", "require_users_code"]
 
 _PASSED_ON: Final = (
     "PATH",
@@ -22,6 +25,7 @@ _PASSED_ON: Final = (
 )
 """Environment that is inherited. Nothing else: the parent's environment may hold secrets."""
 _PR_SET_PDEATHSIG: Final = 1
+_allowed: Final = threading.Event()
 
 
 def child_environment(threads: int = 1) -> dict[str, str]:
@@ -40,3 +44,22 @@ def die_with_parent(parent_pid: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent_pid:
         os._exit(1)
+
+
+def allow_users_code() -> None:
+    """Say that this process exists to run code that comes with artifacts. Never called in a server process."""
+    _allowed.set()
+
+
+def require_users_code(what: str) -> None:
+    """Raise REFUSED_BY_POLICY unless `allow_users_code` was called; `what` is named in the refusal.
+
+    Whatever imports, unpickles or builds what an artifact names asks here first: a mistake made before,
+    in a manifest or in choosing a place, then costs a load and lets no code in.
+    """
+    if not _allowed.is_set():
+        raise SalverError(
+            "REFUSED_BY_POLICY",
+            f"{what} is code that came with an artifact, and such code never runs outside a worker process",
+            "register it anew with `salver register`, which finds out what is code",
+        )

@@ -3,7 +3,7 @@
 Level-triggered: `apply` takes the whole desired state and starts what differs. Loading,
 warming up and freeing happen off the event loop; the swap between two versions is one
 assignment, after which the old one drains and is freed. A load that fails leaves the serving
-version as it is.
+version as it is; one that nobody wishes for any more is cancelled, its worker killed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ from salver.telemetry.metrics import Metrics
 __all__ = ["Host", "placement_of"]
 
 _DRAIN_S = 30.0
-"""How long a replaced version may still answer what it has."""
+"""How long a replaced version may still answer what it has, at least: its requests have their deadline."""
+_LONGEST_DRAIN_S = 3600.0
+"""And at most, whatever the deadline: two versions in memory are meant to be a passing state."""
 _PROCESSORS = os.cpu_count() or 1
 _LOADS_AT_ONCE = max(2, _PROCESSORS // 2)
 """Loads inside the server process, of all endpoints; each takes processor time from serving."""
@@ -57,7 +59,13 @@ class _Endpoint:
         self.pool: Pool | None = None
         self.error: SalverError | None = None
         self.task: asyncio.Task[None] | None = None
+        self.load: asyncio.Task[Pool] | None = None
         self.removed = False
+
+    def overtake(self) -> None:
+        """End the load that is under way: something else is wanted."""
+        if self.load is not None:
+            self.load.cancel()
 
 
 class Host:
@@ -112,6 +120,7 @@ class Host:
             elif endpoint.wanted == pair:
                 continue
             endpoint.wanted = pair
+            endpoint.overtake()
             self._converge_soon(endpoint)
 
     def _converge_soon(self, endpoint: _Endpoint) -> None:
@@ -122,8 +131,13 @@ class Host:
         while endpoint.reached != endpoint.wanted and not endpoint.removed:
             target = endpoint.wanted
             spec, manifest = target
+            endpoint.load = asyncio.get_running_loop().create_task(self._load(spec, manifest))
             try:
-                pool = await self._load(spec, manifest)
+                pool = await endpoint.load
+            except asyncio.CancelledError:
+                if endpoint.wanted == target and not endpoint.removed:
+                    raise
+                continue
             except Exception as error:  # noqa: BLE001 - whatever loading raises, the old version serves on
                 endpoint.error = _load_error(error, spec, manifest)
                 log_event(
@@ -149,6 +163,9 @@ class Host:
     def _remove(self, name: str) -> None:
         endpoint = self._endpoints.pop(name)
         endpoint.removed = True
+        endpoint.overtake()
+        if endpoint.task is not None:
+            self._keep_until_done(endpoint.task)
         self._on_change()
         if endpoint.pool is not None:
             self._retire(endpoint.pool)
@@ -203,13 +220,16 @@ class Host:
         return loaded, measured
 
     def _retire(self, pool: Pool) -> None:
-        task = asyncio.get_running_loop().create_task(self._drain_and_free(pool))
+        self._keep_until_done(asyncio.get_running_loop().create_task(self._drain_and_free(pool)))
+
+    def _keep_until_done(self, task: asyncio.Task[None]) -> None:
+        """Hold a task that frees something, for `close` to wait for."""
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
     async def _drain_and_free(self, pool: Pool) -> None:
         try:
-            await pool.drain(_DRAIN_S)
+            await pool.drain(min(max(_DRAIN_S, pool.spec.deadline_s), _LONGEST_DRAIN_S))
         finally:
             await pool.stop(_taken_away())
             log_event("unloaded", version=pool.manifest.reference)
@@ -246,7 +266,7 @@ class Host:
     def is_ready(self) -> bool:
         """Whether every required endpoint has a healthy replica."""
         return all(
-            endpoint.pool is not None and endpoint.pool.healthy
+            endpoint.pool is not None and endpoint.pool.available
             for endpoint in self._endpoints.values()
             if endpoint.wanted[0].required
         )

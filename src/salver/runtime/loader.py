@@ -4,6 +4,9 @@ An artifact of one file, of a format that loads from memory (ONNX), is read, has
 from there. Anything else is copied into a fresh private directory while it is hashed, loaded
 from that copy, and the copy is removed with the version. Bytes that change in the store between
 check and use therefore cannot reach a runtime.
+
+Where a version computes was decided by its manifest, so the declaration in the artifact must say the
+same: otherwise nothing of it is loaded.
 """
 
 from __future__ import annotations
@@ -12,29 +15,37 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 from salver.protocol.errors import SalverError
 from salver.protocol.formats import FORMATS, is_always_code
 from salver.protocol.tables import RuntimeOptions, VersionManifest
 from salver.runtime.artifact import source_of
-from salver.runtime.declaration import Declaration, read_declaration
+from salver.runtime.declaration import DECLARATION_FILE, Declaration, read_declaration
+from salver.runtime.environment import require_users_code
 from salver.runtime.formats import Format, Loaded, Source, format_named
 from salver.runtime.model import Arrays
 from salver.storage.blobs import BlobStore
 
 __all__ = ["load_version"]
 
+_AGREED: Final = ("preprocess", "postprocess", "kind", "cost", "idempotent", "warm_up")
+"""What a manifest and a declaration both say, each for the other to hold to."""
+
 
 def load_version(manifest: VersionManifest, options: RuntimeOptions, blobs: BlobStore, scratch: Path) -> Loaded:
     """Verify and load one version; blocks, so call it off the event loop.
 
-    Raises CORRUPT_ARTIFACT when a stored byte differs, INVALID_ARTIFACT or whatever the format
-    raises otherwise. Nothing is left in `scratch` after a failure.
+    Raises CORRUPT_ARTIFACT when a stored byte differs, REFUSED_BY_POLICY for users' code in a process
+    that was not made for it and for a manifest that its artifact contradicts, INVALID_ARTIFACT or
+    whatever the format raises otherwise. Nothing is left in `scratch` after a failure.
     """
+    if manifest.runs_user_code:
+        require_users_code(manifest.reference)
     chosen = format_named(manifest.format)
     only = manifest.files[0]
     if len(manifest.files) == 1 and FORMATS[manifest.format].loads_from_memory:
+        _require_agreement(manifest, Declaration())
         source = Source(scratch, Path(only.path), blobs.read_verified(only.sha256))
         return chosen.load(source, Declaration(), options)
     directory = Path(tempfile.mkdtemp(prefix=f"{manifest.model}-", dir=scratch))
@@ -44,6 +55,7 @@ def load_version(manifest: VersionManifest, options: RuntimeOptions, blobs: Blob
             target.parent.mkdir(parents=True, exist_ok=True)
             blobs.copy_verified(file.sha256, target)
         declaration = read_declaration(directory)
+        _require_agreement(manifest, declaration)
         alone = len(manifest.files) == 1
         source = source_of(directory / only.path if alone else directory, chosen, declaration)
         return _Materialised(_load(manifest, chosen, source, declaration, options), directory)
@@ -59,11 +71,27 @@ def _inside(directory: Path, relative: str) -> Path:
     return directory / relative
 
 
+def _require_agreement(manifest: VersionManifest, declaration: Declaration) -> None:
+    """Raise REFUSED_BY_POLICY naming the first setting that the artifact and its registration disagree on."""
+    agreed = {name: getattr(manifest, name) for name in _AGREED}
+    agreed["format"] = manifest.format if declaration.format else ""
+    agreed["entry"] = declaration.entry if is_always_code(manifest.format) else ""
+    for name, registered in agreed.items():
+        declared = getattr(declaration, name)
+        if declared != registered:
+            raise SalverError(
+                "REFUSED_BY_POLICY",
+                f"{manifest.reference} was registered with {name} {registered!r}, "
+                f"and {DECLARATION_FILE} in its files says {declared!r}",
+                "register the artifact anew with `salver register`, which reads that file",
+            )
+
+
 def _load(
     manifest: VersionManifest, chosen: Format, source: Source, declaration: Declaration, options: RuntimeOptions
 ) -> Loaded:
     # What is code by nature only ever gets here in a worker.
-    if not manifest.trusts_code and not is_always_code(chosen.name) and chosen.executes_code(source):
+    if not manifest.trusts_code and not is_always_code(chosen.name) and chosen.code_in(source):
         raise SalverError("REFUSED_BY_POLICY", f"{manifest.reference} can execute code and nobody vouched for it")
     return _with_processing(chosen.load(source, declaration, options), declaration, source.directory)
 

@@ -53,7 +53,7 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._batched = manifest.signature.batched
         self._screen = ProfileScreen(manifest)
-        self._batcher = Batcher(spec, manifest)
+        self._batcher = Batcher(spec, manifest, self.curve)
         self._queue = self._batcher.queue
         self._idle: list[Replica] = []
         self._running: dict[Replica, Batch] = {}
@@ -146,8 +146,10 @@ class Pool:
 
     def _hold_on(self, now_s: float) -> None:
         hold_s = self._batcher.hold_s(now_s)
-        if hold_s > 0 and self._hold is None:
-            self._hold = self._loop.call_later(hold_s, self._release)
+        if self._hold is not None:
+            self._hold.cancel()
+        # Anew each time: what came since may be in more of a hurry.
+        self._hold = self._loop.call_later(hold_s, self._release) if hold_s > 0 else None
 
     def _release(self) -> None:
         self._hold = None
@@ -220,6 +222,8 @@ class Pool:
         """The running batch of `replica` returned `outputs` after `compute_s` seconds."""
         returned_s = self._clock.monotonic_s()
         batch = self._freed(replica)
+        if batch is None:
+            return
         self.curve.observe(batch.rows, compute_s)
         try:
             arrays = BatchOutputs(check_outputs(outputs, self.manifest.signature, batch.rows))
@@ -230,12 +234,16 @@ class Pool:
 
     def bad_output(self, replica: Replica, problem: str) -> None:
         """The running batch of `replica` returned what cannot be attributed to requests: all fail."""
-        self._reject(self._freed(replica), SalverError("BAD_MODEL_OUTPUT", problem))
+        batch = self._freed(replica)
+        if batch is not None:
+            self._reject(batch, SalverError("BAD_MODEL_OUTPUT", problem))
 
-    def _freed(self, replica: Replica) -> Batch:
-        batch = self._running.pop(replica)
-        self._idle.append(replica)
-        self._wake()
+    def _freed(self, replica: Replica) -> Batch | None:
+        """The batch that `replica` is done with; None for one that `stop` has answered in the meantime."""
+        batch = self._running.pop(replica, None)
+        if batch is not None:
+            self._idle.append(replica)
+            self._wake()
         return batch
 
     def _reject(self, batch: Batch, error: SalverError) -> None:
@@ -277,7 +285,10 @@ class Pool:
 
     def raised(self, replica: Replica, problem: str) -> None:
         """The running batch of `replica` raised; halve it until the request that raises is alone."""
-        entries = self._freed(replica).entries
+        batch = self._freed(replica)
+        if batch is None:
+            return
+        entries = batch.entries
         if len(entries) > 1:
             self._batcher.halve(entries)
             return
@@ -381,13 +392,8 @@ class Pool:
 
     @property
     def available(self) -> bool:
-        """Whether requests are taken."""
-        return self._unavailable is None
-
-    @property
-    def healthy(self) -> bool:
-        """Whether a replica is there to take them."""
-        return self.available and bool(self._idle or self._running)
+        """Whether a replica is there to answer, see `Service`; without one, requests still wait for the next."""
+        return self._unavailable is None and bool(self._idle or self._running)
 
     @property
     def waiting(self) -> int:

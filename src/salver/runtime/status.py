@@ -28,6 +28,7 @@ class EndpointStatus(msgspec.Struct, frozen=True):
     serving: str | None
     """NAME@VERSION that does serve, if any."""
     available: bool
+    """Whether a healthy replica is there to answer, which is what ready means in every protocol."""
     code: str | None
     problem: str | None
     placement: str | None

@@ -35,7 +35,7 @@ from salver.protocol.frames import (
 )
 from salver.protocol.tables import RuntimeOptions, VersionManifest
 from salver.runtime.batch import problem_of
-from salver.runtime.environment import die_with_parent
+from salver.runtime.environment import allow_users_code, die_with_parent
 from salver.runtime.formats import Loaded
 from salver.runtime.loader import load_version
 from salver.runtime.warmup import warm_up
@@ -92,6 +92,7 @@ def main() -> None:
     try:
         die_with_parent(int(sys.argv[4]))
         _confine()
+        allow_users_code()
         _work(_Connection(socket.socket(fileno=int(sys.argv[1]))))
         code = 0
     except (EOFError, ConnectionError):

@@ -1,8 +1,8 @@
 """Who may do what, and where doors may open.
 
 Pure rules and values: principals, roles and the table of what each role may do; tokens, of
-which only a keyed hash is ever kept; the rule for listeners. Nothing here reads a file or
-opens a socket.
+which only a keyed hash is ever kept; the limit on guessing them; the rule for listeners. Nothing
+here reads a file or opens a socket.
 """
 
 from salver.security.access import (
@@ -18,6 +18,7 @@ from salver.security.access import (
     require,
 )
 from salver.security.binding import Binding, allowed_host, check_binding
+from salver.security.guessing import GuessLimit, TooManyGuessesError
 from salver.security.tokens import MintedToken, TokenVerifier, mint_token
 
 __all__ = [
@@ -25,12 +26,14 @@ __all__ = [
     "DEFAULT_TENANT",
     "PERMISSIONS",
     "Binding",
+    "GuessLimit",
     "MintedToken",
     "Operation",
     "Principal",
     "PrincipalKind",
     "Role",
     "TokenVerifier",
+    "TooManyGuessesError",
     "allowed_host",
     "allows",
     "check_binding",

@@ -8,7 +8,6 @@ The names below are free of SQLAlchemy, because the server process imports them.
 lives in `salver.storage.database` and `salver.storage.journal`, for the controller.
 """
 
-from salver.storage.artifacts import lay_out, put_artifact
 from salver.storage.blobs import Blob, BlobStore
 from salver.storage.home import Holder, Home, Serving
 from salver.storage.publication import publish, read_tables
@@ -21,9 +20,7 @@ __all__ = [
     "Home",
     "Serving",
     "create_once",
-    "lay_out",
     "publish",
-    "put_artifact",
     "read_json",
     "read_tables",
     "write_atomically",

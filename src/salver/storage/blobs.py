@@ -1,7 +1,7 @@
 """The content-addressed store: files named by the SHA-256 of their bytes.
 
     blobs/<64 hex digits>    complete, read-only, durable
-    blobs/incoming/          files being written; what death leaves here is never seen as a blob
+    blobs/incoming/          files being written, each locked by its writer; never seen as blobs
 
 A blob's name is a promise that nobody keeps but the reader: disks rot and people edit. So every
 way of getting bytes for use computes the hash of the very bytes that it hands out.
@@ -10,6 +10,7 @@ way of getting bytes for use computes the hash of the very bytes that it hands o
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -66,36 +67,54 @@ class BlobStore:
             os.close(source)
 
     def _put(self, source: int) -> Blob:
-        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=self._incoming)
-        temporary = Path(name)
+        descriptor, temporary = self._new_incoming()
         try:
-            try:
-                blob = _copy(source, descriptor)
-                os.fchmod(descriptor, 0o444)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            blob = _copy(source, descriptor)
+            os.fchmod(descriptor, 0o444)
+            os.fsync(descriptor)
             # Replacing an equal blob heals one that has rotted, and costs nothing else.
             temporary.replace(self._path(blob.sha256))
             sync_directory(self._root)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        finally:
+            os.close(descriptor)  # and with it the lock: only now may others take it for a remnant
         return blob
 
-    def discard_unfinished(self) -> int:
-        """Remove what killed writers left; return how many files. REQUIRES that nobody is putting."""
-        if not self._incoming.is_dir():
-            return 0
-        leftovers = list(self._incoming.iterdir())
-        for leftover in leftovers:
-            leftover.unlink(missing_ok=True)
-        return len(leftovers)
+    def _new_incoming(self) -> tuple[int, Path]:
+        """A new file to write to, locked for as long as its descriptor is open."""
+        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while True:
+            descriptor, name = tempfile.mkstemp(dir=self._incoming)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if os.fstat(descriptor).st_nlink:
+                    return descriptor, Path(name)
+            except BaseException:
+                os.close(descriptor)
+                Path(name).unlink(missing_ok=True)
+                raise
+            os.close(descriptor)  # it was taken for a remnant between its making and its locking
 
-    def has(self, sha256: str) -> bool:
-        """Whether a blob of that name is there; says nothing about its bytes."""
-        return self._path(sha256).is_file()
+    def discard_unfinished(self) -> int:
+        """Remove what killed writers left and return how many files; what is being written stays.
+
+        A writer holds a lock on its file, and death gives it back.
+        """
+        try:
+            found = list(self._incoming.iterdir())
+        except FileNotFoundError:
+            return 0
+        return sum(map(_remove_unless_held, found))
+
+    def size_bytes(self, sha256: str) -> int | None:
+        """The size of the blob of that name, None where there is none; says nothing about its bytes."""
+        try:
+            found = self._path(sha256).lstat()
+        except FileNotFoundError:
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def open(self, sha256: str) -> BinaryIO:
         """Open a blob for reading, NOT verified: the caller checks what it reads.
@@ -170,6 +189,22 @@ def _open_regular(path: Path) -> int:
             "INVALID_ARTIFACT", f"{path.name!r} is not a regular file", "directories, devices and pipes are not stored"
         )
     return descriptor
+
+
+def _remove_unless_held(path: Path) -> bool:
+    """Remove an incoming file that nobody writes any more; whether it was one."""
+    try:
+        descriptor = os.open(path, _READ)
+    except FileNotFoundError:
+        return False  # complete by now, or removed by somebody else
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _copy(source: int, target: int) -> Blob:

@@ -1,7 +1,7 @@
 """Which versions crashed or hung a server process once, and so compute in their own processes.
 
 The supervisor, the server process and the controller all change `isolated.json`, one at a time
-under a lock on the home's directory; the file is replaced whole, so readers need no lock.
+under `isolated.lock`, which nothing else waits for; the file is replaced whole, so readers need no lock.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ import enum
 import fcntl
 import os
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import msgspec
 
 from salver.storage.home import Home
-from salver.storage.snapshot import FollowedFile, read_json, write_json
+from salver.storage.snapshot import FollowedFile, full_disk_is_reported, read_json, write_json
 
 __all__ = ["Cause", "FollowedIsolation", "Isolation", "end_isolation", "isolate", "read_isolated"]
+
+_LOCK: Final = "isolated.lock"
 
 
 class Cause(enum.StrEnum):
@@ -40,7 +43,10 @@ def read_isolated(home: Home) -> dict[str, Isolation]:
 
 
 def isolate(home: Home, digests: Iterable[str], cause: Cause, at_s: float) -> None:
-    """Add digests, durably; those that are isolated already keep their cause. Blocks for a moment."""
+    """Add digests, durably; those that are isolated already keep their cause.
+
+    Waits for others who do the same and for the disk, so call it off the event loop.
+    """
     with _alone(home):
         known = read_isolated(home)
         added = {digest: Isolation(cause, at_s) for digest in digests if digest not in known}
@@ -49,7 +55,7 @@ def isolate(home: Home, digests: Iterable[str], cause: Cause, at_s: float) -> No
 
 
 def end_isolation(home: Home, digest: str) -> None:
-    """Forget a digest, durably; nothing happens where it is not isolated. Blocks for a moment."""
+    """Forget a digest, durably; nothing happens where it is not isolated. Waits as `isolate` does."""
     with _alone(home):
         known = read_isolated(home)
         if known.pop(digest, None) is not None:
@@ -58,7 +64,8 @@ def end_isolation(home: Home, digest: str) -> None:
 
 @contextlib.contextmanager
 def _alone(home: Home) -> Iterator[None]:
-    descriptor = os.open(home.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with full_disk_is_reported():
+        descriptor = os.open(home.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -36,7 +36,7 @@ __all__ = [
     "versions",
 ]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 METADATA: Final = MetaData()
 
 
@@ -91,6 +91,7 @@ tokens: Final = Table(
     Column("tenant", Text, nullable=False),
     Column("hash", Text, nullable=False),
     Column("created_s", Float, nullable=False),
+    Column("expires_s", Float),
 )
 
 journal: Final = Table(

@@ -13,30 +13,34 @@ from salver.protocol.errors import SalverError
 __all__ = ["read_table"]
 
 
-def read_table(path: Path) -> np.ndarray[Any, Any]:
+def read_table(path: Path, *, called: str = "") -> np.ndarray[Any, Any]:
     """The rows of a table as an array [rows, ...]; nothing in the file is executed.
 
     csv is UTF-8 and may have a header line, told by a cell that is no number; an empty cell is
     NaN, and whole numbers stay whole. parquet needs the extra `parquet`. Raises
-    INVALID_ARTIFACT for files that hold no table of numbers.
+    INVALID_ARTIFACT for files that hold no table of numbers; they are `called` so there, by default
+    by their names.
     """
+    called = called or repr(path.name)
     if not path.is_file():
         raise SalverError("INVALID_ARTIFACT", f"there is no file {str(path)!r}", "check the path")
     readers = {".npy": _read_npy, ".csv": _read_csv, ".parquet": _read_parquet}
     reader = readers.get(path.suffix)
     if reader is None:
-        raise SalverError("INVALID_ARTIFACT", f"{path.name!r} is no table", f"use one of {', '.join(readers)}")
+        raise SalverError("INVALID_ARTIFACT", f"{called} is no table", f"use one of {', '.join(readers)}")
     try:
         table = reader(path)
     except (ValueError, TypeError, NotImplementedError, OSError, EOFError, csv.Error) as error:
-        raise _no_table(path, str(error)) from None
+        raise _no_table(called, str(error).replace(repr(str(path)), called)) from None
     if table.dtype.kind not in "biuf" or table.ndim == 0 or not len(table):
-        raise _no_table(path, f"it holds {table.dtype} of shape {list(table.shape)}")
+        raise _no_table(called, f"it holds {table.dtype} of shape {list(table.shape)}")
     return table.reshape(-1, 1) if table.ndim == 1 else table
 
 
-def _no_table(path: Path, why: str) -> SalverError:
-    return SalverError("INVALID_ARTIFACT", f"{path.name!r} is no table of numbers: {why}")
+def _no_table(called: str, why: str) -> SalverError:
+    return SalverError(
+        "INVALID_ARTIFACT", f"{called} is no table of numbers: {why}", "each row must have as many numbers"
+    )
 
 
 def _read_npy(path: Path) -> np.ndarray[Any, Any]:

@@ -103,7 +103,7 @@ def _by_endpoint(gauges: Iterable[Gauges]) -> Iterator[Metric]:
     waiting = GaugeMetricFamily("salver_queue_requests", "Requests waiting", labels=_LABELS)
     running = GaugeMetricFamily("salver_running_batches", "Batches computing", labels=_LABELS)
     replicas = GaugeMetricFamily("salver_replicas", "Replicas loaded", labels=_LABELS)
-    available = GaugeMetricFamily("salver_available", "1 while requests are taken", labels=_LABELS)
+    available = GaugeMetricFamily("salver_available", "1 while a healthy replica is there to answer", labels=_LABELS)
     restarts = CounterMetricFamily("salver_worker_restarts", "Workers started again", labels=_LABELS)
     for row in gauges:
         key = (row.endpoint, row.version)

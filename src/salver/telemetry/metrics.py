@@ -1,6 +1,6 @@
 """Counters of the data path, kept as plain numbers and rendered only when somebody scrapes.
 
-Successes are counted once per batch, refusals as they happen. Endpoints and versions come from
+Successes are counted once per batch, refusals and failures as they happen. Endpoints and versions come from
 the published tables only; what a client merely names is counted under `other`, so that labels
 stay few.
 """
@@ -95,6 +95,15 @@ class VersionMetrics:
         self.failures[code] += 1
         self.fail_s += seconds
 
+    def unwritten(self, code: str, seconds: float = 0.0) -> None:
+        """Count one request as failed after all: its batch was counted, and its answer could not be written.
+
+        The rows ran and took their time, so sums of rows and seconds stay. To be called as soon as that is
+        known: whoever scrapes before sees one success more than there will be.
+        """
+        self.successes -= 1
+        self.failed(code, seconds)
+
 
 class Metrics:
     """All counters of one server process."""
@@ -102,10 +111,7 @@ class Metrics:
     def __init__(self) -> None:
         self.versions: dict[tuple[str, str], VersionMetrics] = {}
         self.refusals: Counter[tuple[str, str]] = Counter()
-        """Requests answered with an error that is no version's failure, by (endpoint, code).
-
-        They were refused before they reached a version, or their answer could not be written, such as NaN as JSON.
-        """
+        """Requests refused before they reached a version, by (endpoint, code)."""
         self.connections = 0
         self.connections_total = 0
         self.accept_pauses = 0

@@ -58,7 +58,7 @@ class ResponseEncoder:
         """Return the body and, when tensors follow the JSON in binary, the length of the JSON.
 
         Raises NONFINITE_OUTPUT when the policy is `error` and this request's values are not
-        finite, WRONG_DATATYPE for types JSON cannot carry.
+        finite, BAD_MODEL_OUTPUT for its text that is none, WRONG_DATATYPE for types JSON cannot carry.
         """
         head = self._head(request, response)
         binary_wanted = bool(request.parameters and request.parameters.get("binary_data_output"))
@@ -66,7 +66,7 @@ class ResponseEncoder:
             if not binary_wanted:
                 row = self._single_rows(response.batch)[response.start]
                 if row is None:
-                    raise self._refuse_nonfinite()
+                    raise self._refuse_single(response)
                 return b'%b,"outputs":[%b]}' % (head, row), None
             if self._fixed_size:
                 described_all, rows = self._single_binary_rows(response.batch)
@@ -102,7 +102,7 @@ class ResponseEncoder:
     def _single_rows(self, batch: BatchOutputs) -> list[bytes | None]:
         """All outputs as JSON for each row of the batch alone: the form most answers take.
 
-        None stands for a row whose values the policy refuses.
+        None stands for a row whose values JSON cannot carry.
         """
         cached: list[bytes | None] | None = batch.codec_cache.get(_SINGLE)
         if cached is None:
@@ -156,11 +156,14 @@ class ResponseEncoder:
         else:
             rows = self._json_rows(response.batch, output.name)[response.start : response.stop]
         if None in rows:
-            raise self._refuse_nonfinite()
+            raise self._refuse(spec)
         return b'%b,"data":[%b]}' % (described, b",".join(filter(None, rows))), None
 
     def _json_rows(self, batch: BatchOutputs, name: str) -> Sequence[bytes | None]:
-        """Each row of one output as JSON elements without brackets, for the whole batch."""
+        """Each row of one output as JSON elements without brackets, for the whole batch.
+
+        None stands for a row whose values JSON cannot carry; it is the failure of that row only.
+        """
         cached: Sequence[bytes | None] | None = batch.codec_cache.get(name)
         if cached is None:
             cached = self._encode_rows(batch.arrays[name], self._outputs[name])
@@ -175,7 +178,7 @@ class ResponseEncoder:
             )
         table = array.reshape(len(array), -1)
         if kind.name == "BYTES":
-            return [_JSON.encode([_text(element, spec.name) for element in row])[1:-1] for row in table.tolist()]
+            return [_text_row(row) for row in table.tolist()]
         if kind.json_type is float and not np.isfinite(table).all():
             return [self._encode_doubtful_row(row) for row in table]
         if table.shape[1] == 1:
@@ -207,6 +210,20 @@ class ResponseEncoder:
             elements.append(f"{number}:{index}{label}".encode())
         return Tensor(spec.name, "BYTES", order.shape, pack_bytes_elements(elements))
 
+    def _refuse_single(self, response: Response) -> SalverError:
+        """Why one row of all outputs cannot be written: the fault of the first output whose part cannot."""
+        for name, spec in self._outputs.items():
+            if self._json_rows(response.batch, name)[response.start] is None:
+                return self._refuse(spec)
+        raise AssertionError("a row was refused of which every part can be written")
+
+    def _refuse(self, spec: TensorSpec) -> SalverError:
+        if spec.datatype != "BYTES":
+            return self._refuse_nonfinite()
+        return SalverError(
+            "BAD_MODEL_OUTPUT", f"output {spec.name!r} is not UTF-8 text, which JSON needs", "ask for binary data"
+        )
+
     def _refuse_nonfinite(self) -> SalverError:
         return SalverError(
             "NONFINITE_OUTPUT",
@@ -229,15 +246,13 @@ def _raw(array: np.ndarray[Any, Any], datatype: str) -> bytes:
     return np.ascontiguousarray(array, dtype=DATATYPES[datatype].dtype).tobytes()
 
 
-def _text(element: object, name: str) -> str:
-    if isinstance(element, bytes):
-        try:
-            return element.decode()
-        except UnicodeDecodeError:
-            raise SalverError(
-                "INVALID_VALUE", f"output {name!r} is not UTF-8 text, which JSON needs", "ask for binary data"
-            ) from None
-    return str(element)
+def _text_row(row: Sequence[object]) -> bytes | None:
+    """Elements of a BYTES output as JSON strings without brackets; None if one of them is no text."""
+    try:
+        texts = [element.decode() if isinstance(element, bytes) else str(element) for element in row]
+        return _JSON.encode(texts)[1:-1]
+    except UnicodeError:
+        return None
 
 
 def _descending(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -55,8 +55,8 @@ class Format(Protocol):
     def main_file(self, directory: Path) -> Path | None:
         """The file in `directory` that this format would load, or None if it recognises none."""
 
-    def executes_code(self, source: Source) -> bool:
-        """Whether loading `source` may execute code that came with it. Never executes any."""
+    def code_in(self, source: Source) -> str:
+        """What in `source` may execute code when it is loaded, in words; empty if nothing. Never executes any."""
 
     def signature(self, source: Source, declaration: Declaration) -> Signature:
         """The signature of an artifact; executes its code if it has any, so call it in a child process then.

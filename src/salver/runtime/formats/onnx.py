@@ -7,6 +7,7 @@ thread spins while it waits, because other replicas and the event loop share the
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,6 +56,9 @@ _LEVELS: Final = dict(
         strict=True,
     )
 )
+_LONGEST_REASON: Final = 300
+_DIRECTORIES: Final = re.compile(r"(?<![\w.])/(?:[^\s/'\":]+/)*")
+"""The directories of an absolute path."""
 _BFLOAT16: Final = 16
 """ONNX's own number for bfloat16, which numpy does not know."""
 
@@ -70,10 +74,10 @@ class OnnxFormat:
         named = directory / "model.onnx"
         return named if named in files else files[0] if len(files) == 1 else None
 
-    def executes_code(self, source: Source) -> bool:
-        """Never: custom operator libraries are not loaded."""
+    def code_in(self, source: Source) -> str:
+        """Nothing: custom operator libraries are not loaded."""
         del source
-        return False
+        return ""
 
     def signature(self, source: Source, declaration: Declaration) -> Signature:
         """Derived from the graph; a declaration may add labels and optional marks, not contradict it."""
@@ -146,8 +150,18 @@ def _session(source: Source, options: RuntimeOptions) -> ort.InferenceSession:
         return ort.InferenceSession(model, settings, providers=list(options.providers))
     except Exception as error:  # ONNX Runtime raises a family of its own without a common parent
         raise SalverError(
-            "INVALID_ARTIFACT", f"ONNX Runtime cannot load {source.main.name!r} ({type(error).__name__})"
+            "INVALID_ARTIFACT", f"ONNX Runtime cannot load {source.main.name!r}: {_reason(error, source.directory)}"
         ) from error
+
+
+def _reason(error: Exception, directory: Path) -> str:
+    """The first line of what ONNX Runtime says, bounded, with files named but no directories."""
+    line = str(error).strip().partition("\n")[0].replace(f"{directory}{os.sep}", "")
+    plain = "".join(letter for letter in _DIRECTORIES.sub("", line) if letter.isprintable())
+    plain = plain.removeprefix("[ONNXRuntimeError] : ")
+    if len(plain) > _LONGEST_REASON:  # by the signature of a function in the middle; what is wrong comes behind it
+        plain = f"{plain[: _LONGEST_REASON // 3]} ... {plain[-_LONGEST_REASON // 2 :]}"
+    return plain or type(error).__name__
 
 
 def _spec(node: Any, side: str) -> TensorSpec:

@@ -1,4 +1,4 @@
-"""Python classes: user code, always in a worker process."""
+"""Python classes: user code, always in a worker process, and refused anywhere else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Any
 from salver.protocol.errors import SalverError
 from salver.protocol.signature import Signature
 from salver.protocol.tables import RuntimeOptions
+from salver.runtime.blame import code_comes_from
 from salver.runtime.declaration import Declaration
+from salver.runtime.environment import require_users_code
 from salver.runtime.formats import Source
 from salver.runtime.model import Arrays, Model
 
@@ -30,10 +32,9 @@ class PythonFormat:
         named = directory / "model.py"
         return named if named in files else files[0] if len(files) == 1 else None
 
-    def executes_code(self, source: Source) -> bool:
-        """Always."""
-        del source
-        return True
+    def code_in(self, source: Source) -> str:
+        """All of it."""
+        return f"{source.main.name} is Python"
 
     def signature(self, source: Source, declaration: Declaration) -> Signature:
         """As declared in `salver-model.toml`, else as the class attributes `inputs` and `outputs`."""
@@ -93,7 +94,10 @@ def _model_class(source: Source, declaration: Declaration) -> type[Model]:
 
 
 def import_attribute(directory: Path, reference: str) -> Any:
-    """Import "module:name" from `directory`; raises INVALID_ARTIFACT when it is not there."""
+    """Import "module:name" from `directory`; raises INVALID_ARTIFACT when it is not there.
+
+    Raises REFUSED_BY_POLICY outside processes made for users' code; nothing is imported then.
+    """
     module, _, name = reference.partition(":")
     imported = _import_module(directory, module)
     try:
@@ -103,6 +107,8 @@ def import_attribute(directory: Path, reference: str) -> Any:
 
 
 def _import_module(directory: Path, name: str) -> ModuleType:
+    require_users_code(f"module {name!r}")
+    code_comes_from(directory)
     if str(directory) not in sys.path:
         sys.path.insert(0, str(directory))
     try:

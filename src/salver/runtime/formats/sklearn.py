@@ -8,7 +8,7 @@ loaded: it is taken only with an explicit word of trust and lives in a worker.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -18,17 +18,23 @@ from salver.protocol.formats import FORMATS
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import RuntimeOptions
 from salver.runtime.declaration import Declaration
+from salver.runtime.environment import require_users_code
 from salver.runtime.formats import Source
 from salver.runtime.model import Arrays
 
 try:
     import skops.io
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
 except ImportError as missing:
     raise SalverError(
         "UNSUPPORTED", "scikit-learn models need scikit-learn and skops", "pip install 'salver[sklearn]'"
     ) from missing
 
 __all__ = ["SklearnFormat"]
+
+_TYPES_SHOWN: Final = 5
+_LONGEST_TYPE: Final = 120
 
 
 class SklearnFormat:
@@ -41,25 +47,26 @@ class SklearnFormat:
         files = [path for path in sorted(directory.iterdir()) if path.suffix in FORMATS[self.name].suffixes]
         return files[0] if len(files) == 1 else None
 
-    def executes_code(self, source: Source) -> bool:
-        """True for pickles, and for skops files with a type that skops does not trust."""
-        return source.main.suffix != ".skops" or bool(_untrusted_types(source))
+    def code_in(self, source: Source) -> str:
+        """Pickles are code; so are the types in a skops file that skops does not trust."""
+        if source.main.suffix != ".skops":
+            return "it is a pickle"
+        untrusted = _untrusted_types(source)
+        if not untrusted:
+            return ""
+        shown = ", ".join(name[:_LONGEST_TYPE] for name in untrusted[:_TYPES_SHOWN])
+        more = f" and {len(untrusted) - _TYPES_SHOWN} more" if len(untrusted) > _TYPES_SHOWN else ""
+        return f"skops does not trust the types {shown}{more}"
 
     def signature(self, source: Source, declaration: Declaration) -> Signature:
         """Derived by running the estimator on one row of zeros."""
         estimator = _load(source)
-        width = getattr(estimator, "n_features_in_", None)
-        if width is None or not hasattr(estimator, "predict"):
-            raise SalverError(
-                "INVALID_ARTIFACT",
-                f"a {type(estimator).__name__} is no fitted estimator with predict()",
-                "fit it before saving it",
-            )
+        width = _width(estimator)
         outputs = SklearnModel(estimator).run({"X": np.zeros((1, width))})
         classes = getattr(estimator, "classes_", ())
         labels = tuple(str(name) for name in classes) if "probabilities" in outputs else ()
         return Signature(
-            declaration.inputs or (TensorSpec("X", "FP64", (-1, int(width))),),
+            declaration.inputs or (TensorSpec("X", "FP64", (-1, width)),),
             declaration.outputs or tuple(_spec(name, array, labels) for name, array in outputs.items()),
         )
 
@@ -92,6 +99,27 @@ class SklearnModel:
         """Nothing beyond garbage collection."""
 
 
+def _width(estimator: Any) -> int:
+    """How many numbers a row has; raises INVALID_ARTIFACT telling what else is wrong from what takes no numbers."""
+    name = type(estimator).__name__
+    if not hasattr(estimator, "predict"):
+        raise SalverError("INVALID_ARTIFACT", f"a {name} is no estimator with predict()", "save the estimator itself")
+    width = getattr(estimator, "n_features_in_", None)
+    if width is not None:
+        return int(width)
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        raise SalverError("INVALID_ARTIFACT", f"the {name} is not fitted", "fit it before saving it") from None
+    except TypeError:
+        raise SalverError("INVALID_ARTIFACT", f"a {name} is no estimator of scikit-learn") from None
+    raise SalverError(
+        "INVALID_ARTIFACT",
+        f"the {name} was not fitted on rows of numbers: it has no n_features_in_, as text pipelines have none",
+        "wrap it in a salver.Model that declares its inputs; docs/models.md has a text classifier to copy",
+    )
+
+
 def _spec(name: str, array: np.ndarray[Any, Any], labels: tuple[str, ...]) -> TensorSpec:
     datatype = datatype_of(array)
     if datatype is None:
@@ -109,7 +137,11 @@ def _untrusted_types(source: Source) -> list[str]:
 
 def _load(source: Source) -> Any:
     if source.main.suffix != ".skops":
+        require_users_code(f"pickle {source.main.name!r}")
         import joblib  # noqa: PLC0415 - only where a pickle was vouched for
 
         return joblib.load(source.main)
-    return skops.io.load(source.main, trusted=_untrusted_types(source))
+    untrusted = _untrusted_types(source)
+    if untrusted:
+        require_users_code(f"{untrusted[0]!r} in {source.main.name!r}")
+    return skops.io.load(source.main, trusted=untrusted)

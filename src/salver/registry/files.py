@@ -1,4 +1,4 @@
-"""What an artifact is made of: the rule for its paths, and the digest over its files."""
+"""The files of a version: the rule for their paths, and the digest over all of them."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import FileEntry
-from salver.registry import artifact
-from salver.registry.artifact import artifact_digest, check_files
+from salver.registry import files as files_module
+from salver.registry.files import artifact_digest, check_files
 
 ENTRIES = st.lists(
     st.builds(FileEntry, st.text('ab/",[]', max_size=6), st.text("01", max_size=4), st.integers(0, 20)), max_size=4
@@ -99,6 +99,6 @@ def test_entries_that_cannot_be_laid_out_are_refused(files: list[FileEntry], mes
 
 
 def test_too_many_files_are_refused(monkeypatch) -> None:
-    monkeypatch.setattr(artifact, "MAX_FILES", 2)
+    monkeypatch.setattr(files_module, "MAX_FILES", 2)
     with pytest.raises(SalverError, match="an artifact of 3 files; give 1 to 2"):
         check_files([entry("a"), entry("b"), entry("c")])

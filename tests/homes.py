@@ -1,0 +1,74 @@
+"""Fixtures of the rooms that work on a home: the home, its database and journal, a clock, and other processes on it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from salver.storage.database import Database
+from salver.storage.home import Home
+from salver.storage.journal import Journal
+
+__all__ = ["Python", "SteppingClock", "clock", "database", "home", "journal", "python"]
+
+
+class SteppingClock:
+    """A clock whose wall moves on by a quarter of a second with each look; it starts at a round number."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_700_000_000.0
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+    def wall_s(self) -> float:
+        self.now_s += 0.25
+        return self.now_s
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home.open(tmp_path / "home")
+
+
+@pytest.fixture
+def database(home: Home) -> Iterator[Database]:
+    opened = Database.open(home.database_path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def clock() -> SteppingClock:
+    return SteppingClock()
+
+
+@pytest.fixture
+def journal(database: Database, clock: SteppingClock) -> Journal:
+    return Journal(database, clock)
+
+
+Python = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def python() -> Iterator[Python]:
+    """Start Python programs that talk over pipes; whatever still runs afterwards is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(program: str, *arguments: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", program, *map(str, arguments)]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(child)
+        return child
+
+    yield start
+    for child in started:
+        child.kill()
+        child.wait()
+        child.stdin.close()
+        child.stdout.close()
