@@ -246,9 +246,7 @@ def control_app(
             admin = administration.as_principal(principal)
             if route.then is None:
                 return _json(await run_in_threadpool(route.act, admin, call))
-            with watch.place():
-                begun = await run_in_threadpool(route.act, admin, call)
-                return _json(await _unless_gone(request, route.then(watch, begun)))
+            return _json(await _act_and_wait(request, route, watch, admin, call))
 
         return act
 
@@ -285,6 +283,14 @@ def _check_host(request: Request, bound_host: str) -> None:
     # The Unix socket's clients say localhost, which no page of another site can.
     if not allowed_host(host, bound_host, ("localhost",)):
         raise SalverError("MISDIRECTED_HOST", f"the Host header {host[:80]!r} is none of this server's names")
+
+
+async def _act_and_wait(request: Request, route: ControlRoute, watch: Watch, admin: Administration, call: _Call) -> Any:
+    """Begin in a thread, wait without one; QUEUE_FULL before anything is begun where too many wait."""
+    assert route.then is not None
+    with watch.place():
+        begun = await run_in_threadpool(route.act, admin, call)
+        return await _unless_gone(request, route.then(watch, begun))
 
 
 async def _unless_gone(request: Request, waiting: Awaitable[Any]) -> Any:
