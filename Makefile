@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-chaos check format bench lock clean venv
+.PHONY: demo test test-chaos check format bench lock proto clean venv
 
 venv: $(VENV)/.made
 
@@ -54,6 +54,11 @@ lock:
 	  -o requirements/lock.txt requirements/lock.in
 	for name in tritonclient; do uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 \
 	  -o requirements/$$name.txt requirements/$$name.in; done
+
+# What the .proto files say, in the form the gRPC listener reads at start.
+proto: venv
+	$(BIN)/python -m grpc_tools.protoc -I src/salver/protocol/proto \
+	  --descriptor_set_out=src/salver/protocol/proto/salver.binpb src/salver/protocol/proto/*.proto
 
 clean:
 	rm -rf $(VENV) .venvs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

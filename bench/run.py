@@ -24,7 +24,8 @@ def main():
     arguments.add_argument("--write", action="store_true", help="write the result into docs/performance.md")
     arguments.add_argument("--seconds", type=int, default=4, help="length of each load")
     given = arguments.parse_args()
-    setting.need_wrk()
+    setting.need("wrk", "wrk")
+    setting.need("h2load", "nghttp2-client")
     with tempfile.TemporaryDirectory(prefix="salver-bench-") as folder:
         work = Path(folder)
         rows = setting.make_digits(work)
@@ -33,6 +34,7 @@ def main():
         setting.salver(home, "deploy", "digits", "--endpoint", "digits")
         lines = [f"Measured on {time.strftime('%Y-%m-%d')}: {setting.machine()}.", ""]
         lines += closed_loop(home, rows, given.seconds)
+        lines += grpc_loop(home, rows, given.seconds)
         lines += open_loop(home, rows, given.seconds)
         lines += placements(home, rows, given.seconds)
         lines += start_and_memory(home, rows)
@@ -83,6 +85,32 @@ def closed_loop(home, rows, seconds):
         f"| digits, binary, 64 rows | {rate['binary64']} | {of(binary64)} of JSON | {at_least(binary64, 2)} |",
         "",
     ]
+
+
+def grpc_loop(home, rows, seconds):
+    """ModelInfer against an empty server of grpcio: interleaved pairs."""
+    loads = {"-c16 -m1": {"connections": 16, "streams": 1}, "-c4 -m8": {"connections": 4, "streams": 8}}
+    body = setting.grpc_message(rows[:1])
+    results = {(who, load): [] for load in loads for who in ("empty", "digits")}
+    with setting.served(home) as ready, setting.echo("grpc_echo.py") as empty:
+        urls = {"empty": empty, "digits": f"http://{ready['grpc']}"}
+        for turn in range(PAIRS):
+            for (who, load), rates in results.items():
+                show(f"gRPC {load}, pair {turn + 1} of {PAIRS}: {who}")
+                rates.append(setting.h2load(urls[who], body, seconds=seconds, **loads[load]))
+        # A gRPC error, too, comes with status 200.
+        setting.require_successes(ready["http"], "digits", min(results["digits", "-c16 -m1"]) * seconds)
+    lines = [
+        "gRPC, unary ModelInfer, `h2load`, medians of three interleaved pairs, calls a second:",
+        "",
+        "| load | grpcio.aio, answers nothing | digits, 1 row | ratio (each pair) | wanted | |",
+        "|---|---|---|---|---|---|",
+    ]
+    for load in loads:
+        ratios = pairwise(results["digits", load], results["empty", load])
+        empty_rate, rate = (f"{setting.median(results[who, load]):,.0f}" for who in ("empty", "digits"))
+        lines.append(f"| `{load}` | {empty_rate} | {rate} | {of(ratios)} of grpcio | {at_least(ratios, 3)} |")
+    return [*lines, ""]
 
 
 def pairwise(values, yardsticks):

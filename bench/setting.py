@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import warnings
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def served(home):
     """`salver serve`; yields its ready line and the seconds until the line came."""
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "salver", "--home", str(home), "serve", "--http", "0", "--control", "0"],
+        [sys.executable, "-m", "salver", "--home", str(home), "serve", "--http", "0", "--grpc", "0", "--control", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=os.environ | {"SALVER_SERVER_LAME_DUCK_S": "0"},
@@ -61,8 +62,8 @@ def served(home):
 
 
 @contextlib.contextmanager
-def echo():
-    process = subprocess.Popen([sys.executable, HERE / "echo.py"], stdout=subprocess.PIPE, text=True)
+def echo(script="echo.py"):
+    process = subprocess.Popen([sys.executable, HERE / script], stdout=subprocess.PIPE, text=True)
     try:
         yield f"http://127.0.0.1:{int(process.stdout.readline())}"
     finally:
@@ -115,12 +116,54 @@ def wrk(url, body, headers, *, connections=64, seconds=3):
     return rate, float(number) * {"us": 1e-6, "ms": 1e-3, "s": 1.0}[unit]
 
 
-def need_wrk():
-    if shutil.which("wrk") is None and shutil.which("apt-get") and os.geteuid() == 0:
+def grpc_message(rows):
+    """A ModelInferRequest of gRPC, behind the five bytes that go before each message."""
+    from salver.protocol.proto import message
+
+    tensor = {"name": "X", "datatype": "FP32", "shape": rows.shape}
+    request = message("inference.ModelInferRequest")(
+        model_name="digits", inputs=[tensor], raw_input_contents=[rows.astype("<f4").tobytes()]
+    )
+    body = request.SerializeToString()
+    return b"\0" + len(body).to_bytes(4, "big") + body
+
+
+def h2load(url, body, *, connections, streams, seconds=3):
+    """Calls a second by h2load with one thread."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder, "message")
+        data.write_bytes(body)
+        load = [f"-c{connections}", f"-m{streams}", f"-D{seconds}", "--warm-up-time=1"]
+        headers = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+        done = subprocess.run(
+            ["h2load", "-t1", *load, "-d", data, *headers, f"{url}/inference.GRPCInferenceService/ModelInfer"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    if (
+        not re.search(r"status codes: [1-9]\d* 2xx, 0 3xx, 0 4xx, 0 5xx", done.stdout)
+        or " 0 errored" not in done.stdout
+    ):
+        raise SystemExit(f"h2load met errors:\n{done.stdout}")
+    return float(re.search(r"finished in .*?, ([\d.]+) req/s", done.stdout)[1])
+
+
+def require_successes(url, endpoint, at_least):
+    """End with an error unless an endpoint has answered so many requests, and failed none."""
+    with urllib.request.urlopen(f"{url}/v2/models/{endpoint}/stats") as answer:
+        counted = json.load(answer)["model_stats"][0]["inference_stats"]
+    if counted["fail"]["count"] or counted["success"]["count"] < at_least:
+        raise SystemExit(f"the load met errors: {counted}")
+
+
+def need(program, package):
+    """Install a load generator where that is possible; it is not needed to use Salver."""
+    if shutil.which(program) is None and shutil.which("apt-get") and os.geteuid() == 0:
         subprocess.run(["apt-get", "update", "-qq"], check=False)
-        subprocess.run(["apt-get", "install", "-y", "-qq", "wrk"], check=False, stdout=subprocess.DEVNULL)
-    if shutil.which("wrk") is None:
-        raise SystemExit("the benchmarks need wrk: install it with the system's package manager")
+        subprocess.run(["apt-get", "install", "-y", "-qq", package], check=False, stdout=subprocess.DEVNULL)
+    if shutil.which(program) is None:
+        raise SystemExit(f"the benchmarks need {program}: install {package} with the system's package manager")
 
 
 def median(values):

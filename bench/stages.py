@@ -19,7 +19,7 @@ from salver.config import read_settings
 from salver.gateway.exchange import Exchange
 from salver.gateway.gateway import Gateway
 from salver.gateway.lane import Lane
-from salver.gateway.routes import Route, RouteTable
+from salver.gateway.routes import HttpRoute, HttpRouteTable
 from salver.protocol.codecs.oip_request import decode_json
 from salver.protocol.codecs.oip_response import ResponseEncoder
 from salver.protocol.request import BatchOutputs, Request, Response
@@ -119,13 +119,13 @@ async def stages(plane, rows):
 
 def silent(plane):
     """A gateway like the plane's whose door leads nowhere, and a connection on it that goes no further."""
-    door = Route("POST", "/v2/models/{model}/infer", Operation.PREDICT, lambda _: None, "Nothing")
+    door = HttpRoute("POST", "/v2/models/{model}/infer", Operation.PREDICT, lambda _: None, "Nothing")
     gateway = Gateway(
-        RouteTable([door]),
+        HttpRouteTable([door]),
         plane.gateway.limits,
         Metrics(),
         SYSTEM_CLOCK,
-        authenticate=lambda _: ANONYMOUS,
+        authenticate=lambda _, __: ANONYMOUS,
         open_to_anyone=True,
         id_prefix="bench",
         access=AccessSample(1000),

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from salver.clock import Clock
 from salver.config import Settings
+from salver.gateway.descriptions import Descriptions
 from salver.gateway.gateway import Gateway
 from salver.gateway.infer import InferDoor
 from salver.gateway.oip import OipPages, oip_routes
 from salver.gateway.pages import page_routes
-from salver.gateway.routes import Route, RouteTable
+from salver.gateway.repository import Controller, repository_routes
+from salver.gateway.routes import HttpRouteTable
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import Tables
 from salver.routing.router import Router, Target
@@ -32,6 +33,9 @@ from salver.storage.publication import PublishedTables
 from salver.telemetry.exposition import CONTENT_TYPE_LATEST, Gauges, render_metrics
 from salver.telemetry.logs import AccessSample, log_event
 from salver.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from salver.gateway.grpc.call import Method
 
 __all__ = ["DataPlane"]
 
@@ -53,7 +57,7 @@ class DataPlane:
         *,
         pepper: bytes,
         open_to_anyone: bool,
-        more_routes: Iterable[Route] = (),
+        controller: Controller | None = None,
     ) -> None:
         self._home = home
         self._clock = clock
@@ -79,17 +83,20 @@ class DataPlane:
             on_hang=self._isolate,
         )
         limits = settings.limits
-        more = list(more_routes)
-        pages = OipPages(
+        self._controller = controller
+        self._descriptions = Descriptions(
             self.router,
             self.metrics,
             server_name=settings.server.name,
             is_ready=self.host.is_ready,
-            has_repository=bool(more),
+            has_repository=controller is not None,
         )
         door = InferDoor(self.router, limits.tensor_elements, limits.body_bytes)
+        routes = oip_routes(OipPages(self._descriptions), door)
+        if controller is not None:
+            routes += repository_routes(controller)
         self.gateway = Gateway(
-            RouteTable(page_routes(self._metrics_text, [*oip_routes(pages, door), *more])),
+            HttpRouteTable(page_routes(self._metrics_text, routes)),
             limits,
             self.metrics,
             clock,
@@ -100,6 +107,13 @@ class DataPlane:
         )
         self.swept = [self.gateway]
         """The gateways whose slow and idle connections are closed here."""
+
+    def grpc_methods(self) -> dict[bytes, Method]:
+        """Every method of the gRPC listener by its path."""
+        # Only servers with that listener pay for protobuf.
+        from salver.gateway.grpc.methods import all_methods  # noqa: PLC0415
+
+        return all_methods(self.router, self._descriptions, self._controller, self.gateway.limits.tensor_elements)
 
     # Tables in.
 
@@ -136,7 +150,7 @@ class DataPlane:
         without = {name: self.host.error_of(name) for name in self.host.names() if name not in pools}
         self.router.publish(targets, without)
 
-    def _authenticate(self, token: str, peer: str | None = None) -> Principal | None:
+    def _authenticate(self, token: str, peer: str | None) -> Principal | None:
         """Whose token this is; who sends too many wrong ones from the address `peer` is slowed down."""
         return self._guesses.principal(peer, token, self._verifier)
 

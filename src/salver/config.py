@@ -29,6 +29,8 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Address of the data listener."""
     http: int = 8080
     """Port of the data listener; 0 takes a free one."""
+    grpc: int | None = None
+    """Port of the gRPC listener; 0 takes a free one. Without a port there is none."""
     control_host: str = "127.0.0.1"
     """Address of the control listener."""
     control: int = 8090

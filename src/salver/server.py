@@ -26,7 +26,7 @@ class Server:
     """`salver serve` on a home for as long as the block lasts.
 
     The very processes that the command starts, so nothing here behaves differently; they end
-    with this process whatever becomes of it. `http`, `control`, `pid`, `pids` and `failed` are
+    with this process whatever becomes of it. `http`, `grpc`, `control`, `pid`, `pids` and `failed` are
     those of the command's ready line. Entering raises `SalverError` with what the command
     refused to start with, leaving `RuntimeError` when serving could not be ended cleanly.
 
@@ -41,16 +41,20 @@ class Server:
         home: Path | str,
         *,
         http: int = 0,
+        grpc: int | None = None,
         control: int = 0,
         lame_duck_s: float = 0.0,
         environment: dict[str, str] | None = None,
     ) -> None:
         self._home = Path(home)
-        self._arguments = ("--http", str(http), "--control", str(control), "--until-stdin-closes")
+        self._arguments = ["--http", str(http), "--control", str(control), "--until-stdin-closes"]
+        if grpc is not None:
+            self._arguments += ["--grpc", str(grpc)]
         self._environment = {"SALVER_SERVER_LAME_DUCK_S": str(lame_duck_s)} | (environment or {})
         self._process: asyncio.subprocess.Process | None = None
         self._log: _Log | None = None
         self.http = ""
+        self.grpc: str | None = None
         self.control = ""
         self.pid = 0
         self.pids: dict[str, Any] = {}
@@ -81,7 +85,7 @@ class Server:
             code = await self._process.wait()
             raise self._log.refusal() or SalverError("NOT_READY", f"salver serve ended with code {code}", "see its log")
         ready = msgspec.json.decode(line)
-        self.http, self.control = ready["http"], ready["control"]
+        self.http, self.grpc, self.control = ready["http"], ready["grpc"], ready["control"]
         self.pid, self.pids, self.failed = ready["pid"], ready["pids"], ready["failed"]
         return self
 

@@ -13,6 +13,8 @@ from pages import ROOT, page, rows, section
 from salver.cli.app import app
 from salver.config import ServerSettings
 from salver.control.api import ROUTES
+from salver.gateway.descriptions import Descriptions
+from salver.gateway.grpc.methods import all_methods
 from salver.gateway.infer import InferDoor
 from salver.gateway.limits import Limits
 from salver.gateway.oip import OipPages, oip_routes
@@ -148,7 +150,7 @@ def shown_routes(text):
 
 
 def test_every_route_of_the_data_listener_is_documented(protocols):
-    pages = OipPages(Router(), Metrics(), server_name="", is_ready=lambda: True, has_repository=False)
+    pages = OipPages(Descriptions(Router(), Metrics(), server_name="", is_ready=lambda: True, has_repository=False))
     routes = page_routes(lambda: (b"", ""), oip_routes(pages, InferDoor(Router(), 1, 1)))
     before_inference = section(protocols, "## The data listener").partition("### Inference")[0]
     assert sorted(shown_routes(before_inference)) == sorted(
@@ -156,11 +158,22 @@ def test_every_route_of_the_data_listener_is_documented(protocols):
     )
 
 
+def test_every_method_of_the_grpc_listener_is_documented(protocols):
+    descriptions = Descriptions(Router(), Metrics(), server_name="", is_ready=lambda: True, has_repository=False)
+    shown = {(path, row[1]) for row in rows(section(protocols, "## gRPC")) for path in named(row[0]) if path[0] == "/"}
+    methods = all_methods(Router(), descriptions, None, 1).values()
+    assert shown == {(method.template, method.operation or "open") for method in methods}
+
+
+async def ask_nobody(path, body, asking):
+    raise NotImplementedError
+
+
 def test_every_route_of_the_control_listener_is_documented(protocols):
     routes = {(route.method, route.template, route.operation or "open") for route in ROUTES}
     routes |= {("GET", path, "open") for path in ("/v2/health/live", "/docs", "/openapi.json")}
     assert set(shown_routes(section(protocols, "## The control listener"))) == routes
-    assert {(route.method, route.template, route.operation) for route in repository_routes("")} <= routes
+    assert {(route.method, route.template, route.operation) for route in repository_routes(ask_nobody)} <= routes
 
 
 def test_every_datatype_is_documented(protocols):

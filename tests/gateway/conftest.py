@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from salver.app import DataPlane
 from salver.clock import SYSTEM_CLOCK
 from salver.config import Settings
 from salver.gateway.gateway import Gateway
+from salver.gateway.grpc.lane import GrpcLane, grpc_refusal
 from salver.gateway.limits import Limits
-from salver.gateway.routes import Route, RouteTable
+from salver.gateway.routes import HttpRoute, HttpRouteTable
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import DeploymentSpec, FileEntry, Placement, Tables, TokenRecord, VersionManifest
 from salver.routing.router import Target
@@ -78,7 +80,9 @@ def serve_model(thread: LoopThread, toy: Path, tmp_path_factory: pytest.TempPath
     """Start a data plane that serves `toy`, a `held` model and a `broken` one that cannot be loaded."""
     started: list[Served] = []
 
-    def serve(limits: Limits, *, tokens: tuple[TokenRecord, ...] = (), tls: Any = None, **spec: Any) -> Served:
+    def serve(
+        limits: Limits, *, tokens: tuple[TokenRecord, ...] = (), tls: Any = None, grpc: bool = False, **spec: Any
+    ) -> Served:
         home = Home.open(tmp_path_factory.mktemp("home") / "home")
         scratch = home.path / "scratch"
         scratch.mkdir(exist_ok=True)
@@ -110,7 +114,10 @@ def serve_model(thread: LoopThread, toy: Path, tmp_path_factory: pytest.TempPath
             return plane
 
         plane = thread.run(build)
-        served = Served(thread, plane.gateway, tls)
+        speaks: dict[str, Any] = {}
+        if grpc:
+            speaks = {"lane": partial(GrpcLane, methods=plane.grpc_methods()), "refusal": grpc_refusal}
+        served = Served(thread, plane.gateway, tls, **speaks)
         served.plane = plane
         targets = dict(plane.router.targets())
         held_spec = DeploymentSpec("held", "held", "1.0.0", max_queue=10_000)
@@ -162,19 +169,19 @@ def serve_routes(thread: LoopThread) -> Iterator[Serve]:
     """Start a gateway with routes of the test's own and no model."""
     started: list[Served] = []
 
-    def serve(*routes: Route, limits: Limits | None = None, tls: Any = None) -> Served:
+    def serve(*routes: HttpRoute, limits: Limits | None = None, tls: Any = None) -> Served:
         def build() -> Gateway:
             return Gateway(
-                RouteTable(
+                HttpRouteTable(
                     [
                         *routes,
-                        Route("GET", "/", None, lambda exchange: exchange.reply_json({"status": "alive"}), "Alive"),
+                        HttpRoute("GET", "/", None, lambda exchange: exchange.reply_json({"status": "alive"}), "Alive"),
                     ]
                 ),
                 limits or Limits(),
                 Metrics(),
                 SYSTEM_CLOCK,
-                authenticate=lambda _: ANONYMOUS,
+                authenticate=lambda _, __: ANONYMOUS,
                 open_to_anyone=True,
                 id_prefix=os.urandom(2).hex(),
                 access=AccessSample(0),

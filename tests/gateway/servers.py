@@ -83,11 +83,13 @@ class LoopThread:
 class Served:
     """A gateway behind a port of this machine."""
 
-    def __init__(self, thread: LoopThread, gateway: Gateway, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, thread: LoopThread, gateway: Gateway, tls: ssl.SSLContext | None = None, **acceptor: Any
+    ) -> None:
         self.thread, self.gateway = thread, gateway
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self.listener.getsockname()[1]
-        self.acceptor: Acceptor = thread.run(lambda: Acceptor(self.listener, gateway, tls))
+        self.acceptor: Acceptor = thread.run(lambda: Acceptor(self.listener, gateway, tls, **acceptor))
         self.plane: DataPlane | None = None
         self.held = HeldService()
         self.clients: list[RawClient] = []

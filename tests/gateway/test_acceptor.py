@@ -19,7 +19,7 @@ from tests.gateway.wire import RawClient, check_error, eventually, held_request,
 
 from salver.gateway.acceptor import Acceptor
 from salver.gateway.limits import Limits
-from salver.gateway.routes import Route
+from salver.gateway.routes import HttpRoute
 
 HELLO = request("GET", "/")
 
@@ -252,7 +252,7 @@ from salver.clock import SYSTEM_CLOCK
 from salver.gateway.acceptor import Acceptor
 from salver.gateway.gateway import Gateway
 from salver.gateway.limits import Limits
-from salver.gateway.routes import Route, RouteTable
+from salver.gateway.routes import HttpRoute, HttpRouteTable
 from salver.security.access import ANONYMOUS
 from salver.telemetry.logs import AccessSample, configure_logs
 from salver.telemetry.metrics import Metrics
@@ -260,9 +260,9 @@ from salver.telemetry.metrics import Metrics
 async def main():
     configure_logs("server")
     metrics = Metrics()
-    pauses = Route("GET", "/", None, lambda exchange: exchange.reply_json(metrics.accept_pauses), "")
+    pauses = HttpRoute("GET", "/", None, lambda exchange: exchange.reply_json(metrics.accept_pauses), "")
     gateway = Gateway(
-        RouteTable([pauses]), Limits(), metrics, SYSTEM_CLOCK, authenticate=lambda _: ANONYMOUS,
+        HttpRouteTable([pauses]), Limits(), metrics, SYSTEM_CLOCK, authenticate=lambda _, __: ANONYMOUS,
         open_to_anyone=True, id_prefix="x", access=AccessSample(0),
     )
     Acceptor(socket.socket(fileno=int(sys.argv[1])), gateway).start()
@@ -327,7 +327,7 @@ def test_without_descriptors_accepting_pauses_and_then_goes_on(exhausted: tuple)
 
 
 def test_an_acceptor_takes_many_at_a_time(serve_routes: Serve) -> None:
-    server = serve_routes(Route("GET", "/x", None, lambda exchange: exchange.reply_json(1), ""))
+    server = serve_routes(HttpRoute("GET", "/x", None, lambda exchange: exchange.reply_json(1), ""))
     clients = [server.connect() for _ in range(400)]
     assert isinstance(server.acceptor, Acceptor)
     for client in clients:

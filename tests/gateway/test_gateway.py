@@ -12,7 +12,7 @@ from tests.gateway.wire import eventually, held_request, request, row
 from salver.clock import SYSTEM_CLOCK
 from salver.gateway.lane import Lane
 from salver.gateway.limits import Limits
-from salver.gateway.routes import Route
+from salver.gateway.routes import HttpRoute
 from salver.security.access import Role
 from salver.security.tokens import MintedToken, mint_token
 from salver.telemetry.logs import AccessSample
@@ -93,7 +93,7 @@ def test_a_route_that_raises_is_a_fault_that_is_answered(serve_routes: Serve, no
         exchange.reply_json({"fine": True})
         raise RuntimeError("late")
 
-    server = serve_routes(Route("GET", "/fail", None, fail, ""), Route("GET", "/late", None, fail_late, ""))
+    server = serve_routes(HttpRoute("GET", "/fail", None, fail, ""), HttpRoute("GET", "/late", None, fail_late, ""))
     client = server.connect()
     reply = client.ask(request("GET", "/fail"))
     assert (reply.status, reply.code) == (500, "INTERNAL")

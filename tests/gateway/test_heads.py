@@ -14,7 +14,7 @@ from salver.gateway.exchange import Exchange
 from salver.gateway.gateway import Gateway
 from salver.gateway.limits import Limits
 from salver.gateway.reader import Phase, RequestReader
-from salver.gateway.routes import RouteTable
+from salver.gateway.routes import HttpRouteTable
 from salver.protocol.errors import SalverError
 from salver.telemetry.logs import AccessSample
 from salver.telemetry.metrics import Metrics
@@ -57,11 +57,11 @@ class NeverKnown:
 
 def gateway(*, remembers: bool = True, limits: Limits | None = None) -> Gateway:
     made = Gateway(
-        RouteTable([]),
+        HttpRouteTable([]),
         limits or Limits(),
         Metrics(),
         SYSTEM_CLOCK,
-        authenticate=lambda _: None,
+        authenticate=lambda _, __: None,
         open_to_anyone=True,
         id_prefix="test",
         access=AccessSample(0),

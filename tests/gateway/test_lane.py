@@ -168,6 +168,16 @@ def test_an_offer_of_another_protocol_is_ignored(server: Served, protocol: str) 
     assert client.is_closed()
 
 
+def test_who_offers_and_expects_is_invited_once(server: Served) -> None:
+    body = json.dumps(row()).encode()
+    head = ("Upgrade: x", "Connection: Upgrade", "Expect: 100-continue", f"Content-Length: {len(body)}")
+    client = server.connect()
+    client.send(request("POST", "/v2/models/toy/infer", headers=head))
+    assert client.head()[0] == 100
+    client.send(body)
+    assert client.head()[0] == 200
+
+
 def test_an_offer_does_not_hide_a_body_that_is_too_large(server: Served) -> None:
     headers = ("Upgrade: h2c", "Connection: Upgrade", "Content-Length: 99999999")
     assert server.ask(request("POST", "/v2", headers=headers)).code == "BODY_TOO_LARGE"

@@ -11,7 +11,7 @@ from tests.gateway.servers import Serve, Served
 from tests.gateway.wire import eventually, held_request, request, row
 
 from salver.gateway.limits import Limits
-from salver.gateway.routes import Route
+from salver.gateway.routes import HttpRoute
 
 LARGE = 8_000_000
 LIVE = request("GET", "/v2/health/live")
@@ -107,8 +107,8 @@ def loud(serve_routes: Serve) -> Served:
     """A server whose replies are larger than what the kernel takes off its hands."""
     held: list[Any] = []
     server = serve_routes(
-        Route("GET", "/large", None, lambda exchange: exchange.reply(b"x" * LARGE), "Large"),
-        Route("GET", "/held", None, held.append, "Held"),
+        HttpRoute("GET", "/large", None, lambda exchange: exchange.reply(b"x" * LARGE), "Large"),
+        HttpRoute("GET", "/held", None, held.append, "Held"),
         limits=Limits(write_stall_s=0.4, linger_s=0.1),
     )
     server.pending = held
@@ -227,8 +227,8 @@ def ending(serve_routes: Serve) -> Served:
     """A server to be drained, with a route that answers when the test says so."""
     held = []
     server = serve_routes(
-        Route("GET", "/held", None, held.append, "Held"),
-        Route("GET", "/large", None, lambda exchange: exchange.reply(b"x" * 8_000_000), "Large"),
+        HttpRoute("GET", "/held", None, held.append, "Held"),
+        HttpRoute("GET", "/large", None, lambda exchange: exchange.reply(b"x" * 8_000_000), "Large"),
         limits=Limits(linger_s=0.1, header_timeout_s=5.0),
     )
     server.pending = held

@@ -9,7 +9,7 @@ from tests.gateway.servers import Serve, Served
 from tests.gateway.wire import eventually, request, row
 
 from salver.gateway.limits import Limits
-from salver.gateway.routes import Route
+from salver.gateway.routes import HttpRoute
 
 SENTINEL = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\nX-Request-Id: sentinel\r\n\r\n"
 GET = b"GET /v2/health/live HTTP/1.1\r\n"
@@ -187,7 +187,7 @@ def test_a_trailer_is_no_header(serve_routes: Serve) -> None:
         seen.append(dict(exchange.headers))
         exchange.reply_json({})
 
-    server = serve_routes(Route("POST", "/look", None, look, "Look"))
+    server = serve_routes(HttpRoute("POST", "/look", None, look, "Look"))
     client = server.connect()
     client.send(b"POST /look HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
     client.send(b"0\r\nAuthorization: Bearer x\r\nHost: b\r\nX-Request-Id: smuggled\r\n\r\n")

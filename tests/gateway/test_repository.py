@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import pytest
 from tests.gateway.servers import Serve, Served
 from tests.gateway.wire import request
 
-from salver.gateway.repository import repository_routes
-from salver.gateway.routes import RouteTable
+from salver.gateway.repository import ask_controller, repository_routes
+from salver.gateway.routes import HttpRouteTable
 from salver.security.access import ANONYMOUS, Principal, PrincipalKind, Role
 
 OPERATOR = Principal("o", Role.OPERATOR, "default", PrincipalKind.TOKEN)
@@ -62,8 +63,8 @@ def controller(tmp_path: Path) -> Iterator[Controller]:
 
 def forwarding(serve_routes: Serve, path: str) -> Served:
     server = serve_routes()
-    server.gateway.routes = RouteTable(repository_routes(path))
-    server.gateway.authenticate = lambda token: {"operator": OPERATOR}.get(token, ANONYMOUS)
+    server.gateway.routes = HttpRouteTable(repository_routes(partial(ask_controller, path)))
+    server.gateway.authenticate = lambda token, _: {"operator": OPERATOR}.get(token, ANONYMOUS)
     return server
 
 

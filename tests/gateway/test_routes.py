@@ -6,16 +6,16 @@ import pytest
 from tests.gateway.servers import Served
 from tests.gateway.wire import request
 
-from salver.gateway.routes import Route, RouteTable, WrongVerbError
+from salver.gateway.routes import HttpRoute, HttpRouteTable, WrongVerbError
 from salver.protocol.errors import SalverError
 
 
-def table() -> RouteTable:
-    return RouteTable(
+def table() -> HttpRouteTable:
+    return HttpRouteTable(
         [
-            Route("GET", "/a/fixed", None, print, ""),
-            Route("GET", "/a/{name}", None, print, ""),
-            Route("POST", "/a/{name}", None, print, ""),
+            HttpRoute("GET", "/a/fixed", None, print, ""),
+            HttpRoute("GET", "/a/{name}", None, print, ""),
+            HttpRoute("POST", "/a/{name}", None, print, ""),
         ]
     )
 

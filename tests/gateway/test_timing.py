@@ -26,3 +26,9 @@ def test_a_client_that_asks_is_told_how_long_its_request_waited_computed_and_too
         assert float(spans["total"]) > 0
     refused = server.infer({**row(), "parameters": {"salver_timing": 1}})
     assert (refused.status, refused.code) == (400, "INVALID_PARAMETER")
+
+
+def test_a_timeout_of_thousands_of_digits_is_refused_like_any_other(server: Served) -> None:
+    for timeout in (10**400, -(10**400), 10**4000, 3_600_000_001):
+        body = row() | {"parameters": {"timeout": timeout}}
+        assert server.infer(body).code == "INVALID_PARAMETER"

@@ -29,12 +29,23 @@ def settings(**changes: object) -> ServerSettings:
 
 def test_listeners_are_open_at_the_addresses_they_are_called_by_and_closed_with_their_stack() -> None:
     with contextlib.ExitStack() as stack:
-        opened = open_listeners(settings(), stack)
-        for listener, url in ((opened.data, opened.data_url), (opened.control, opened.control_url)):
+        opened = open_listeners(settings(grpc=0), stack)
+        assert opened.grpc is not None
+        for listener, called in (
+            (opened.http, opened.http_url.removeprefix("http://")),
+            (opened.control, opened.control_url.removeprefix("http://")),
+            (opened.grpc, opened.grpc_target),
+        ):
             host, port = listener.getsockname()
-            assert url == f"http://{host}:{port}"
+            assert called == f"{host}:{port}"
             socket.create_connection((host, port), timeout=5).close()
-    assert opened.data.fileno() == opened.control.fileno() == -1
+    assert opened.http.fileno() == opened.control.fileno() == opened.grpc.fileno() == -1
+
+
+def test_without_its_port_there_is_no_grpc_listener() -> None:
+    with contextlib.ExitStack() as stack:
+        opened = open_listeners(settings(), stack)
+        assert (opened.grpc, opened.grpc_target) == (None, None)
 
 
 def test_a_port_that_is_taken_is_refused_by_name_and_what_was_bound_is_closed() -> None:

@@ -14,7 +14,7 @@ from salver.storage.home import Serving
 
 @pytest.fixture
 def order(tmp_path: Path) -> Order:
-    return Order("/home", str(tmp_path), Settings(), 3, 4, 5, -1, supervisor_pid=7, credentials_in_clear=True)
+    return Order("/home", str(tmp_path), Settings(), 3, None, 4, 5, -1, supervisor_pid=7, credentials_in_clear=True)
 
 
 def test_a_child_reads_the_order_that_was_written(order, tmp_path) -> None:

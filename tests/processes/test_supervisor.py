@@ -91,7 +91,7 @@ def test_readiness_is_announced_once_and_without_a_controller_only_if_that_is_ho
 
     async def announce() -> None:
         each = supervise(home)
-        each._listeners = Listeners(None, None, "http://d", "http://c")
+        each._listeners = Listeners(None, None, None, "http://d", "http://c", None)
         each._announce_if_ready()
         each._children["server"].report = Report(failed=({"endpoint": "e"},), workers=(7,))
         each._children["controller"].failures = deaths

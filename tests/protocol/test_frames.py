@@ -28,7 +28,7 @@ ARRAYS = {
 
 def test_arrays_come_back_as_they_were() -> None:
     entries, parts = describe_arrays(ARRAYS)
-    header = msgspec.msgpack.decode(msgspec.msgpack.encode(ArrayHeader(entries)), type=ArrayHeader)
+    header = msgspec.msgpack.decode(msgspec.msgpack.encode(ArrayHeader(7, entries)), type=ArrayHeader)
     found = read_arrays(header.arrays, b"".join(parts))
     assert found.keys() == ARRAYS.keys()
     for name in ("odd", "doubles", "nothing", "scalar", "foreign"):

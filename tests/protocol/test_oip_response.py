@@ -227,12 +227,6 @@ def test_binary_tensors_follow_in_the_order_of_the_outputs() -> None:
     assert tail == struct.pack("<2q2f", 3, 4, 1, 2)
 
 
-def test_an_unknown_output_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(SalverError, match="no output 'z'; its outputs are 'a', 'b'") as raised:
-        Answers(TWO).encoder.check_requested(named("a", "z"))
-    assert raised.value.code == "UNKNOWN_OUTPUT"
-
-
 # Classification.
 
 

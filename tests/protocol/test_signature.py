@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from salver.protocol.errors import SalverError
+from salver.protocol.request import RequestedOutput
 from salver.protocol.signature import Signature, SignatureCheck, TensorSpec
 from salver.protocol.tensor import Tensor
 
@@ -81,3 +82,11 @@ def test_rows_of_one_number_fit_a_signature_of_rank_one() -> None:
 def test_an_unbatched_scalar_fits() -> None:
     scalar = Signature((TensorSpec("a", "FP32", ()),), (TensorSpec("y", "FP32", ()),))
     assert SignatureCheck(scalar).rows({"a": Tensor.from_numpy("a", np.array(1.0, np.float32))}) == 1
+
+
+def test_an_unknown_output_is_refused_with_the_known_ones() -> None:
+    outputs = (TensorSpec("a", "FP32", (-1,)), TensorSpec("b", "INT64", (-1,)))
+    check = SignatureCheck(Signature((TensorSpec("x", "FP32", (-1,)),), outputs))
+    with pytest.raises(SalverError, match="no output 'z'; its outputs are 'a', 'b'") as raised:
+        check.require_outputs((RequestedOutput("a"), RequestedOutput("z")))
+    assert raised.value.code == "UNKNOWN_OUTPUT"

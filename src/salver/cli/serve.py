@@ -14,7 +14,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command("serve", epilog="Example: salver serve --http 8080 --control 8090")(serve)
+    app.command("serve", epilog="Example: salver serve --http 8080 --grpc 8081 --control 8090")(serve)
     app.command("version", epilog="Example: salver version --json")(version)
 
 
@@ -22,6 +22,7 @@ def serve(
     context: typer.Context,
     host: str | None = typer.Option(None, help="Address of the data listener (127.0.0.1)."),
     http: int | None = typer.Option(None, help="Port of the data listener (8080); 0 takes a free one."),
+    grpc: int | None = typer.Option(None, help="Port of the gRPC listener; 0 takes a free one. None without it."),
     control: int | None = typer.Option(None, help="Port of the control listener (8090); 0 takes a free one."),
     config: Path | None = typer.Option(None, help="A file like salver.toml, with process settings."),
     tls_cert: str | None = typer.Option(None, help="File with the certificate chain in PEM; with --tls-key."),
@@ -39,6 +40,7 @@ def serve(
     given = {
         "host": host,
         "http": http,
+        "grpc": grpc,
         "control": control,
         "tls_cert": tls_cert,
         "tls_key": tls_key,

@@ -47,6 +47,7 @@ from salver.telemetry.logs import log_event
 
 __all__ = ["ControlRoute", "control_app"]
 
+_REPOSITORY: Final = "/v2/repository/"
 _BODY_LIMIT: Final = 16 * 2**20
 _TITLE: Final = "Salver control listener"
 _MOST_RECORDS: Final = 1000
@@ -197,6 +198,15 @@ ROUTES: Final = (
     ),
     ControlRoute(
         "POST",
+        "/v2/repository/{repository}/index",
+        Operation.READ,
+        lambda admin, call: repository_index(admin, call.body),
+        "The same: there is one repository, whatever it is called",
+        None,
+        list[RepositoryModel],
+    ),
+    ControlRoute(
+        "POST",
         "/v2/repository/models/{model}/load",
         Operation.DEPLOY,
         lambda admin, call: load(admin, call.params["model"], call.body),
@@ -218,9 +228,14 @@ Authenticate = Callable[[str | None, str], Principal | None]
 
 
 def control_app(
-    administration: LocalAdministration, authenticate: Authenticate, bound_host: str, watch: Watch
+    administration: LocalAdministration,
+    authenticate: Authenticate,
+    bound_host: str,
+    watch: Watch,
+    *,
+    repository_moved: bool = False,
 ) -> Starlette:
-    """The control listener's application."""
+    """The control listener's application; a repository that has moved is there for the Unix socket alone."""
 
     def answered(page: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """`page` with the check of the Host header in front, and refusals in words behind it."""
@@ -241,6 +256,8 @@ def control_app(
 
     def acting(route: ControlRoute) -> Callable[[Request], Awaitable[Response]]:
         async def act(request: Request) -> Response:
+            if repository_moved and route.template.startswith(_REPOSITORY) and request.client is not None:
+                raise SalverError("NOT_FOUND", "the repository is not here", "ask the data listener")
             principal = _principal(request, authenticate)
             call = _Call(dict(request.path_params), dict(request.query_params), await _body(request, route.request))
             admin = administration.as_principal(principal)

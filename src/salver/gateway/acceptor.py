@@ -7,10 +7,12 @@ import contextlib
 import errno
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Final, cast
 
 import msgspec
 
+from salver.gateway.connection import Connection
 from salver.gateway.gateway import Gateway
 from salver.gateway.lane import Lane
 from salver.protocol.errors import SalverError
@@ -31,11 +33,20 @@ class Acceptor:
     backlog and those connected already are served on.
     """
 
-    def __init__(self, listener: socket.socket, gateway: Gateway, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        gateway: Gateway,
+        tls: ssl.SSLContext | None = None,
+        lane: Callable[[Gateway], Connection] = Lane,
+        refusal: Callable[[Gateway, SalverError], bytes] | None = None,
+    ) -> None:
         listener.setblocking(False)
         self._listener = listener
         self._gateway = gateway
         self._tls = tls
+        self._lane = lane
+        self._refusal = refusal or http_refusal
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[None]] = set()
         self._turned_away: set[_TurnedAway] = set()
@@ -81,10 +92,10 @@ class Acceptor:
     def _take(self, client: socket.socket) -> None:
         gateway = self._gateway
         client.setblocking(False)
-        protocol: Lane | _TurnedAway
+        protocol: Connection | _TurnedAway
         if len(gateway.lanes) < gateway.limits.connections:
             gateway.metrics.connections_total += 1
-            protocol = Lane(gateway)
+            protocol = self._lane(gateway)
             # From now on, not only once a handshake is through.
             gateway.lanes.add(protocol)
         else:
@@ -92,7 +103,7 @@ class Acceptor:
             if len(self._turned_away) >= _TURNED_AWAY:
                 client.close()
                 return
-            protocol = _TurnedAway(gateway, self._turned_away)
+            protocol = _TurnedAway(gateway, self._turned_away, self._refusal)
             self._turned_away.add(protocol)
         with contextlib.suppress(OSError):
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -101,7 +112,7 @@ class Acceptor:
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, client: socket.socket, protocol: Lane | _TurnedAway) -> None:
+    async def _connect(self, client: socket.socket, protocol: Connection | _TurnedAway) -> None:
         limits = self._gateway.limits
         try:
             await self._loop.connect_accepted_socket(
@@ -119,11 +130,11 @@ class Acceptor:
             self._forget(protocol)
             self._gateway.fault(error)
 
-    def _forget(self, protocol: Lane | _TurnedAway) -> None:
-        if isinstance(protocol, Lane):
-            self._gateway.lanes.discard(protocol)
-        else:
+    def _forget(self, protocol: Connection | _TurnedAway) -> None:
+        if isinstance(protocol, _TurnedAway):
             self._turned_away.discard(protocol)
+        else:
+            self._gateway.lanes.discard(protocol)
 
     async def stop(self) -> None:
         """Accept what has connected already, then no more, and close the socket."""
@@ -139,15 +150,22 @@ class Acceptor:
 class _TurnedAway(asyncio.Protocol):
     """A connection beyond the cap: told so, and kept for a moment so that the client sees it."""
 
-    def __init__(self, gateway: Gateway, among: set[_TurnedAway]) -> None:
+    def __init__(
+        self, gateway: Gateway, among: set[_TurnedAway], refusal: Callable[[Gateway, SalverError], bytes]
+    ) -> None:
         self._gateway = gateway
         self._among = among
+        self._refusal = refusal
         self._end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: say why and say no more."""
         connection = cast("asyncio.Transport", transport)
-        connection.write(self._refusal())
+        most = self._gateway.limits.connections
+        error = SalverError(
+            "TOO_MANY_CONNECTIONS", f"{most} connections are open, the most this server takes", "retry later"
+        )
+        connection.write(self._refusal(self._gateway, error))
         self._end = asyncio.get_running_loop().call_later(self._gateway.limits.linger_s, connection.abort)
         if connection.can_write_eof():
             # Closing with unread bytes would reset the connection under the reply.
@@ -155,20 +173,18 @@ class _TurnedAway(asyncio.Protocol):
         else:
             connection.close()
 
-    def _refusal(self) -> bytes:
-        most = self._gateway.limits.connections
-        error = SalverError(
-            "TOO_MANY_CONNECTIONS", f"{most} connections are open, the most this server takes", "retry later"
-        )
-        body = msgspec.json.encode({"error": str(error)})
-        return (
-            b"HTTP/1.1 429 Too Many Requests\r\ndate: %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-            b"x-salver-error: TOO_MANY_CONNECTIONS\r\nretry-after: 1\r\nconnection: close\r\n\r\n%b"
-        ) % (self._gateway.date, len(body), body)
-
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the client has seen it, or has not."""
         del exc
         self._among.discard(self)
         if self._end is not None:
             self._end.cancel()
+
+
+def http_refusal(gateway: Gateway, error: SalverError) -> bytes:
+    """What a client of HTTP is told instead of being served."""
+    body = msgspec.json.encode({"error": str(error)})
+    return (
+        b"HTTP/1.1 429 Too Many Requests\r\ndate: %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+        b"x-salver-error: TOO_MANY_CONNECTIONS\r\nretry-after: 1\r\nconnection: close\r\n\r\n%b"
+    ) % (gateway.date, len(body), body)

@@ -18,7 +18,14 @@ __all__ = ["Exchange"]
 JSON: Final = b"application/json"
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _RETRY_LATER: Final = frozenset(
-    {"QUEUE_FULL", "TOO_MANY_CONNECTIONS", "NOT_READY", "WORKER_LOST", "CONTROL_UNAVAILABLE"}
+    {
+        "QUEUE_FULL",
+        "TOO_MANY_CONNECTIONS",
+        "TOO_MANY_GUESSES",
+        "NOT_READY",
+        "WORKER_LOST",
+        "CONTROL_UNAVAILABLE",
+    }
 )
 _LAST: Final = b"connection: close\r\n"
 _NO_PARAMS: Final[Mapping[str, str]] = {}
@@ -50,7 +57,7 @@ class Exchange(msgspec.Struct, eq=False):
     id: bytes = b""
     endpoint: str | None = None
     route: Any = None
-    """The `Route` it was resolved to."""
+    """The `HttpRoute` it was resolved to."""
     params: Mapping[str, str] = _NO_PARAMS
     pending: Future[Any] | None = None
     response: Response | None = None

@@ -8,18 +8,21 @@ from __future__ import annotations
 import email.utils
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from salver.clock import Clock
+from salver.gateway.connection import Connection
 from salver.gateway.exchange import Exchange
 from salver.gateway.heads import HeadMemory
-from salver.gateway.lane import Lane
 from salver.gateway.limits import Limits
-from salver.gateway.routes import Route, RouteTable, WrongVerbError
+from salver.gateway.routes import HttpRoute, HttpRouteTable, WrongVerbError
 from salver.protocol.errors import SalverError
 from salver.security.access import ANONYMOUS, Operation, Principal, allows, require
 from salver.telemetry.logs import AccessSample, log_event
 from salver.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from salver.gateway.grpc.call import Call, Method
 
 __all__ = ["Gateway"]
 
@@ -30,18 +33,19 @@ _BEARER: Final = b"bearer "
 class Gateway:
     """The shared state of the data listener.
 
-    `authenticate` maps a token to a principal, or None; with `open_to_anyone` a request without
-    a token is the anonymous predictor, and one with a token must still be right.
+    `authenticate` maps a token, and the address it comes from, to a principal or None; with
+    `open_to_anyone` a request without a token is the anonymous predictor, and one with a token
+    must still be right.
     """
 
     def __init__(
         self,
-        routes: RouteTable,
+        routes: HttpRouteTable,
         limits: Limits,
         metrics: Metrics,
         clock: Clock,
         *,
-        authenticate: Callable[[str], Principal | None],
+        authenticate: Callable[[str, str | None], Principal | None],
         open_to_anyone: bool,
         id_prefix: str,
         access: AccessSample,
@@ -56,7 +60,7 @@ class Gateway:
         if open_to_anyone:
             self._free |= {operation for operation in Operation if allows(ANONYMOUS.role, operation)}
         self.access = access
-        self.lanes: set[Lane] = set()
+        self.lanes: set[Connection] = set()
         """The connections, from when they are accepted until they are gone."""
         self.inflight_bytes = 0
         """All bodies that are being received or answered."""
@@ -74,12 +78,14 @@ class Gateway:
         self._next_id = 0
         self.sweep()
 
-    def begin(self, exchange: Exchange) -> None:
+    def begin(self, exchange: Exchange | Call) -> None:
         """Take a request that was read whole; it will be answered exactly once, and this never raises."""
         try:
             self.name(exchange)
-            route, exchange.params = self.routes.resolve(exchange.method, exchange.target)
-            exchange.route = route
+            route: Any = exchange.route
+            if route is None:
+                route, exchange.params = self.routes.resolve(exchange.method, exchange.target)
+                exchange.route = route
             if b"authorization" in exchange.headers or route.operation not in self._free:
                 self._admit(exchange, route)
             route.open(exchange)
@@ -89,13 +95,13 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
             exchange.fail(error, close=exchange.method == b"CONNECT")
 
-    def _admit(self, exchange: Exchange, route: Route) -> None:
+    def _admit(self, exchange: Exchange | Call, route: HttpRoute | Method) -> None:
         if route.operation is None:
             return
         credentials = exchange.headers.get(b"authorization", b"")
         principal: Principal | None = None
         if credentials[: len(_BEARER)].lower() == _BEARER:
-            principal = self.authenticate(credentials[len(_BEARER) :].decode("latin-1").strip())
+            principal = self.authenticate(credentials[len(_BEARER) :].decode("latin-1").strip(), exchange.lane.peer)
         if principal is None:
             raise SalverError(
                 "UNAUTHENTICATED",
@@ -104,7 +110,7 @@ class Gateway:
             )
         require(principal, route.operation)
 
-    def name(self, exchange: Exchange) -> None:
+    def name(self, exchange: Exchange | Call) -> None:
         """Give a request its id: the one it brought, else one unlike all others of all processes."""
         if b"x-request-id" in exchange.headers:
             given = exchange.headers[b"x-request-id"]
@@ -125,6 +131,12 @@ class Gateway:
             except Exception as error:  # noqa: BLE001 - one connection must not keep the rest from being swept
                 self.fault(error)
 
+    def require_room(self) -> None:
+        """Raise QUEUE_FULL if more bytes are in flight than may be."""
+        most = self.limits.inflight_bytes
+        if self.inflight_bytes > most:
+            raise SalverError("QUEUE_FULL", f"more than {most} bytes are in flight", "retry later")
+
     def drain(self) -> None:
         """From now on every reply is the last on its connection, unless more requests have come."""
         self.draining = True
@@ -142,7 +154,7 @@ class Gateway:
 
     # What connections report.
 
-    def observe(self, exchange: Exchange, status: int) -> None:
+    def observe(self, exchange: Exchange | Call, status: int) -> None:
         """Log a reply that the sample has taken."""
         response = exchange.response
         spent: dict[str, Any] = {}

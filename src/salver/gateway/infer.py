@@ -11,6 +11,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from salver.gateway.contracts import TIMING, Contracts, ask, read_wait_s, refuse_unwritten, server_timing
 from salver.gateway.exchange import Exchange
 from salver.gateway.negotiation import check_accept, check_content_type, compress, decompress, wanted_encoding
 from salver.protocol.codecs.oip_request import InferBody, decode_json, decode_raw_tensor, decode_with_binary
@@ -29,11 +30,7 @@ _OFFLOAD_ANSWER_BYTES: Final = 256 * 2**10
 _BINARY: Final = b"application/octet-stream"
 _JSON_LENGTH: Final = b"inference-header-content-length"
 _USUAL_TYPES: Final = frozenset({b"application/json", _BINARY})
-_MICROSECONDS: Final = 1e-6
-_LONGEST_TIMEOUT_S: Final = 3600.0
 _LENGTH_DIGITS: Final = 12
-_TIMING: Final = "salver_timing"
-"""The request's parameter that asks for the header Server-Timing."""
 
 
 class _Contract:
@@ -54,10 +51,9 @@ class InferDoor:
     """Turns `POST /v2/models/{model}/infer` into requests of the router, and answers back."""
 
     def __init__(self, router: Router, max_elements: int, body_limit: int) -> None:
-        self._router = router
+        self._contracts = Contracts(router, _Contract)
         self._max_elements = max_elements
         self._body_limit = body_limit
-        self._contracts: dict[str, _Contract] = {}
 
     def open(self, exchange: Exchange) -> None:
         """Begin an inference; raises SalverError, or answers the exchange when the model has."""
@@ -100,29 +96,17 @@ class InferDoor:
 
     def _enqueue(self, exchange: Exchange, body: bytes) -> None:
         params = exchange.params
-        target = self._router.resolve(params["model"], params.get("version"))
-        endpoint = exchange.endpoint = target.spec.endpoint
-        contract = self._contracts.get(endpoint)
-        if contract is None or contract.target is not target:
-            contract = self._prepare(endpoint, target)
-        request = self._read(exchange, body, target, contract)
+        contract = self._contracts.of(params["model"], params.get("version"))
+        exchange.endpoint = contract.target.spec.endpoint
+        request = self._read(exchange, body, contract)
         # What the model needs has been taken out of the body.
         exchange.body = b""
-        answer = target.service(request)
-        # A pool answers with a future as it is; only layered services cost a task.
-        future = answer if isinstance(answer, asyncio.Future) else asyncio.ensure_future(answer)
+        future = ask(contract.target, request)
         exchange.pending = future
         future.add_done_callback(functools.partial(_answered, exchange, request, contract.encoder))
 
-    def _prepare(self, endpoint: str, target: Target) -> _Contract:
-        """A new contract; those of endpoints that no longer are go, and the versions they hold."""
-        current = {name for name, _ in self._router.targets()}
-        self._contracts = {name: contract for name, contract in self._contracts.items() if name in current}
-        contract = self._contracts[endpoint] = _Contract(target)
-        return contract
-
-    def _read(self, exchange: Exchange, body: bytes, target: Target, contract: _Contract) -> Request:
-        headers = exchange.headers
+    def _read(self, exchange: Exchange, body: bytes, contract: _Contract) -> Request:
+        target, headers = contract.target, exchange.headers
         content_type = headers.get(b"content-type")
         if content_type is not None and content_type not in _USUAL_TYPES:
             check_content_type(content_type)
@@ -135,13 +119,9 @@ class InferDoor:
         inputs, outputs, parameters = infer.inputs, infer.outputs, infer.parameters
         rows = contract.check.rows(inputs)
         if outputs is not None:
-            contract.encoder.check_requested(outputs)
+            contract.check.require_outputs(outputs)
         spec, received_s = target.spec, exchange.received_s
-        wait_s = spec.deadline_s
-        if parameters is not None:
-            wait_s = _timeout_s(parameters, wait_s)
-            if not isinstance(parameters.get(_TIMING, False), bool):
-                raise SalverError("INVALID_PARAMETER", f"{_TIMING} is {parameters[_TIMING]!r}", "use true or false")
+        wait_s = spec.deadline_s if parameters is None else read_wait_s(parameters, spec.deadline_s)
         return Request(
             spec.endpoint,
             inputs,
@@ -180,7 +160,7 @@ def _answered(exchange: Exchange, request: Request, encoder: ResponseEncoder, an
     try:
         body, json_bytes = encoder.encode(request, response)
     except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
-        _refuse_unwritten(exchange, request, response, error)
+        refuse_unwritten(exchange, request, response, error)
         return
     told = () if request.parameters is None else _timing(exchange, request.parameters, response)
     if b"accept-encoding" in exchange.headers:
@@ -191,24 +171,11 @@ def _answered(exchange: Exchange, request: Request, encoder: ResponseEncoder, an
         exchange.reply(body, content_type=_BINARY, headers=((_JSON_LENGTH, b"%d" % json_bytes), *told))
 
 
-def _refuse_unwritten(exchange: Exchange, request: Request, response: Response, error: Exception) -> None:
-    """Answer with why the model's answer cannot be written; counted with its batch, it is a failure all the same."""
-    gateway = exchange.lane.gateway
-    if not isinstance(error, SalverError):
-        gateway.fault(error)
-        error = SalverError("INTERNAL", "the request met a fault of this server")
-    seconds = gateway.clock.monotonic_s() - exchange.received_s
-    gateway.metrics.version(request.endpoint, response.version).unwritten(error.code, seconds)
-    exchange.refuse(error, counted=True)
-
-
 def _timing(exchange: Exchange, parameters: Mapping[str, Any], response: Response) -> tuple[tuple[bytes, bytes], ...]:
-    """The header of W3C Server Timing, in milliseconds as that has it, for a client that asks."""
-    if not parameters.get(_TIMING):
+    """The header of W3C Server Timing for a client that asks."""
+    if not parameters.get(TIMING):
         return ()
-    total_s = exchange.lane.gateway.clock.monotonic_s() - exchange.received_s
-    spans = (("queue", response.queue_s), ("compute", response.compute_s), ("total", total_s))
-    return ((b"server-timing", ", ".join(f"{name};dur={seconds * 1e3:.3f}" for name, seconds in spans).encode()),)
+    return ((b"server-timing", server_timing(response, exchange.lane.gateway.clock, exchange.received_s)),)
 
 
 def _offered(infer: InferBody) -> bytes:
@@ -216,24 +183,6 @@ def _offered(infer: InferBody) -> bytes:
         output.binary for output in infer.outputs or ()
     )
     return b"application/octet-stream" if binary else b"application/json"
-
-
-def _timeout_s(parameters: dict[str, Any], default_s: float) -> float:
-    """The request's own `timeout` in microseconds, as the protocol has it, if it is shorter."""
-    if "timeout" not in parameters:
-        return default_s
-    timeout = parameters["timeout"]
-    if (
-        not isinstance(timeout, int)
-        or isinstance(timeout, bool)
-        or not 0 <= timeout * _MICROSECONDS <= _LONGEST_TIMEOUT_S
-    ):
-        raise SalverError(
-            "INVALID_PARAMETER",
-            f"timeout is {timeout!r}",
-            "give whole microseconds, at most an hour; 0 for the default",
-        )
-    return min(timeout * _MICROSECONDS, default_s) if timeout else default_s
 
 
 def _reply_encoded(

@@ -12,6 +12,7 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
+from salver.gateway.connection import Connection, peer_of
 from salver.gateway.exchange import Exchange
 from salver.gateway.reader import Phase, RequestReader
 from salver.protocol.errors import SalverError
@@ -29,7 +30,7 @@ _LAST_CHANCE_S: Final = 0.2
 _IDLE: Final = Phase.IDLE
 
 
-class Lane(RequestReader, asyncio.Protocol):
+class Lane(RequestReader, Connection):
     """A connection. Times that only serve timeouts of a second and more come from `gateway.now_s`."""
 
     __slots__ = (
@@ -67,6 +68,11 @@ class Lane(RequestReader, asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._since_s = self.gateway.now_s
         self.gateway.lanes.add(self)
+
+    @property
+    def peer(self) -> str | None:
+        """The address of the client; None for one on a Unix socket."""
+        return peer_of(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the client is gone."""

@@ -21,6 +21,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All bodies being received or answered."""
     pipelined: int = 32
     """Requests on one connection that wait for an earlier one's answer."""
+    streams: int = 256
+    """gRPC calls open at one time on one connection."""
     tensor_elements: int = 16 * 2**20
     header_timeout_s: float = 10.0
     """From the first byte of a request to the end of its headers."""

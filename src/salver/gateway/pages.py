@@ -10,7 +10,7 @@ import msgspec
 
 from salver import __version__
 from salver.gateway.exchange import Exchange
-from salver.gateway.routes import Route
+from salver.gateway.routes import HttpRoute
 from salver.protocol.openapi import describe_routes, documentation_page
 from salver.security.access import Operation
 
@@ -19,7 +19,7 @@ __all__ = ["page_routes"]
 _TITLE: Final = "Salver data listener"
 
 
-def page_routes(metrics_text: Callable[[], tuple[bytes, str]], other_routes: list[Route]) -> list[Route]:
+def page_routes(metrics_text: Callable[[], tuple[bytes, str]], other_routes: list[HttpRoute]) -> list[HttpRoute]:
     """`/metrics`, `/openapi.json` and `/docs`, the latter two over all routes."""
     routes = list(other_routes)
 
@@ -43,8 +43,11 @@ def page_routes(metrics_text: Callable[[], tuple[bytes, str]], other_routes: lis
         exchange.reply(page(), content_type=b"text/html; charset=utf-8")
 
     routes += [
-        Route("GET", "/metrics", Operation.PREDICT, metrics, "Metrics for Prometheus"),
-        Route("GET", "/openapi.json", Operation.PREDICT, openapi, "This interface as OpenAPI"),
-        Route("GET", "/docs", Operation.PREDICT, docs, "This interface for people"),
+        HttpRoute("GET", "/metrics", Operation.PREDICT, metrics, "Metrics for Prometheus"),
+        HttpRoute("GET", "/openapi.json", Operation.PREDICT, openapi, "This interface as OpenAPI"),
+        HttpRoute("GET", "/docs", Operation.PREDICT, docs, "This interface for people"),
+        # Where clients that came with another server of the protocol look for the same two.
+        HttpRoute("GET", "/v2/docs", Operation.PREDICT, docs, "This interface for people"),
+        HttpRoute("GET", "/v2/docs/dataplane.json", Operation.PREDICT, openapi, "This interface as OpenAPI"),
     ]
     return routes

@@ -38,7 +38,8 @@ _ONCE: Final = frozenset(
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(?::[0-9]*)?")
 """RFC 9110 section 7.2: uri-host [":" port]; empty where the target has no authority."""
-_OFFER: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
+_HEARD: Final = frozenset({b"connection", b"upgrade", b"http2-settings", b"expect"})
+"""What has had its effect when a request is read a second time: the offer, and the invitation to send the body."""
 _REMEMBERED_HOSTS: Final = 64
 _KEPT_ALIVE: Final = b"connection: keep-alive\r\n"
 """What a client of HTTP/1.0 that asked for it must be told."""
@@ -179,7 +180,7 @@ class RequestReader:
             self._chunks = self._repeats = 0
             self._declined = False
             self.phase = _HEADERS
-            kept = [b"%b: %b\r\n" % pair for pair in exchange.headers.items() if pair[0] not in _OFFER]
+            kept = [b"%b: %b\r\n" % pair for pair in exchange.headers.items() if pair[0] not in _HEARD]
             if not exchange.keep_alive:
                 kept.append(b"connection: close\r\n")
             self._parse(b"%b %b HTTP/1.1\r\n%b\r\n" % (exchange.method, exchange.target, b"".join(kept)))

@@ -15,14 +15,14 @@ from salver.gateway.exchange import Exchange
 from salver.protocol.errors import SalverError
 from salver.security.access import Operation
 
-__all__ = ["Resolution", "Route", "RouteTable", "WrongVerbError"]
+__all__ = ["HttpRoute", "HttpRouteTable", "Resolution", "WrongVerbError"]
 
 _REMEMBERED: Final = 1024
 _PARAMETER: Final = re.compile(r"{(\w+)}")
 _ORIGIN: Final = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
 
-class Route(NamedTuple):
+class HttpRoute(NamedTuple):
     """One path and verb.
 
     `open` answers the exchange, now or later. What it raises before it returns becomes the answer
@@ -45,7 +45,7 @@ class Route(NamedTuple):
 class Resolution(NamedTuple):
     """A route and the values of its path parameters."""
 
-    route: Route
+    route: HttpRoute
     params: Mapping[str, str]
 
 
@@ -57,10 +57,10 @@ class WrongVerbError(SalverError):
         self.verbs = verbs
 
 
-class RouteTable:
+class HttpRouteTable:
     """All routes; resolved targets are remembered, because clients repeat few of them."""
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    def __init__(self, routes: Iterable[HttpRoute]) -> None:
         self.routes = tuple(routes)
         self._patterns = [(_pattern(route.template), route) for route in self.routes]
         self._remembered: dict[tuple[bytes, bytes], Resolution] = {}

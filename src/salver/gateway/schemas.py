@@ -214,6 +214,7 @@ class ModelStatistics(_Exact, frozen=True):
 class TraceSettings(_Exact, frozen=True):
     """Read-only."""
 
+    trace_file: str
     trace_level: list[str]
     trace_rate: str
     trace_count: str

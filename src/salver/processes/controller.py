@@ -64,7 +64,13 @@ async def _control(order: Order) -> None:
     )
     administration.begin()
     authenticate = _PublishedTokens(home)
-    app = control_app(administration, authenticate, server.control_host, Watch(administration.endpoints))
+    app = control_app(
+        administration,
+        authenticate,
+        server.control_host,
+        Watch(administration.endpoints),
+        repository_moved=server.repository_on_data,
+    )
     shared = order.settings.limits
     limits = ControlLimits(
         header_timeout_s=shared.header_timeout_s,

@@ -1,4 +1,4 @@
-"""The two listeners of a `salver serve`: may they open, and opening them."""
+"""The listeners of a `salver serve`: may they open, and opening them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ __all__ = ["Listeners", "check_listeners", "open_listeners", "tls_context"]
 class Listeners(NamedTuple):
     """The open sockets and what clients call them."""
 
-    data: socket.socket
+    http: socket.socket
     control: socket.socket
-    data_url: str
+    grpc: socket.socket | None
+    http_url: str
     control_url: str
+    grpc_target: str | None
+    """HOST:PORT, as clients of gRPC take it."""
 
 
 def check_listeners(server: ServerSettings) -> bool:
@@ -50,8 +53,8 @@ def check_listeners(server: ServerSettings) -> bool:
     return insecure
 
 
-def tls_context(server: ServerSettings) -> ssl.SSLContext | None:
-    """What the data listener speaks TLS with, if it does; raises INVALID_SETTING for unusable files."""
+def tls_context(server: ServerSettings, protocol: str = "http/1.1") -> ssl.SSLContext | None:
+    """What a data listener of `protocol` speaks TLS with, if it does; raises INVALID_SETTING for unusable files."""
     if not server.tls_cert:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -64,21 +67,28 @@ def tls_context(server: ServerSettings) -> ssl.SSLContext | None:
             f"the certificate {server.tls_cert!r} and key {server.tls_key!r} cannot be used: {error}",
             "give a certificate chain and its unencrypted private key, both in PEM",
         ) from None
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([protocol])
     return context
 
 
 def open_listeners(server: ServerSettings, sockets: contextlib.ExitStack) -> Listeners:
-    """Bind both; `sockets` closes them. Raises INVALID_SETTING for an address that cannot be had."""
+    """Bind them all; `sockets` closes them. Raises INVALID_SETTING for an address that cannot be had."""
     scheme = "https" if server.tls_cert else "http"
-    bound = [
-        (sockets.enter_context(_bind(host, port)), f"[{host}]" if ":" in host else host)
-        for host, port in ((server.host, server.http), (server.control_host, server.control))
-    ]
-    (data, data_url), (control, control_url) = (
-        (listener, f"{scheme}://{host}:{listener.getsockname()[1]}") for listener, host in bound
+    http = sockets.enter_context(_bind(server.host, server.http))
+    control = sockets.enter_context(_bind(server.control_host, server.control))
+    grpc = sockets.enter_context(_bind(server.host, server.grpc)) if server.grpc is not None else None
+    return Listeners(
+        http,
+        control,
+        grpc,
+        f"{scheme}://{_authority(server.host, http)}",
+        f"{scheme}://{_authority(server.control_host, control)}",
+        _authority(server.host, grpc) if grpc else None,
     )
-    return Listeners(data, control, data_url, control_url)
+
+
+def _authority(host: str, listener: socket.socket) -> str:
+    return f"{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
 
 
 def _bind(host: str, port: int) -> socket.socket:

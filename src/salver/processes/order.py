@@ -24,6 +24,7 @@ class Order(msgspec.Struct, frozen=True):
     run_dir: str
     settings: Settings
     http_fd: int
+    grpc_fd: int | None
     control_fd: int
     control_socket_fd: int
     ready_fd: int

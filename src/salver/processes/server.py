@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import os
 import shutil
 import signal
 import socket
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +24,8 @@ from salver.gateway.acceptor import Acceptor
 from salver.gateway.exchange import Exchange
 from salver.gateway.gateway import Gateway
 from salver.gateway.limits import Limits
-from salver.gateway.repository import repository_routes
-from salver.gateway.routes import Route, RouteTable
+from salver.gateway.repository import ask_controller
+from salver.gateway.routes import HttpRoute, HttpRouteTable
 from salver.processes.listeners import tls_context
 from salver.processes.order import Order, Report, tell
 from salver.runtime.environment import die_with_parent
@@ -68,11 +70,11 @@ async def _serve(order: Order) -> None:
         SYSTEM_CLOCK,
         pepper=home.pepper(),
         open_to_anyone=not server.require_token,
-        more_routes=repository_routes(order.control_socket) if server.repository_on_data else (),
+        controller=functools.partial(ask_controller, order.control_socket) if server.repository_on_data else None,
     )
     plane.metrics.insecure = order.credentials_in_clear
     plane.start()
-    acceptor = Acceptor(socket.socket(fileno=order.http_fd), plane.gateway, tls_context(server))
+    acceptors = _data_acceptors(order, plane)
     internal = _internal_acceptor(order, plane)
     stopping = asyncio.Event()
     hurried = asyncio.Event()
@@ -83,7 +85,8 @@ async def _serve(order: Order) -> None:
     stop = asyncio.ensure_future(stopping.wait())
     # What loads quickly answers the first connection; a process that replaces another goes unnoticed.
     await asyncio.wait((settled, stop), return_when=asyncio.FIRST_COMPLETED, timeout=_HEAD_START_S)
-    acceptor.start()
+    for acceptor in acceptors:
+        acceptor.start()
     await asyncio.wait((settled, stop), return_when=asyncio.FIRST_COMPLETED)
     if settled.done():
         # What is loaded now stays: collections need not look at it again and again.
@@ -93,10 +96,22 @@ async def _serve(order: Order) -> None:
         await stop
     settled.cancel()
     loop.add_signal_handler(signal.SIGTERM, os._exit, 1)
-    await _drain(plane, acceptor, 0.0 if hurried.is_set() else server.lame_duck_s, server.drain_s)
+    await _drain(plane, acceptors, 0.0 if hurried.is_set() else server.lame_duck_s, server.drain_s)
     await internal.stop()
     plane.stop()
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _data_acceptors(order: Order, plane: DataPlane) -> list[Acceptor]:
+    server = order.settings.server
+    acceptors = [Acceptor(socket.socket(fileno=order.http_fd), plane.gateway, tls_context(server))]
+    if order.grpc_fd is not None:
+        from salver.gateway.grpc.lane import GrpcLane, grpc_refusal  # noqa: PLC0415 - only this listener needs protobuf
+
+        lane = functools.partial(GrpcLane, methods=plane.grpc_methods())
+        listener = socket.socket(fileno=order.grpc_fd)
+        acceptors.append(Acceptor(listener, plane.gateway, tls_context(server, "h2"), lane, grpc_refusal))
+    return acceptors
 
 
 def _internal_acceptor(order: Order, plane: DataPlane) -> Acceptor:
@@ -111,11 +126,11 @@ def _internal_acceptor(order: Order, plane: DataPlane) -> Acceptor:
     listener.bind(order.server_socket)
     listener.listen(16)
     gateway = Gateway(
-        RouteTable([Route("GET", "/status", None, status, "What each endpoint does now")]),
+        HttpRouteTable([HttpRoute("GET", "/status", None, status, "What each endpoint does now")]),
         Limits(connections=16),
         Metrics(),
         SYSTEM_CLOCK,
-        authenticate=lambda _: ANONYMOUS,
+        authenticate=lambda _, __: ANONYMOUS,
         open_to_anyone=True,
         id_prefix="internal",
         access=AccessSample(0),
@@ -136,13 +151,14 @@ def _ready_report(plane: DataPlane) -> Report:
     return Report(failed=failed, workers=tuple(pid for row in status for pid in row.workers))
 
 
-async def _drain(plane: DataPlane, acceptor: Acceptor, lame_duck_s: float, drain_s: float) -> None:
+async def _drain(plane: DataPlane, acceptors: Iterable[Acceptor], lame_duck_s: float, drain_s: float) -> None:
     """Readiness goes first, then new connections, then what is in flight."""
     gateway = plane.gateway
     gateway.drain()
     log_event("draining", lame_duck_s=lame_duck_s)
     await asyncio.sleep(lame_duck_s)
-    await acceptor.stop()
+    for acceptor in acceptors:
+        await acceptor.stop()
     gateway.close_idle()
     until_s = SYSTEM_CLOCK.monotonic_s() + drain_s
     while gateway.owes and SYSTEM_CLOCK.monotonic_s() < until_s:

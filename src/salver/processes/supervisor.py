@@ -86,17 +86,21 @@ class Supervisor:
             if hold_home(self._home, "serve", held, self._clock) is not None:
                 held.enter_context(self._home.lock("serve"))  # raises, naming the holder
             run_dir = held.enter_context(self._run_dir())
-            data, _, data_url, control_url = self._listeners = open_listeners(self._settings.server, held)
-            self._order = self._make_order(self._listeners, run_dir, insecure, held)
+            listeners = self._listeners = open_listeners(self._settings.server, held)
+            self._order = self._make_order(listeners, run_dir, insecure, held)
             # From now on commands go to the controller: they wait for it in its socket's queue.
             held.callback(self._home.clear_serving)
-            self._home.write_serving(Serving(os.getpid(), data_url, control_url, run_dir=run_dir))
+            self._home.write_serving(
+                Serving(os.getpid(), listeners.http_url, listeners.control_url, listeners.grpc_target, run_dir=run_dir)
+            )
             self._listen_for_the_end()
             held.enter_context(self._orphans.adopted())
             held.callback(self._kill_all)
             self._start_all()
             await self._watch()
-            data.close()
+            listeners.http.close()
+            if listeners.grpc is not None:
+                listeners.grpc.close()
             return await self._shut_down()
 
     def _make_order(self, listeners: Listeners, run_dir: str, insecure: bool, held: contextlib.ExitStack) -> Order:
@@ -105,7 +109,8 @@ class Supervisor:
             home=str(self._home.path),
             run_dir=run_dir,
             settings=self._settings,
-            http_fd=listeners.data.fileno(),
+            http_fd=listeners.http.fileno(),
+            grpc_fd=listeners.grpc.fileno() if listeners.grpc else None,
             control_fd=listeners.control.fileno(),
             control_socket_fd=inner.fileno(),
             ready_fd=-1,  # each child has its own
@@ -153,7 +158,8 @@ class Supervisor:
     def _start(self, child: Child) -> None:
         order = self._order
         assert order is not None
-        passed = {"server": (order.http_fd,), "controller": (order.control_fd, order.control_socket_fd)}[child.role]
+        fds = {"server": (order.http_fd, order.grpc_fd), "controller": (order.control_fd, order.control_socket_fd)}
+        passed = tuple(fd for fd in fds[child.role] if fd is not None)
         child.start(order, passed, self._clock.monotonic_s())
         assert child.pipe is not None
         asyncio.get_running_loop().add_reader(child.pipe, self._hear, child)
@@ -239,8 +245,8 @@ class Supervisor:
         self._announced = True
         line: dict[str, Any] = {
             "ready": True,
-            "http": self._listeners.data_url,
-            "grpc": None,
+            "http": self._listeners.http_url,
+            "grpc": self._listeners.grpc_target,
             "control": self._listeners.control_url,
             "pid": os.getpid(),
             "pids": {

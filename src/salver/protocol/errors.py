@@ -24,6 +24,7 @@ class Code(NamedTuple):
 CATALOGUE: Final[dict[str, Code]] = {
     # The request itself.
     "BAD_HTTP": Code(400, "INVALID_ARGUMENT", "the bytes are not an HTTP/1.1 request"),
+    "BAD_MESSAGE": Code(400, "INVALID_ARGUMENT", "the bytes are not the message this method takes"),
     "INVALID_JSON": Code(400, "INVALID_ARGUMENT", "the body is not the JSON this route expects"),
     "DUPLICATE_KEY": Code(400, "INVALID_ARGUMENT", "a JSON object names one key twice"),
     "INVALID_TENSOR": Code(400, "INVALID_ARGUMENT", "a tensor contradicts itself"),

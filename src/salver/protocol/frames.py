@@ -24,6 +24,7 @@ __all__ = [
     "ArrayEntry",
     "ArrayHeader",
     "FrameKind",
+    "ProblemHeader",
     "describe_arrays",
     "pack_frame",
     "read_arrays",
@@ -60,11 +61,23 @@ class ArrayEntry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ArrayHeader(msgspec.Struct, frozen=True, array_like=True):
-    """The header of RUN and RESULT. `seconds` is the computing time in a RESULT."""
+    """The header of RUN and RESULT. `seconds` is the computing time in a RESULT.
 
+    `batch` numbers the batches of a worker. An answer repeats it: one that nobody asked for must
+    never be taken for the one that is owed.
+    """
+
+    batch: int
     arrays: tuple[ArrayEntry, ...]
     shared: bool = False
     seconds: float = 0.0
+
+
+class ProblemHeader(msgspec.Struct, frozen=True, array_like=True):
+    """The header of RAISED and BAD_OUTPUT: the batch, and what is wrong."""
+
+    batch: int
+    problem: str
 
 
 def pack_frame(kind: FrameKind, header: object = None, body_bytes: int = 0) -> bytes:

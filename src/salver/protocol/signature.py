@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from salver.protocol.errors import SalverError
+from salver.protocol.request import RequestedOutput
 from salver.protocol.tensor import Tensor
 
 __all__ = ["Signature", "SignatureCheck", "TensorSpec"]
@@ -94,6 +95,16 @@ class SignatureCheck:
         if rows < 1:
             raise SalverError("WRONG_SHAPE", "the request has 0 rows", "send at least one")
         return rows
+
+    def require_outputs(self, requested: Iterable[RequestedOutput]) -> None:
+        """Raise UNKNOWN_OUTPUT for an output the version does not have."""
+        for output in requested:
+            if output.name not in self.outputs:
+                raise SalverError(
+                    "UNKNOWN_OUTPUT",
+                    f"the model has no output {output.name[:80]!r}",
+                    f"its outputs are {_listed(self.outputs)}",
+                )
 
 
 def _fixed_tail(spec: TensorSpec) -> tuple[int, ...] | None:

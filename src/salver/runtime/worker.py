@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -29,6 +30,7 @@ from salver.protocol.frames import (
     SHARED_ABOVE_BYTES,
     ArrayHeader,
     FrameKind,
+    ProblemHeader,
     describe_arrays,
     pack_frame,
     read_arrays,
@@ -149,8 +151,9 @@ def _beat(connection: _Connection, beat_s: float) -> None:
 
 def _load(connection: _Connection, order: LoadOrder) -> Loaded | None:
     try:
-        loaded = load_version(order.manifest, order.options, BlobStore(Path(order.blobs)), Path(order.scratch))
-        measured = warm_up(loaded, order.manifest, order.max_batch, SYSTEM_CLOCK)
+        with _ending_copies():
+            loaded = load_version(order.manifest, order.options, BlobStore(Path(order.blobs)), Path(order.scratch))
+            measured = warm_up(loaded, order.manifest, order.max_batch, SYSTEM_CLOCK)
     except SalverError as error:
         connection.send(pack_frame(FrameKind.REFUSED, (error.code, error.message, error.remedy)))
     except Exception as error:  # noqa: BLE001 - user code may raise anything
@@ -163,24 +166,40 @@ def _load(connection: _Connection, order: LoadOrder) -> Loaded | None:
     return None
 
 
+@contextlib.contextmanager
+def _ending_copies() -> Iterator[None]:
+    """End a process that the model has forked and let come back: it would answer in this one's place."""
+    pid = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != pid:
+            os._exit(1)
+
+
 def _serve(connection: _Connection, loaded: Loaded, requests: mmap.mmap, answers: mmap.mmap) -> None:
     while True:
         kind, header, body = connection.receive()
         if kind is FrameKind.STOP:
             return
-        batch = msgspec.msgpack.decode(header, type=ArrayHeader)
-        inputs = read_arrays(batch.arrays, memoryview(requests) if batch.shared else body)
+        asked = msgspec.msgpack.decode(header, type=ArrayHeader)
+        if asked.shared:
+            # A copy: the next batch comes to the same memory, and a model may keep what it was given.
+            body = requests[: sum(entry.size_bytes for entry in asked.arrays)]
+        inputs = read_arrays(asked.arrays, body)
         began_s = SYSTEM_CLOCK.monotonic_s()
         try:
-            outputs = loaded.run(inputs)
+            with _ending_copies():
+                outputs = loaded.run(inputs)
         except Exception as error:  # noqa: BLE001 - whatever a model raises fails its requests
-            connection.send(pack_frame(FrameKind.RAISED, problem_of(error)))
+            connection.send(pack_frame(FrameKind.RAISED, ProblemHeader(asked.batch, problem_of(error))))
             continue
         seconds = SYSTEM_CLOCK.monotonic_s() - began_s
         try:
             entries, parts = describe_arrays(outputs)
         except (TypeError, ValueError) as error:
-            connection.send(pack_frame(FrameKind.BAD_OUTPUT, f"the model's answer cannot be served: {error}"))
+            problem = f"the model's answer cannot be served: {error}"
+            connection.send(pack_frame(FrameKind.BAD_OUTPUT, ProblemHeader(asked.batch, problem)))
             continue
         total = sum(entry.size_bytes for entry in entries)
         shared = SHARED_ABOVE_BYTES < total <= ARENA_BYTES
@@ -189,7 +208,7 @@ def _serve(connection: _Connection, loaded: Loaded, requests: mmap.mmap, answers
             for part in parts:
                 answers.write(part)
             parts, total = [], 0
-        connection.send(pack_frame(FrameKind.RESULT, ArrayHeader(entries, shared, seconds), total), *parts)
+        connection.send(pack_frame(FrameKind.RESULT, ArrayHeader(asked.batch, entries, shared, seconds), total), *parts)
 
 
 if __name__ == "__main__":

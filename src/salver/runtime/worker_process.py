@@ -26,6 +26,7 @@ from salver.protocol.frames import (
     SHARED_ABOVE_BYTES,
     ArrayHeader,
     FrameKind,
+    ProblemHeader,
     describe_arrays,
     pack_frame,
     read_arrays,
@@ -84,6 +85,8 @@ class WorkerProcess(asyncio.Protocol):
         self._pidfd = -1
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
+        self._asked = self._told = 0
+        """The batch asked last and the one answered last."""
         self._loaded: asyncio.Future[Measured] = self._loop.create_future()
         self._spawned = self._launched = self._leaving = self._exited = self._disconnected = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -171,13 +174,16 @@ class WorkerProcess(asyncio.Protocol):
     def run(self, arrays: Arrays) -> None:
         """Send a batch to the worker; the listener hears of it once."""
         assert self._transport is not None
+        self._asked += 1
         entries, parts = describe_arrays(arrays)
         total = sum(entry.size_bytes for entry in entries)
         if SHARED_ABOVE_BYTES < total <= ARENA_BYTES:
             self._requests.write(parts)
-            self._transport.write(pack_frame(FrameKind.RUN, ArrayHeader(entries, shared=True)))
+            self._transport.write(pack_frame(FrameKind.RUN, ArrayHeader(self._asked, entries, shared=True)))
         else:
-            self._transport.write(b"".join((pack_frame(FrameKind.RUN, ArrayHeader(entries), total), *parts)))
+            self._transport.write(
+                b"".join((pack_frame(FrameKind.RUN, ArrayHeader(self._asked, entries), total), *parts))
+            )
 
     def data_received(self, data: bytes) -> None:
         """asyncio: the worker says something."""
@@ -187,6 +193,8 @@ class WorkerProcess(asyncio.Protocol):
             while len(self._buffer) >= PREFIX.size:
                 code, header_bytes, body_bytes = PREFIX.unpack_from(self._buffer)
                 kind = FrameKind(code)
+                if max(header_bytes, body_bytes) > self._order.memory_bytes:
+                    raise ValueError(f"a frame of {header_bytes} and {body_bytes} bytes")  # noqa: TRY301 - garbled as well
                 end = PREFIX.size + header_bytes + body_bytes
                 if len(self._buffer) < end:
                     return
@@ -202,18 +210,25 @@ class WorkerProcess(asyncio.Protocol):
         listener = self._listener
         if kind is FrameKind.RESULT:
             result = msgspec.msgpack.decode(header, type=ArrayHeader)
+            self._require_asked(result.batch)
             if result.shared:
                 body = memoryview(self._answers.read(sum(entry.size_bytes for entry in result.arrays)))
             listener.answered(read_arrays(result.arrays, body), result.seconds)
-        elif kind is FrameKind.RAISED:
-            listener.raised(msgspec.msgpack.decode(header, type=str))
-        elif kind is FrameKind.BAD_OUTPUT:
-            listener.bad_output(msgspec.msgpack.decode(header, type=str))
+        elif kind in (FrameKind.RAISED, FrameKind.BAD_OUTPUT):
+            told = msgspec.msgpack.decode(header, type=ProblemHeader)
+            self._require_asked(told.batch)
+            (listener.raised if kind is FrameKind.RAISED else listener.bad_output)(told.problem)
         elif not self._loaded.done():
             if kind is FrameKind.LOADED:
                 self._loaded.set_result(msgspec.msgpack.decode(header, type=Measured))
             elif kind is FrameKind.REFUSED:
                 self._loaded.set_exception(SalverError(*msgspec.msgpack.decode(header, type=tuple[str, str, str])))
+
+    def _require_asked(self, batch: int) -> None:
+        """Raise ValueError for an answer to another batch than the one asked last, or a second one to that."""
+        if batch != self._asked or batch == self._told:
+            raise ValueError(f"an answer to batch {batch}; {self._asked} was asked")
+        self._told = batch
 
     def _look(self) -> None:
         now_s = self._clock.monotonic_s()

@@ -22,7 +22,15 @@ from salver.protocol.request import RequestedOutput
 from salver.protocol.signature import Signature
 from salver.protocol.tensor import MAX_RANK, Tensor, check_shape, pack_bytes_elements, unpack_bytes_elements
 
-__all__ = ["InferBody", "decode_json", "decode_raw_tensor", "decode_with_binary"]
+__all__ = [
+    "InferBody",
+    "checked_binary",
+    "checked_parameters",
+    "decode_json",
+    "decode_raw_tensor",
+    "decode_with_binary",
+    "requested_output",
+]
 
 Scalar = bool | int | float | str
 _PACKABLE_ELEMENTS: Final = 4096
@@ -96,7 +104,7 @@ def decode_raw_tensor(body: bytes, signature: Signature, max_elements: int) -> I
         known = -np.prod(shape, dtype=object)
         shape[shape.index(-1)] = len(body) // (kind.itemsize * max(int(known), 1))
     size = check_shape(spec.name, shape, max_elements)
-    tensor = Tensor(spec.name, spec.datatype, tuple(shape), _checked_binary(spec.name, kind, size, memoryview(body)))
+    tensor = Tensor(spec.name, spec.datatype, tuple(shape), checked_binary(spec.name, kind, size, memoryview(body)))
     return InferBody({spec.name: tensor}, None, {"binary_data_output": True}, None)
 
 
@@ -137,10 +145,11 @@ def _parameter_members(parameters: dict[str, Scalar] | msgspec.UnsetType) -> int
 
 def _refuse_duplicate_keys(body: bytes) -> None:
     def unique(pairs: list[tuple[str, object]]) -> object:
-        names = [name for name, _ in pairs]
-        if len(set(names)) != len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise SalverError("DUPLICATE_KEY", f"the key {twice[:80]!r} stands twice in one JSON object")
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise SalverError("DUPLICATE_KEY", f"the key {name[:80]!r} stands twice in one JSON object")
+            seen.add(name)
         return None
 
     try:
@@ -180,33 +189,39 @@ def _assemble(request: _JsonRequest, tail: memoryview, max_elements: int) -> Inf
     return InferBody(
         inputs,
         None if request.id is msgspec.UNSET else request.id,
-        None if request.parameters is msgspec.UNSET else _checked_parameters(request.parameters),
+        None if request.parameters is msgspec.UNSET else checked_parameters(request.parameters),
         None if request.outputs is msgspec.UNSET else _requested(request.outputs),
     )
 
 
-def _checked_parameters(parameters: dict[str, Scalar]) -> dict[str, Scalar]:
+def checked_parameters(parameters: dict[str, Scalar]) -> dict[str, Scalar]:
+    """The parameters of a request; raises INVALID_PARAMETER for a value that ours cannot have."""
     binary = parameters.get("binary_data_output", False)
     if not isinstance(binary, bool):
         raise SalverError("INVALID_PARAMETER", f"binary_data_output is {_shown(binary)}", "write true or false")
     return parameters
 
 
+def requested_output(name: str, parameters: dict[str, Scalar]) -> RequestedOutput:
+    """One output as a client asks for it; raises SalverError for parameters that it cannot have."""
+    binary = parameters.get("binary_data")
+    classes = parameters.get("classification", 0)
+    if "shared_memory_region" in parameters:
+        raise SalverError("UNSUPPORTED", "this server offers no shared memory to clients")
+    if not isinstance(binary, bool | None) or type(classes) is not int or classes < 0:
+        raise SalverError(
+            "INVALID_PARAMETER",
+            f"output {_shown(name)} has binary_data={_shown(binary)} and classification={_shown(classes)}",
+            "binary_data is true or false, classification a number of classes",
+        )
+    return RequestedOutput(name, binary, classes)
+
+
 def _requested(outputs: list[_JsonOutput]) -> tuple[RequestedOutput, ...] | None:
-    requested = []
-    for output in outputs:
-        parameters = {} if output.parameters is msgspec.UNSET else output.parameters
-        binary = parameters.get("binary_data")
-        classes = parameters.get("classification", 0)
-        if "shared_memory_region" in parameters:
-            raise SalverError("UNSUPPORTED", "this server offers no shared memory to clients")
-        if not isinstance(binary, bool | None) or type(classes) is not int or classes < 0:
-            raise SalverError(
-                "INVALID_PARAMETER",
-                f"output {_shown(output.name)} has binary_data={_shown(binary)} and classification={_shown(classes)}",
-                "binary_data is true or false, classification a number of classes",
-            )
-        requested.append(RequestedOutput(output.name, binary, classes))
+    requested = [
+        requested_output(output.name, {} if output.parameters is msgspec.UNSET else output.parameters)
+        for output in outputs
+    ]
     if len({output.name for output in requested}) != len(requested):
         raise SalverError("INVALID_TENSOR", "an output is requested twice", "name each output once")
     return tuple(requested) or None
@@ -222,10 +237,11 @@ def _take_binary(tensor: _JsonTensor, kind: Datatype, size: int, tail: memoryvie
         )
     if tensor.data:
         raise SalverError("INVALID_TENSOR", f"input {tensor.name!r} has both data and binary_data_size")
-    return _checked_binary(tensor.name, kind, size, tail[:length]), tail[length:]
+    return checked_binary(tensor.name, kind, size, tail[:length]), tail[length:]
 
 
-def _checked_binary(name: str, kind: Datatype, size: int, data: memoryview) -> memoryview:
+def checked_binary(name: str, kind: Datatype, size: int, data: memoryview) -> memoryview:
+    """`data` if it can be `size` elements of the datatype; raises INVALID_TENSOR or INVALID_VALUE."""
     if kind.name == "BYTES":
         unpack_bytes_elements(data, size, name)
     elif len(data) != size * kind.itemsize:

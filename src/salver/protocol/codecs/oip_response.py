@@ -7,7 +7,7 @@ response to one request is then a join of a few byte strings.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +20,7 @@ from salver.protocol.signature import TensorSpec
 from salver.protocol.tables import Nonfinite
 from salver.protocol.tensor import Tensor, pack_bytes_elements
 
-__all__ = ["ResponseEncoder"]
+__all__ = ["ResponseEncoder", "classify", "raw_bytes", "warnings_text"]
 
 _JSON: Final = msgspec.json.Encoder()
 _SINGLE: Final = object()
@@ -43,16 +43,6 @@ class ResponseEncoder:
         self._prefix = b'{"model_name":%b,"model_version":%b' % (_JSON.encode(endpoint), _JSON.encode(version))
         self._model = model if model != endpoint else ""
         self._fixed_size = all(spec.datatype != "BYTES" for spec in outputs.values())
-
-    def check_requested(self, requested: tuple[RequestedOutput, ...]) -> None:
-        """Raise UNKNOWN_OUTPUT for an output the version does not have."""
-        for output in requested:
-            if output.name not in self._outputs:
-                raise SalverError(
-                    "UNKNOWN_OUTPUT",
-                    f"the model has no output {output.name[:80]!r}",
-                    f"its outputs are {', '.join(map(repr, self._outputs))}",
-                )
 
     def encode(self, request: Request, response: Response) -> tuple[bytes, int | None]:
         """Return the body and, when tensors follow the JSON in binary, the length of the JSON.
@@ -95,7 +85,7 @@ class ResponseEncoder:
                 parameters["salver_model"] = self._model
             if response.warnings:
                 # One a line: a client can tell them apart.
-                parameters["salver_warnings"] = "\n".join(map(_in_a_line, response.warnings))
+                parameters["salver_warnings"] = warnings_text(response.warnings)
             head += b',"parameters":' + _JSON.encode(parameters)
         return head
 
@@ -125,7 +115,7 @@ class ResponseEncoder:
             described, columns = [], []
             for name, spec in self._outputs.items():
                 array = batch.arrays[name]
-                raw, count = _raw(array, spec.datatype), len(array)
+                raw, count = raw_bytes(array, spec.datatype), len(array)
                 width = len(raw) // count
                 sized = b',"parameters":{"binary_data_size":%d}}' % width
                 described.append(_describe(name, spec.datatype, (1, *array.shape[1:])) + sized)
@@ -137,7 +127,7 @@ class ResponseEncoder:
     def _one_output(self, output: RequestedOutput, response: Response, binary: bool) -> tuple[bytes, bytes | None]:
         spec = self._outputs[output.name]
         if output.classification:
-            tensor = self._classify(spec, response.array(output.name), output.classification)
+            tensor = classify(spec, response.array(output.name), output.classification, self._nonfinite)
             shape, datatype = tensor.shape, "BYTES"
         else:
             tensor = None
@@ -145,7 +135,7 @@ class ResponseEncoder:
             shape, datatype = array.shape, spec.datatype
         described = _describe(output.name, datatype, shape)
         if binary:
-            data = bytes(tensor.data) if tensor else _raw(array, datatype)
+            data = bytes(tensor.data) if tensor else raw_bytes(array, datatype)
             return described + b',"parameters":{"binary_data_size":%d}}' % len(data), data
         if tensor is not None:
             rows: Sequence[bytes | None] = [
@@ -192,24 +182,6 @@ class ResponseEncoder:
             return json.dumps(row.tolist(), separators=(",", ":"))[1:-1].encode()
         return None
 
-    def _classify(self, spec: TensorSpec, scores: np.ndarray[Any, Any], k: int) -> Tensor:
-        """The k largest scores along the last dimension as "value:index[:label]"; ties in order of index."""
-        if spec.datatype == "BYTES" or not scores.ndim:
-            raise SalverError("INVALID_PARAMETER", f"output {spec.name!r} has no scores to classify")
-        if spec.datatype == "BF16":
-            scores = (scores.astype("<u4") << 16).view("<f4")
-        if scores.dtype.kind == "f" and self._nonfinite is Nonfinite.ERROR and not np.isfinite(scores).all():
-            raise self._refuse_nonfinite()
-        order = _descending(scores)[..., :k]
-        best = np.take_along_axis(scores, order, axis=-1)
-        labels = spec.labels
-        elements = []
-        for value, index in zip(best.reshape(-1).tolist(), order.reshape(-1).tolist(), strict=True):
-            label = f":{labels[index]}" if index < len(labels) else ""
-            number = f"{value:f}" if isinstance(value, float) else f"{value}"
-            elements.append(f"{number}:{index}{label}".encode())
-        return Tensor(spec.name, "BYTES", order.shape, pack_bytes_elements(elements))
-
     def _refuse_single(self, response: Response) -> SalverError:
         """Why one row of all outputs cannot be written: the fault of the first output whose part cannot."""
         for name, spec in self._outputs.items():
@@ -219,17 +191,42 @@ class ResponseEncoder:
 
     def _refuse(self, spec: TensorSpec) -> SalverError:
         if spec.datatype != "BYTES":
-            return self._refuse_nonfinite()
+            return _refuse_nonfinite()
         return SalverError(
             "BAD_MODEL_OUTPUT", f"output {spec.name!r} is not UTF-8 text, which JSON needs", "ask for binary data"
         )
 
-    def _refuse_nonfinite(self) -> SalverError:
-        return SalverError(
-            "NONFINITE_OUTPUT",
-            "the model answered NaN or infinity, which JSON cannot carry",
-            "ask for binary data, or deploy with --nonfinite null or pass",
-        )
+
+def classify(spec: TensorSpec, scores: np.ndarray[Any, Any], k: int, nonfinite: Nonfinite) -> Tensor:
+    """The k largest scores along the last dimension as "value:index[:label]"; ties in order of index."""
+    if spec.datatype == "BYTES" or not scores.ndim:
+        raise SalverError("INVALID_PARAMETER", f"output {spec.name!r} has no scores to classify")
+    if spec.datatype == "BF16":
+        scores = (scores.astype("<u4") << 16).view("<f4")
+    if scores.dtype.kind == "f" and nonfinite is Nonfinite.ERROR and not np.isfinite(scores).all():
+        raise _refuse_nonfinite()
+    order = _descending(scores)[..., :k]
+    best = np.take_along_axis(scores, order, axis=-1)
+    labels = spec.labels
+    elements = []
+    for value, index in zip(best.reshape(-1).tolist(), order.reshape(-1).tolist(), strict=True):
+        label = f":{labels[index]}" if index < len(labels) else ""
+        number = f"{value:f}" if isinstance(value, float) else f"{value}"
+        elements.append(f"{number}:{index}{label}".encode())
+    return Tensor(spec.name, "BYTES", order.shape, pack_bytes_elements(elements))
+
+
+def _refuse_nonfinite() -> SalverError:
+    return SalverError(
+        "NONFINITE_OUTPUT",
+        "the model answered NaN or infinity, which JSON cannot carry",
+        "ask for binary data, or deploy with --nonfinite null or pass",
+    )
+
+
+def warnings_text(warnings: Iterable[str]) -> str:
+    """The warnings of a response as one parameter, a line each."""
+    return "\n".join(map(_in_a_line, warnings))
 
 
 def _in_a_line(warning: str) -> str:
@@ -240,7 +237,8 @@ def _describe(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
     return b'{"name":%b,"datatype":"%b","shape":%b' % (_JSON.encode(name), datatype.encode(), _JSON.encode(shape))
 
 
-def _raw(array: np.ndarray[Any, Any], datatype: str) -> bytes:
+def raw_bytes(array: np.ndarray[Any, Any], datatype: str) -> bytes:
+    """An output as it travels in binary."""
     if datatype == "BYTES":
         return bytes(Tensor.from_numpy("", array).data)
     return np.ascontiguousarray(array, dtype=DATATYPES[datatype].dtype).tobytes()
