@@ -401,13 +401,19 @@ def tree(trees: Callable[[], Tree]) -> Iterator[Tree]:
     assert not made.events("fault")
 
 
-@pytest.fixture(scope="session")
-def shared(trees: Callable[[], Tree], models: Path) -> Iterator[Tree]:
-    """One running server for all tests that leave it as it was: endpoint `double` is double@1.0.0."""
-    tree = trees()
+@contextlib.contextmanager
+def serving_double(tree: Tree, models: Path, **environment: str) -> Iterator[Tree]:
+    """A tree that serves double@1.0.0 at the endpoint `double`."""
     tree.salver("register", "double", models / "times2.onnx")
     tree.salver("deploy", "double")
-    tree.start(SALVER_SERVER_REPOSITORY_ON_DATA="1")
+    tree.start(**environment)
     yield tree
     assert tree.stop() == 0
     until(tree.is_gone, "no process of the shared server is left", 5)
+
+
+@pytest.fixture(scope="session")
+def shared(trees: Callable[[], Tree], models: Path) -> Iterator[Tree]:
+    """One running server for all tests that leave it as it was: endpoint `double` is double@1.0.0."""
+    with serving_double(trees(), models) as tree:
+        yield tree

@@ -101,6 +101,7 @@ def served(home: Home, **settings: object) -> Iterator[int]:
             run_dir,
             read_settings(None, {}, lame_duck_s=0.0, **settings),
             listener.fileno(),
+            grpc_fd=None,
             control_fd=0,
             control_socket_fd=0,
             ready_fd=tell,

@@ -25,6 +25,7 @@ GOLDEN = {
     "DELETE /v1/tokens/{token}": {"admin"},
     "GET /v1/audit": {"admin", "operator", "approver"},
     "GET /v1/audit/verification": {"admin", "operator", "approver"},
+    "POST /v2/repository/{repository}/index": READERS,
     "POST /v2/repository/index": READERS,
     "POST /v2/repository/models/{model}/load": {"admin", "operator"},
     "POST /v2/repository/models/{model}/unload": {"admin", "operator"},
@@ -55,7 +56,7 @@ def test_the_golden_table_covers_every_route() -> None:
 def test_each_role_may_do_what_the_golden_table_says_and_nothing_else(shared, tokens, name) -> None:
     method, _, template = name.partition(" ")
     path = template.replace("{model}", "nothing").replace("{endpoint}", "nothing").replace("{token}", "nothing")
-    path = path.replace("{reference}", "nothing@1.0.0")
+    path = path.replace("{reference}", "nothing@1.0.0").replace("{repository}", "any")
     body = BODIES.get(name)
     allowed = set()
     for role, token in tokens.items():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.conftest import serving_double
 
 from salver.control.administration import ServerStatus
 from salver.control.repository import repository_index
@@ -9,31 +10,38 @@ from salver.registry.catalog import ModelSummary
 from salver.runtime.status import EndpointStatus, LoadState
 
 
-@pytest.fixture(params=["control", "http"])
-def listener(request, shared) -> str:
-    """Both listeners that offer the repository: the server was started with it on the data listener too."""
-    return request.param
+@pytest.fixture(scope="module")
+def moved(trees, models):
+    """A server whose repository has moved to the data listener."""
+    with serving_double(trees(), models, SALVER_SERVER_REPOSITORY_ON_DATA="1") as tree:
+        yield tree
+
+
+@pytest.fixture(scope="module", params=["on control", "on data"])
+def house(request, shared):
+    """A server that offers the repository on one of its listeners, with `other` registered."""
+    return shared if request.param == "on control" else request.getfixturevalue("moved")
 
 
 @pytest.fixture(scope="module")
-def repository(shared, models):
-    """A function that asks a listener as an operator, for a repository with `other` registered."""
-    shared.salver("register", "other", models / "times3.onnx")
-    operator = shared.token("repository", "operator")
-    predictor = shared.token("repository-predictor", "predictor")
-    developer = shared.token("repository-developer", "developer")
-    shared.until(lambda: shared.get("/v2", token=developer).status == 200, "the tokens are published")
+def repository(house, shared, models):
+    """A function that asks as an operator, where the repository is."""
+    house.salver("register", "other", models / "times3.onnx")
+    operator = house.token("repository", "operator")
+    predictor = house.token("repository-predictor", "predictor")
+    developer = house.token("repository-developer", "developer")
+    house.until(lambda: house.get("/v2", token=developer).status == 200, "the tokens are published")
+    place = house.control if house is shared else house.http
 
-    def ask(listener: str, path: str, body: object = b"", token: str | None = operator):
-        place = {"http": shared.http, "control": shared.control}[listener]
-        return shared.ask(place, "POST", f"/v2/repository/{path}", body, token=token)
+    def ask(path: str, body: object = b"", token: str | None = operator):
+        return house.ask(place, "POST", f"/v2/repository/{path}", body, token=token)
 
     ask.predictor, ask.developer = predictor, developer
     return ask
 
 
-def test_the_index_lists_endpoints_and_the_registered_models_that_none_serves(repository, listener) -> None:
-    rows = repository(listener, "index").json
+def test_the_index_lists_endpoints_and_the_registered_models_that_none_serves(repository) -> None:
+    rows = repository("index").json
     assert rows == [
         {"name": "double", "version": "1.0.0", "state": "READY", "reason": ""},
         {
@@ -43,19 +51,19 @@ def test_the_index_lists_endpoints_and_the_registered_models_that_none_serves(re
             "reason": "registered, not deployed; load deploys it",
         },
     ]
-    assert [row["name"] for row in repository(listener, "index", {"ready": True}).json] == ["double"]
-    assert repository(listener, "index", {"ready": False}).json == rows
-    answer = repository(listener, "index", {"ready": "yes"})
+    assert [row["name"] for row in repository("index", {"ready": True}).json] == ["double"]
+    assert repository("index", {"ready": False}).json == rows
+    answer = repository("index", {"ready": "yes"})
     assert (answer.status, answer.code) == (400, "INVALID_PARAMETER")
 
 
-def test_load_answers_when_the_model_serves_and_unload_removes_it(repository, shared, listener) -> None:
-    assert repository(listener, "models/other/load").json == {"name": "other", "load": True}
-    assert shared.predict("other", [1, 2]) == [3, 6]
+def test_load_answers_when_the_model_serves_and_unload_removes_it(repository, house) -> None:
+    assert repository("models/other/load").json == {"name": "other", "load": True}
+    assert house.predict("other", [1, 2]) == [3, 6]
     body = {"parameters": {"unload_dependents": False}}
-    assert repository(listener, "models/other/unload", body).json == {"name": "other", "unload": True}
-    shared.until(lambda: shared.infer("other", [1, 2]).status == 404, "it is gone")
-    assert repository(listener, "models/other/unload").status == 404
+    assert repository("models/other/unload", body).json == {"name": "other", "unload": True}
+    house.until(lambda: house.infer("other", [1, 2]).status == 404, "it is gone")
+    assert repository("models/other/unload").status == 404
 
 
 def test_an_endpoint_named_otherwise_than_its_model_is_known_by_its_own_name(tree, models) -> None:
@@ -94,40 +102,41 @@ def test_an_endpoint_named_otherwise_than_its_model_is_known_by_its_own_name(tre
     ]
 
 
-def test_loading_what_is_not_registered_fails_in_the_words_clients_look_for(repository, listener) -> None:
-    answer = repository(listener, "models/nothing/load")
+def test_loading_what_is_not_registered_fails_in_the_words_clients_look_for(repository) -> None:
+    answer = repository("models/nothing/load")
     assert answer.status == 404
     assert "failed to load 'nothing'" in answer.json["error"]
 
 
 @pytest.mark.parametrize("parameters", [{"config": "{}"}, {"file:1/model.onnx": "AAAA"}, ["config"], "config"])
-def test_a_client_brings_no_configuration_and_no_files(repository, shared, listener, parameters) -> None:
-    answer = repository(listener, "models/other/load", {"parameters": parameters})
+def test_a_client_brings_no_configuration_and_no_files(repository, house, parameters) -> None:
+    answer = repository("models/other/load", {"parameters": parameters})
     assert answer.status == 400
     assert "registry" in answer.json["error"]
-    assert shared.infer("other", [1, 2]).status == 404
+    assert house.infer("other", [1, 2]).status == 404
 
 
-def test_strangers_and_predictors_load_nothing(repository, listener) -> None:
+def test_strangers_and_predictors_load_nothing(repository) -> None:
     for path in ("index", "models/other/load", "models/double/unload"):
-        assert repository(listener, path, token=None).status == 401
-        assert repository(listener, path, token=repository.predictor).status == 403
+        assert repository(path, token=None).status == 401
+        assert repository(path, token=repository.predictor).status == 403
 
 
-def test_on_both_listeners_a_developer_may_look_and_only_an_operator_may_load(repository, listener) -> None:
-    assert repository(listener, "index", token=repository.developer).status == 200
+def test_on_either_listener_a_developer_may_look_and_only_an_operator_may_load(repository) -> None:
+    assert repository("index", token=repository.developer).status == 200
     for path in ("models/other/load", "models/double/unload"):
-        answer = repository(listener, path, token=repository.developer)
+        answer = repository(path, token=repository.developer)
         assert (answer.status, answer.code) == (403, "PERMISSION_DENIED")
 
 
-def test_the_extension_is_advertised_where_it_works(shared, trees) -> None:
-    assert "model_repository" in shared.get("/v2").json["extensions"]
-    without = trees()
-    without.start()
-    assert "model_repository" not in without.get("/v2").json["extensions"]
-    assert shared.ask(without.http, "POST", "/v2/repository/index", b"", token=without.admin_token).status == 404
-    assert without.stop() == 0
+def test_the_repository_is_in_one_place_and_advertised_where_it_works(shared, moved) -> None:
+    assert "model_repository" in moved.get("/v2").json["extensions"]
+    assert "model_repository" not in shared.get("/v2").json["extensions"]
+    for house, there, elsewhere in ((moved, moved.http, moved.control), (shared, shared.control, shared.http)):
+        for path in ("index", "any/index"):
+            asked = ("POST", f"/v2/repository/{path}", b"")
+            assert house.ask(there, *asked, token=house.admin_token).status == 200
+            assert house.ask(elsewhere, *asked, token=house.admin_token).status == 404
 
 
 class Administration:

@@ -120,7 +120,9 @@ def test_nothing_acknowledged_is_lost_when_a_command_is_killed(trees, models, li
 def test_children_of_an_order_whose_supervisor_is_not_their_parent_end_at_once(trees, tmp_path) -> None:
     from salver.config import Settings
 
-    order = Order(str(tmp_path), str(tmp_path), Settings(), -1, -1, -1, -1, supervisor_pid=psutil.Process().ppid())
+    order = Order(
+        str(tmp_path), str(tmp_path), Settings(), -1, None, -1, -1, -1, supervisor_pid=psutil.Process().ppid()
+    )
     (tmp_path / "order.json").write_bytes(msgspec.json.encode(order))
     for role in ("server", "controller"):
         command = [sys.executable, "-m", f"salver.processes.{role}", str(tmp_path / "order.json")]
