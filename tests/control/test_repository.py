@@ -11,27 +11,34 @@ from salver.runtime.status import EndpointStatus, LoadState
 
 
 @pytest.fixture(scope="module")
+def unmoved(trees, models):
+    """A server whose repository is where it always is."""
+    with serving_double(trees(), models) as tree:
+        yield tree
+
+
+@pytest.fixture(scope="module")
 def moved(trees, models):
     """A server whose repository has moved to the data listener."""
     with serving_double(trees(), models, SALVER_SERVER_REPOSITORY_ON_DATA="1") as tree:
         yield tree
 
 
-@pytest.fixture(scope="module", params=["on control", "on data"])
-def house(request, shared):
-    """A server that offers the repository on one of its listeners, with `other` registered."""
-    return shared if request.param == "on control" else request.getfixturevalue("moved")
+@pytest.fixture(scope="module", params=["unmoved", "moved"])
+def house(request):
+    """A server that offers the repository on one of its listeners."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="module")
-def repository(house, shared, models):
+def repository(house, unmoved, models):
     """A function that asks as an operator, where the repository is."""
     house.salver("register", "other", models / "times3.onnx")
     operator = house.token("repository", "operator")
     predictor = house.token("repository-predictor", "predictor")
     developer = house.token("repository-developer", "developer")
     house.until(lambda: house.get("/v2", token=developer).status == 200, "the tokens are published")
-    place = house.control if house is shared else house.http
+    place = house.control if house is unmoved else house.http
 
     def ask(path: str, body: object = b"", token: str | None = operator):
         return house.ask(place, "POST", f"/v2/repository/{path}", body, token=token)
@@ -129,10 +136,10 @@ def test_on_either_listener_a_developer_may_look_and_only_an_operator_may_load(r
         assert (answer.status, answer.code) == (403, "PERMISSION_DENIED")
 
 
-def test_the_repository_is_in_one_place_and_advertised_where_it_works(shared, moved) -> None:
+def test_the_repository_is_in_one_place_and_advertised_where_it_works(unmoved, moved) -> None:
     assert "model_repository" in moved.get("/v2").json["extensions"]
-    assert "model_repository" not in shared.get("/v2").json["extensions"]
-    for house, there, elsewhere in ((moved, moved.http, moved.control), (shared, shared.control, shared.http)):
+    assert "model_repository" not in unmoved.get("/v2").json["extensions"]
+    for house, there, elsewhere in ((moved, moved.http, moved.control), (unmoved, unmoved.control, unmoved.http)):
         for path in ("index", "any/index"):
             asked = ("POST", f"/v2/repository/{path}", b"")
             assert house.ask(there, *asked, token=house.admin_token).status == 200

@@ -53,14 +53,17 @@ def dev(
         draft = _Draft(private, path.resolve(), name or _name_of(path), format, trust_code)
         deployed = draft.state()
         draft.deploy()
-        with contextlib.suppress(KeyboardInterrupt), _server(private, http) as process:
+        with _server(private, http) as process, _handed_on(process) as ends:
             assert process.stdout is not None
             line = process.stdout.readline()
             if line:
                 _announce(here, line, draft.endpoint, draft.sample())
                 with draft.reloading(deployed) if reload else contextlib.nullcontext():
-                    raise Exit(process.wait())
-            raise Exit(process.wait() or 1)
+                    code = process.wait()
+            else:
+                code = process.wait() or 1
+        if code and not ends.is_set():
+            raise Exit(code)
 
 
 @contextlib.contextmanager
@@ -78,6 +81,21 @@ def _interrupted_by_signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _handed_on(process: subprocess.Popen[bytes]) -> Iterator[threading.Event]:
+    """Signals end the server, whose end this process waits for: an exception could come up anywhere."""
+    ends = threading.Event()
+
+    def end(number: int, frame: object) -> None:
+        del number, frame
+        ends.set()
+        process.send_signal(signal.SIGINT)
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, end)
+    yield ends
+
+
+@contextlib.contextmanager
 def _server(here: Context, http: int) -> Iterator[subprocess.Popen[bytes]]:
     """`salver serve` on a home, until the block ends or this process dies."""
     command = [sys.executable, "-m", "salver", *(["--json"] if here.json else []), "--home", str(here.home_path)]
@@ -90,7 +108,8 @@ def _server(here: Context, http: int) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGINT)
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
         process.wait()
         for pipe in (process.stdin, process.stdout):
             assert pipe is not None
