@@ -10,6 +10,7 @@ decided by the administration itself, on the operation and not on the path.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
@@ -223,6 +224,7 @@ ROUTES: Final = (
 )
 
 
+_Page = Callable[[Request], Awaitable[Response]]
 Authenticate = Callable[[str | None, str], Principal | None]
 """From the address of a client, None for one on this machine's Unix socket, and its token to whose it is."""
 
@@ -237,24 +239,7 @@ def control_app(
 ) -> Starlette:
     """The control listener's application; a repository that has moved is there for the Unix socket alone."""
 
-    def answered(page: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        """`page` with the check of the Host header in front, and refusals in words behind it."""
-
-        async def answer(request: Request) -> Response:
-            try:
-                _check_host(request, bound_host)
-                return await page(request)
-            except SalverError as error:
-                return _refusal(error)
-            except ClientDisconnect:
-                return Response(status_code=400)  # nobody reads it
-            except Exception as error:  # noqa: BLE001 - a fault of ours must still answer, without details
-                log_event("fault", level=logging.ERROR, error=error)
-                return _refusal(SalverError("INTERNAL", "the request met a fault of this server"))
-
-        return answer
-
-    def acting(route: ControlRoute) -> Callable[[Request], Awaitable[Response]]:
+    def acting(route: ControlRoute) -> _Page:
         async def act(request: Request) -> Response:
             if repository_moved and route.template.startswith(_REPOSITORY) and request.client is not None:
                 raise SalverError("NOT_FOUND", "the repository is not here", "ask the data listener")
@@ -276,23 +261,47 @@ def control_app(
     async def docs(_: Request) -> Response:
         return HTMLResponse(documentation_page(_TITLE, __version__, ROUTES))
 
-    async def unknown(request: Request, error: Exception) -> Response:
-        code = "METHOD_NOT_ALLOWED" if getattr(error, "status_code", 404) == 405 else "NOT_FOUND"
-        what = SalverError(code, f"there is no {request.method[:20]} {request.url.path[:200]}", "see /docs")
-
-        async def refuse(_: Request) -> Response:
-            raise what
-
-        response = await answered(refuse)(request)
-        response.headers.update(getattr(error, "headers", None) or {})  # Allow
-        return response
+    def answered(page: _Page) -> _Page:
+        return _answered(page, bound_host)
 
     routes = [Route(route.template, answered(acting(route)), methods=[route.method]) for route in ROUTES]
     pages = {"/v2/health/live": live, "/openapi.json": openapi, "/docs": docs}
     routes += [Route(path, answered(page), methods=["GET"]) for path, page in pages.items()]
+    unknown = functools.partial(_unknown, bound_host)
     app = Starlette(routes=routes, exception_handlers={404: unknown, 405: unknown})
     app.router.redirect_slashes = False
     return app
+
+
+def _answered(page: _Page, bound_host: str) -> _Page:
+    """`page` with the check of the Host header in front, and refusals in words behind it."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            _check_host(request, bound_host)
+            return await page(request)
+        except SalverError as error:
+            return _refusal(error)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        except Exception as error:  # noqa: BLE001 - a fault of ours must still answer, without details
+            log_event("fault", level=logging.ERROR, error=error)
+            return _refusal(SalverError("INTERNAL", "the request met a fault of this server"))
+
+    return answer
+
+
+async def _unknown(bound_host: str, request: Request, error: Exception) -> Response:
+    """What no route takes, refused like all else."""
+    code = "METHOD_NOT_ALLOWED" if getattr(error, "status_code", 404) == 405 else "NOT_FOUND"
+    what = SalverError(code, f"there is no {request.method[:20]} {request.url.path[:200]}", "see /docs")
+
+    async def refuse(_: Request) -> Response:
+        raise what
+
+    response = await _answered(refuse, bound_host)(request)
+    response.headers.update(getattr(error, "headers", None) or {})  # Allow
+    return response
 
 
 def _check_host(request: Request, bound_host: str) -> None:

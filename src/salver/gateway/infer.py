@@ -13,7 +13,14 @@ from typing import Any, Final
 
 from salver.gateway.contracts import TIMING, Contracts, ask, read_wait_s, refuse_unwritten, server_timing
 from salver.gateway.exchange import Exchange
-from salver.gateway.negotiation import check_accept, check_content_type, compress, decompress, wanted_encoding
+from salver.gateway.negotiation import (
+    OFFLOAD_BYTES,
+    check_accept,
+    check_content_type,
+    compress,
+    decompress,
+    wanted_encoding,
+)
 from salver.protocol.codecs.oip_request import InferBody, decode_json, decode_raw_tensor, decode_with_binary
 from salver.protocol.codecs.oip_response import ResponseEncoder
 from salver.protocol.errors import SalverError
@@ -23,8 +30,6 @@ from salver.routing.router import Router, Target
 
 __all__ = ["InferDoor"]
 
-_OFFLOAD_BYTES: Final = 16 * 2**10
-"""A compressed body larger than this is decompressed off the event loop: it may hold 100 times as much."""
 _OFFLOAD_ANSWER_BYTES: Final = 256 * 2**10
 """An answer larger than this is compressed off the event loop."""
 _BINARY: Final = b"application/octet-stream"
@@ -65,7 +70,7 @@ class InferDoor:
     def _open_compressed(self, exchange: Exchange) -> None:
         coding, body = exchange.headers[b"content-encoding"], exchange.body
         exchange.body = b""
-        if len(body) <= _OFFLOAD_BYTES:
+        if len(body) <= OFFLOAD_BYTES:
             self._enqueue_plain(exchange, decompress(body, coding, self._body_limit))
             return
         loop = asyncio.get_running_loop()

@@ -8,8 +8,10 @@ from typing import Final
 
 from salver.protocol.errors import SalverError
 
-__all__ = ["check_accept", "check_content_type", "compress", "decompress", "wanted_encoding"]
+__all__ = ["OFFLOAD_BYTES", "check_accept", "check_content_type", "compress", "decompress", "wanted_encoding"]
 
+OFFLOAD_BYTES: Final = 16 * 2**10
+"""A compressed body larger than this is decompressed off the event loop: it may hold 100 times as much."""
 _WINDOW_BITS: Final = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 """zlib's numbers for a gzip wrapper and for a zlib wrapper, which is what HTTP calls deflate."""
 _WEIGHT: Final = re.compile(rb"[01](?:\.[0-9]{0,3})?")

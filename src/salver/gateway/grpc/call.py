@@ -67,7 +67,7 @@ class Method(NamedTuple):
     operation: Operation | None
     open: Callable[[Call], None]
     streaming: bool = False
-    """Whether `open` is called before any message has come, and reads them from `StreamCall`."""
+    """Whether `open` is called before any message has come, and reads them from a `Stream`."""
 
 
 def _refuse_unknown(call: Call) -> None:

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from salver.gateway.negotiation import decompress
+from salver.gateway.negotiation import OFFLOAD_BYTES, decompress
 from salver.protocol.errors import SalverError
 
 if TYPE_CHECKING:
@@ -15,15 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["inflate", "open_compressed"]
 
-_OFFLOAD_BYTES: Final = 16 * 2**10
-"""Larger ones are decompressed in a thread: they may hold 100 times as much."""
 _CODINGS: Final = frozenset({b"identity", b"gzip", b"deflate"})
 
 
 def open_compressed(open_: Callable[[Call], None], call: Call) -> None:
     """Decompress the message of a unary call, then `open_` it; raises SalverError."""
     body, call.body = call.body, b""
-    if len(body) <= _OFFLOAD_BYTES:
+    if len(body) <= OFFLOAD_BYTES:
         _count(call, _inflated(call, body))
         open_(call)
         return
@@ -58,7 +56,7 @@ def _count(call: Call, body: bytes) -> None:
 
 async def inflate(call: Call, message: bytes) -> bytes:
     """One message of a stream; raises SalverError."""
-    if len(message) <= _OFFLOAD_BYTES:
+    if len(message) <= OFFLOAD_BYTES:
         return _inflated(call, message)
     return await asyncio.get_running_loop().run_in_executor(None, _inflated, call, message)
 

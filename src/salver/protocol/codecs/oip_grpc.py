@@ -13,9 +13,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from salver.protocol.codecs.oip_request import InferBody, checked_binary, checked_parameters, requested_output
-from salver.protocol.codecs.oip_response import classify, raw_bytes, warnings_text
-from salver.protocol.datatypes import DATATYPES, Datatype
+from salver.protocol.codecs.oip_request import (
+    InferBody,
+    checked_binary,
+    checked_parameters,
+    known_datatype,
+    requested_output,
+)
+from salver.protocol.codecs.oip_response import classify, raw_bytes, raw_rows, warnings_text
+from salver.protocol.datatypes import Datatype
 from salver.protocol.errors import SalverError
 from salver.protocol.proto import message
 from salver.protocol.request import BatchOutputs, Request, RequestedOutput, Response
@@ -34,7 +40,6 @@ _INFER_RESPONSE_TAG: Final = b"\x12"
 """Field 2 of ModelStreamInferResponse, of wire type 2."""
 _FINAL: Final = _RESPONSE(parameters={"triton_final_response": {"bool_param": True}}).SerializeToString()
 """For clients that ask which answer of a request is the last: here each is."""
-_LONGEST_NAME: Final = 256
 _CONTENTS: Final = {
     "BOOL": "bool_contents",
     "UINT8": "uint_contents",
@@ -79,9 +84,7 @@ def decode_infer(data: bytes, max_elements: int) -> DecodedInfer:
     inputs: dict[str, Tensor] = {}
     for at, tensor in enumerate(tensors):
         name, datatype, shape = tensor.name, tensor.datatype, tuple(tensor.shape)
-        kind = DATATYPES.get(datatype)
-        if kind is None or len(name) > _LONGEST_NAME:
-            raise _unknown(name, datatype)
+        kind = known_datatype(name, datatype)
         size = check_shape(name, shape, max_elements)
         if tensor.parameters and "shared_memory_region" in tensor.parameters:
             raise SalverError("UNSUPPORTED", "this server offers no shared memory to clients", "send the tensors")
@@ -103,16 +106,6 @@ def decode_infer(data: bytes, max_elements: int) -> DecodedInfer:
         request.model_name,
         request.model_version or None,
         not raw,
-    )
-
-
-def _unknown(name: str, datatype: str) -> SalverError:
-    if len(name) > _LONGEST_NAME:
-        return SalverError("INVALID_TENSOR", f"the name of an input has {len(name)} characters, no model's has")
-    return SalverError(
-        "WRONG_DATATYPE",
-        f"input {name!r} has the unknown datatype {datatype[:20]!r}",
-        f"use one of {', '.join(DATATYPES)}",
     )
 
 
@@ -209,11 +202,8 @@ class GrpcEncoder:
             described, columns = [], []
             for name, spec in self._outputs.items():
                 array = batch.arrays[name]
-                raw, count = raw_bytes(array, spec.datatype), len(array)
-                width = len(raw) // count
-                tag = _RAW_TAG + _varint(width)
                 described.append(_described(name, spec.datatype, (1, *array.shape[1:])))
-                columns.append([tag + raw[row * width : (row + 1) * width] for row in range(count)])
+                columns.append([_raw_field(row) for row in raw_rows(array, spec.datatype)])
             cached = b"".join(described), [b"".join(parts) for parts in zip(*columns, strict=True)]
             batch.codec_cache[_ROWS] = cached
         return cached

@@ -29,6 +29,7 @@ __all__ = [
     "decode_json",
     "decode_raw_tensor",
     "decode_with_binary",
+    "known_datatype",
     "requested_output",
 ]
 
@@ -164,18 +165,8 @@ def _refuse_duplicate_keys(body: bytes) -> None:
 def _assemble(request: _JsonRequest, tail: memoryview, max_elements: int) -> InferBody:
     inputs: dict[str, Tensor] = {}
     for tensor in request.inputs:
-        if len(tensor.name) > _LONGEST_NAME:
-            raise SalverError(
-                "INVALID_TENSOR", f"the name of an input has {len(tensor.name)} characters, no model's has"
-            )
+        kind = known_datatype(tensor.name, tensor.datatype)
         size = check_shape(tensor.name, tensor.shape, max_elements)
-        kind = DATATYPES.get(tensor.datatype)
-        if kind is None:
-            raise SalverError(
-                "WRONG_DATATYPE",
-                f"input {tensor.name!r} has the unknown datatype {tensor.datatype[:20]!r}",
-                f"use one of {', '.join(DATATYPES)}",
-            )
         data: bytes | memoryview
         if tensor.parameters is not msgspec.UNSET and "binary_data_size" in tensor.parameters:
             data, tail = _take_binary(tensor, kind, size, tail)
@@ -238,6 +229,20 @@ def _take_binary(tensor: _JsonTensor, kind: Datatype, size: int, tail: memoryvie
     if tensor.data:
         raise SalverError("INVALID_TENSOR", f"input {tensor.name!r} has both data and binary_data_size")
     return checked_binary(tensor.name, kind, size, tail[:length]), tail[length:]
+
+
+def known_datatype(name: str, datatype: str) -> Datatype:
+    """The datatype of an input; raises WRONG_DATATYPE for an unknown one, INVALID_TENSOR for a name beyond reason."""
+    if len(name) > _LONGEST_NAME:
+        raise SalverError("INVALID_TENSOR", f"the name of an input has {len(name)} characters, no model's has")
+    kind = DATATYPES.get(datatype)
+    if kind is None:
+        raise SalverError(
+            "WRONG_DATATYPE",
+            f"input {name!r} has the unknown datatype {datatype[:20]!r}",
+            f"use one of {', '.join(DATATYPES)}",
+        )
+    return kind
 
 
 def checked_binary(name: str, kind: Datatype, size: int, data: memoryview) -> memoryview:

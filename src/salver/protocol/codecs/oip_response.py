@@ -20,7 +20,7 @@ from salver.protocol.signature import TensorSpec
 from salver.protocol.tables import Nonfinite
 from salver.protocol.tensor import Tensor, pack_bytes_elements
 
-__all__ = ["ResponseEncoder", "classify", "raw_bytes", "warnings_text"]
+__all__ = ["ResponseEncoder", "classify", "raw_bytes", "raw_rows", "warnings_text"]
 
 _JSON: Final = msgspec.json.Encoder()
 _SINGLE: Final = object()
@@ -115,11 +115,10 @@ class ResponseEncoder:
             described, columns = [], []
             for name, spec in self._outputs.items():
                 array = batch.arrays[name]
-                raw, count = raw_bytes(array, spec.datatype), len(array)
-                width = len(raw) // count
-                sized = b',"parameters":{"binary_data_size":%d}}' % width
+                rows = raw_rows(array, spec.datatype)
+                sized = b',"parameters":{"binary_data_size":%d}}' % len(rows[0])
                 described.append(_describe(name, spec.datatype, (1, *array.shape[1:])) + sized)
-                columns.append([raw[row * width : (row + 1) * width] for row in range(count)])
+                columns.append(rows)
             cached = b",".join(described), [b"".join(parts) for parts in zip(*columns, strict=True)]
             batch.codec_cache[_BINARY] = cached
         return cached
@@ -242,6 +241,13 @@ def raw_bytes(array: np.ndarray[Any, Any], datatype: str) -> bytes:
     if datatype == "BYTES":
         return bytes(Tensor.from_numpy("", array).data)
     return np.ascontiguousarray(array, dtype=DATATYPES[datatype].dtype).tobytes()
+
+
+def raw_rows(array: np.ndarray[Any, Any], datatype: str) -> list[bytes]:
+    """The rows of an output as they travel in binary, each alone; not for BYTES, whose rows differ in length."""
+    raw = raw_bytes(array, datatype)
+    width = len(raw) // len(array)
+    return [raw[row * width : (row + 1) * width] for row in range(len(array))]
 
 
 def _text_row(row: Sequence[object]) -> bytes | None:
