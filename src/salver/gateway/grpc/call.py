@@ -218,12 +218,12 @@ class Call:
     def _only_message(self) -> tuple[bool, bytes]:
         buffer = self.buffer
         if len(buffer) < MESSAGE_HEAD.size:
-            raise SalverError("BAD_HTTP", f"the call ends after {len(buffer)} bytes, before its message")
+            raise SalverError("BAD_MESSAGE", f"the call ends after {len(buffer)} bytes, before its message")
         compressed, size = MESSAGE_HEAD.unpack_from(buffer)
         have = len(buffer) - MESSAGE_HEAD.size
         if have != size:
             problem = "ends in the middle of its message" if have < size else "has more than one message"
-            raise SalverError("BAD_HTTP", f"the call {problem}: {size} bytes were announced and {have} came")
+            raise SalverError("BAD_MESSAGE", f"the call {problem}: {size} bytes were announced and {have} came")
         return bool(compressed), bytes(buffer[MESSAGE_HEAD.size :])
 
     @property

@@ -174,7 +174,11 @@ class GrpcLane(FrameSender, FrameReader, Connection):
         call.window, call.send_window = _STREAM_WINDOW, self.initial_send_window
         self._calls[stream_id] = call
         if math.isnan(head.timeout_s):
-            call.refuse(SalverError("BAD_HTTP", "grpc-timeout is no time"))
+            call.refuse(
+                SalverError(
+                    "INVALID_PARAMETER", "grpc-timeout is no time", "write a number and its unit, as 20S or 500m"
+                )
+            )
         elif method.streaming:
             gateway.begin(call)
         elif last:

@@ -32,7 +32,7 @@ class Stream:
                     await asyncio.sleep(0)
             elif call.half_closed:
                 if call.buffer:
-                    raise SalverError("BAD_HTTP", "the call ends in the middle of a message")
+                    raise SalverError("BAD_MESSAGE", "the call ends in the middle of a message")
                 return
             else:
                 call.arrived = asyncio.get_running_loop().create_future()
