@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 import select
 import socket
@@ -9,13 +11,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 import msgspec
 import numpy as np
 import pytest
 import trustme
 
-from salver.client import Client
+from salver.client import AsyncClient, Client
 from salver.clock import SYSTEM_CLOCK
 from salver.config import read_settings
 from salver.processes.order import Order, write_order
@@ -81,18 +84,31 @@ def deploy(home: Home, files: dict[str, Path], revision: int, tokens: tuple[Toke
         entry = FileEntry(file.name, blob.sha256, blob.size_bytes)
         versions.append(
             VersionManifest(
-                name, "1.0.0", 1, blob.sha256, artifact.format, (entry,), artifact.signature, profile=profile
+                name,
+                "1.0.0",
+                1,
+                blob.sha256,
+                artifact.format,
+                (entry,),
+                artifact.signature,
+                profile=profile,
             )
         )
         deployments.append(DeploymentSpec(name, name, "1.0.0", generation=revision))
     publish(home, Tables(revision, tuple(versions), tuple(deployments), tokens))
 
 
+class Ports(NamedTuple):
+    http: int
+    grpc: int
+
+
 @contextmanager
-def served(home: Home, **settings: object) -> Iterator[int]:
-    """The port of a server process on `home`."""
+def served(home: Home, **settings: object) -> Iterator[Ports]:
+    """The ports of a server process on `home`."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_server(("127.0.0.1", 0)) as grpc_listener,
         tempfile.TemporaryDirectory(prefix="salver-") as run_dir,
     ):
         told, tell = os.pipe()
@@ -101,7 +117,7 @@ def served(home: Home, **settings: object) -> Iterator[int]:
             run_dir,
             read_settings(None, {}, lame_duck_s=0.0, **settings),
             listener.fileno(),
-            grpc_fd=None,
+            grpc_fd=grpc_listener.fileno(),
             control_fd=0,
             control_socket_fd=0,
             ready_fd=tell,
@@ -111,7 +127,7 @@ def served(home: Home, **settings: object) -> Iterator[int]:
         with Path(run_dir, "log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "salver.processes.server", f"{run_dir}/order.json"],
-                pass_fds=(listener.fileno(), tell),
+                pass_fds=(listener.fileno(), grpc_listener.fileno(), tell),
                 stderr=log,
             )
         os.close(tell)
@@ -120,7 +136,7 @@ def served(home: Home, **settings: object) -> Iterator[int]:
             report = os.read(told, 65536)
             assert report, (Path(run_dir) / "log").read_text()
             assert msgspec.json.decode(report)["failed"] == []
-            yield listener.getsockname()[1]
+            yield Ports(listener.getsockname()[1], grpc_listener.getsockname()[1])
         finally:
             process.terminate()
             process.wait(10)
@@ -135,20 +151,66 @@ def home(tmp_path_factory: pytest.TempPathFactory, onnx_models: dict[str, Path])
 
 
 @pytest.fixture(scope="session")
-def url(home: Home) -> Iterator[str]:
-    with served(home) as port:
-        yield f"http://127.0.0.1:{port}"
+def ports(home: Home) -> Iterator[Ports]:
+    with served(home) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def url(ports: Ports) -> str:
+    return f"http://127.0.0.1:{ports.http}"
+
+
+class Awaited:
+    """An AsyncClient whose calls are awaited one by one, so that one test does for both clients."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._runner = asyncio.Runner()
+        self.client = AsyncClient(*arguments, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.client, name)
+        assert inspect.iscoroutinefunction(method)
+        return lambda *arguments, **options: self._runner.run(method(*arguments, **options))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._runner.run(self.client.close())
+        self._runner.close()
+
+
+KINDS = {"sync": Client, "async": Awaited}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Any:
+    """A client for threads, or one for an event loop."""
+    return KINDS[request.param]
+
+
+@pytest.fixture(params=["http", "grpc"])
+def wire(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture
-def client(url: str) -> Iterator[Client]:
-    with Client(url) as opened:
+def root(wire: str, ports: Ports) -> str:
+    """The URL of the server, over HTTP and over gRPC."""
+    return f"{wire}://127.0.0.1:{getattr(ports, wire)}"
+
+
+@pytest.fixture
+def client(kind: Any, root: str) -> Iterator[Any]:
+    """Each client over each protocol."""
+    with kind(root) as opened:
         yield opened
 
 
 class Guarded:
-    def __init__(self, port: int, token: str, authority: trustme.CA) -> None:
-        self.url = f"https://localhost:{port}"
+    def __init__(self, ports: Ports, token: str, authority: trustme.CA) -> None:
+        self.urls = {"http": f"https://localhost:{ports.http}", "grpc": f"grpcs://localhost:{ports.grpc}"}
         self.token = token
         self.authority = authority
 
@@ -163,8 +225,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, onnx_models: dict[str, Pat
     minted = mint_token("caller", Role.PREDICTOR, "default", pepper=opened.pepper(), clock=SYSTEM_CLOCK)
     deploy(opened, {"sum": onnx_models["sum"]}, 1, (minted.record,))
     pem = str(place / "server.pem")
-    with served(opened, tls_cert=pem, tls_key=pem, require_token=True) as port:
-        yield Guarded(port, minted.token, authority)
+    with served(opened, tls_cert=pem, tls_key=pem, require_token=True) as ports:
+        yield Guarded(ports, minted.token, authority)
 
 
 @pytest.fixture(scope="session")

@@ -1,24 +1,31 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import socket
 import ssl
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
-import httpx2
 import numpy as np
 import onnxruntime
 import pytest
 
+import salver
 from salver import Client as TheClient
-from salver.client import Client
+from salver.client import AsyncClient, CallError, Client, EndpointMetadata, Timing
+from salver.client.inputs import to_tensors
 from salver.protocol.errors import SalverError
+from salver.protocol.signature import TensorSpec
 
 
 def test_the_package_offers_the_client():
     assert TheClient is Client
+    assert salver.AsyncClient is AsyncClient
+    assert str(inspect.signature(Client)) == str(inspect.signature(AsyncClient)).replace("AsyncClient", "Client")
+    methods = [name for name in vars(Client) if not name.startswith("_")]
+    assert methods == [name for name in vars(AsyncClient) if not name.startswith("_")]
+    for name in methods:
+        assert str(inspect.signature(getattr(Client, name))) == str(inspect.signature(getattr(AsyncClient, name)))
 
 
 def test_a_prediction_is_what_the_runtime_itself_answers(client, rows, onnx_models):
@@ -41,6 +48,22 @@ def test_the_arrays_of_an_answer_belong_to_the_caller(client, rows):
     answer = client.predict("iris", rows)
     answer["probabilities"][:] = 0
     assert answer["probabilities"].flags.aligned
+
+
+def test_tensors_are_not_copied_on_their_way(url, rows):
+    declared = EndpointMetadata("m", (), "", (TensorSpec("x", "FP32", (-1, 3)),), ())
+    (tensor,) = to_tensors("m", rows, declared)
+    assert np.shares_memory(np.frombuffer(tensor.data, np.float32), rows)
+    (across,) = to_tensors("m", np.asfortranarray(rows), declared)
+    assert bytes(across.data) == rows.tobytes()
+    (reversed_,) = to_tensors("m", rows.astype(">f4"), declared)
+    assert bytes(reversed_.data) == rows.tobytes()
+    with Client(url) as client:
+        answer = client.predict("iris", rows)
+    # Views of what was received.
+    assert not answer["label"].flags.owndata
+    assert not answer["probabilities"].flags.owndata
+    assert answer["label"].ctypes.data % 64 == 0
 
 
 def test_several_inputs_come_in_a_mapping(client):
@@ -98,7 +121,9 @@ def test_any_number_of_rows_come_as_one_answer(client, rows, onnx_models):
     assert caught.value.code == "TOO_MANY_ROWS"
     label, probabilities = onnxruntime.InferenceSession(onnx_models["iris"]).run(None, {"X": many})
     told = []
-    answer = client.predict_all("iris", many, on_progress=lambda done, all_rows: told.append((done, all_rows)))
+    answer = client.predict_all(
+        "iris", many, parallel=1, on_progress=lambda done, all_rows: told.append((done, all_rows))
+    )
     assert np.array_equal(answer["label"], label)
     assert np.array_equal(answer["probabilities"], probabilities)
     assert told == [(256, 600), (512, 600), (600, 600)]
@@ -112,8 +137,12 @@ def test_any_number_of_rows_come_as_one_answer(client, rows, onnx_models):
 
 def test_the_parts_are_as_small_as_asked_for_and_a_few_rows_are_one_request(client, rows):
     told = []
-    client.predict_all("iris", rows, rows_per_request=25, on_progress=lambda *each: told.append(each))
+    client.predict_all("iris", rows, rows_per_request=25, parallel=1, on_progress=lambda *each: told.append(each))
     assert told == [(25, 60), (50, 60), (60, 60)]
+    told.clear()
+    client.predict_all("iris", rows, rows_per_request=7, parallel=3, on_progress=lambda *each: told.append(each))
+    assert (len(told), told[-1]) == (9, (60, 60))
+    assert told == sorted(told)
     assert client.predict_all("iris", rows[:1]).request_id
     assert client.predict_all("iris", rows, request_id="mine", rows_per_request=30).request_id == "mine"
 
@@ -175,58 +204,115 @@ def test_metadata_and_models_describe_the_server(client):
     ]
 
 
-def test_the_metadata_is_looked_up_once(url, rows, monkeypatch):
-    asked = []
-    send = httpx2.Client.request
-    monkeypatch.setattr(httpx2.Client, "request", lambda *a, **k: asked.append(a[1]) or send(*a, **k))
-    with Client(url) as client:
-        for _ in range(3):
-            client.predict("iris", rows)
-    assert asked == ["GET", "POST", "POST", "POST"]
-
-
-def test_threads_share_one_client_and_each_gets_its_own_answer(client):
+def test_threads_share_one_client_and_each_gets_its_own_answer(root):
     words = [[f"word {number}", "x"] for number in range(100)]
-    with ThreadPoolExecutor(8) as threads:
+    with Client(root) as client, ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda row: client.predict("text", [row])["y"].tolist(), words))
     assert answers == [[[word.encode(), b"x"]] for word, _ in words]
 
 
-def test_a_server_with_tls_and_tokens_answers_who_has_both(guarded):
+def test_tasks_share_one_client_and_each_gets_its_own_answer(root):
+    words = [[f"word {number}", "x"] for number in range(100)]
+
+    async def main():
+        async with AsyncClient(root, connections=8) as client:
+            return await asyncio.gather(*(client.predict("text", [row]) for row in words))
+
+    assert [answer["y"].tolist() for answer in asyncio.run(main())] == [[[word.encode(), b"x"]] for word, _ in words]
+
+
+def test_an_answer_says_where_its_time_went_if_asked(client, rows):
+    assert client.predict("iris", rows).timing is None
+    timing = client.predict("iris", rows, timing=True).timing
+    assert isinstance(timing, Timing)
+    assert 0 < timing.compute_s <= timing.total_s < 10
+    assert timing.batch_rows == 60
+    assert timing.placement in ("inline", "thread", "process")
+
+
+def test_priorities_are_taken(client, rows):
+    assert len(client.predict("iris", rows, priority=1)["label"]) == 60
+    with pytest.raises(SalverError) as caught:
+        client.predict("iris", rows, priority=-1)
+    assert caught.value.code == "INVALID_PARAMETER"
+
+
+def test_an_endpoint_is_ready_or_not_there(client):
+    assert client.is_ready()
+    assert client.is_ready("iris")
+    assert client.is_ready("iris", version="1.0.0")
+    with pytest.raises(SalverError) as caught:
+        client.is_ready("nowhere")
+    assert caught.value.code == "NOT_FOUND"
+
+
+def test_a_refusal_says_which_request_it_was_and_that_no_model_ran(client, rows):
+    with pytest.raises(CallError) as caught:
+        client.predict("iris", rows[:1, :1], request_id="mine-3")
+    error = caught.value
+    assert (error.code, error.request_id, error.retry_after_s) == ("WRONG_SHAPE", "mine-3", None)
+    assert "shape" in error.message
+
+
+def test_large_tensors_go_both_ways(client):
+    large = [[b"x" * 4_000_000, "é" * 1_000_000]]
+    assert client.predict("text", large)["y"].tolist() == [[large[0][0], large[0][1].encode()]]
+
+
+def test_many_parts_come_back_in_their_order(client):
+    large = np.arange(60_000, dtype=np.int32).reshape(-1, 2)
+    answer = client.predict_all("sum", {"a": large, "b": large[::-1]}, parallel=8)
+    assert np.array_equal(answer["y"], large + large[::-1])
+
+
+def test_a_server_with_tls_and_tokens_answers_who_has_both(kind, wire, guarded):
     trust = ssl.create_default_context()
     guarded.authority.configure_trust(trust)
     pair = {"a": [[1, 2]], "b": [[3, 4]]}
-    with Client(guarded.url, token=guarded.token, verify=trust) as client:
+    with kind(guarded.urls[wire], token=guarded.token, verify=trust) as client:
         assert client.predict("sum", pair)["y"].tolist() == [[4, 6]]
-    with Client(guarded.url, verify=trust) as client:
+        assert client.predict("sum", {"a": [[1, 2]], "b": [[3, 5]]})["y"].tolist() == [[4, 7]]
+    with kind(guarded.urls[wire], verify=trust) as client:
         assert client.is_ready()
         with pytest.raises(SalverError) as caught:
             client.predict("sum", pair)
     assert caught.value.code == "UNAUTHENTICATED"
 
 
-def test_an_untrusted_certificate_is_named_as_the_reason(guarded):
-    with Client(guarded.url, token=guarded.token) as client:
+def test_an_untrusted_certificate_is_named_as_the_reason(kind, wire, guarded):
+    with kind(guarded.urls[wire], token=guarded.token) as client:
         for ask in (client.is_ready, client.models):
             with pytest.raises(SalverError, match="not trusted") as caught:
                 ask()
             assert caught.value.code == "REFUSED_BY_POLICY"
 
 
-def test_nobody_there_is_not_ready():
+def test_certificates_are_not_checked_by_who_says_so(kind, guarded):
+    with kind(guarded.urls["http"], token=guarded.token, verify=False) as client:
+        assert client.models() == ["sum"]
+
+
+@pytest.mark.parametrize("verify", [False, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)])
+def test_grpc_refuses_what_it_cannot_check(kind, guarded, verify):
+    with pytest.raises(SalverError, match="always checks") as caught:
+        kind(guarded.urls["grpc"], verify=verify)
+    assert caught.value.code == "INVALID_SETTING"
+
+
+def test_nobody_there_is_not_ready(kind, wire):
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
-    with Client(f"http://127.0.0.1:{port}") as client:
+    with kind(f"{wire}://127.0.0.1:{port}") as client:
         assert not client.is_ready()
-        with pytest.raises(SalverError, match="salver serve") as caught:
+        with pytest.raises(CallError, match="cannot be reached") as caught:
             client.models()
-        assert caught.value.code == "NOT_READY"
+        assert (caught.value.code, caught.value.may_have_run) == ("NOT_READY", False)
 
 
-def test_a_silent_server_runs_into_the_timeout():
+def test_a_silent_server_runs_into_the_timeout(kind, wire):
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
-        Client(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.05) as client,
+        kind(f"{wire}://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.05) as client,
     ):
         with pytest.raises(SalverError) as caught:
             client.models()
@@ -234,10 +320,26 @@ def test_a_silent_server_runs_into_the_timeout():
         assert not client.is_ready()
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8080", "ftp://x", "http://", "http://me:secret@x", "http://[", 7])
-def test_what_is_no_url_is_refused(url):
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "",
+            "127.0.0.1:8080",
+            "ftp://x",
+            "http://",
+            "http://me:secret@x",
+            "http://[",
+            7,
+            "http://x:0",
+            "http://x:99999",
+        ),
+        *("http://x y", "http://x\n", "http://x?y=1", "http://x#y", "grpc://x/prefix", "http://%41", "http://x/\u00e9"),
+    ],
+)
+def test_what_is_no_url_is_refused(kind, url):
     with pytest.raises(SalverError) as caught:
-        Client(url)
+        kind(url)
     assert caught.value.code == "INVALID_SETTING"
 
 
@@ -246,125 +348,3 @@ def test_what_is_no_token_is_refused(token):
     with pytest.raises(SalverError) as caught:
         Client("http://127.0.0.1:1", token=token)
     assert caught.value.code == "INVALID_SETTING"
-
-
-# Servers that answer what a sound one never would.
-
-METADATA = (
-    b'{"name":"m","versions":["1.0.0"],"platform":"p","inputs":[{"name":"X","datatype":"FP32","shape":[-1,1]}],'
-    b'"outputs":[]}'
-)
-
-
-@contextmanager
-def answering(*answers: bytes):
-    """A server that gives `answers` in order, one for each request."""
-    left = list(answers)
-    started, stop = threading.Event(), []
-    address = []
-
-    async def one(reader, writer):
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
-        await reader.readexactly(int(length[0]) if length else 0)
-        writer.write(left.pop(0))
-        await writer.drain()
-        writer.close()
-
-    async def main():
-        server = await asyncio.start_server(one, "127.0.0.1", 0)
-        address.append(server.sockets[0].getsockname()[1])
-        done = asyncio.Event()
-        stop.append((asyncio.get_running_loop(), done))
-        started.set()
-        async with server:
-            await done.wait()
-
-    thread = threading.Thread(target=asyncio.run, args=(main(),))
-    thread.start()
-    started.wait()
-    try:
-        with Client(f"http://127.0.0.1:{address[0]}") as client:
-            yield client
-    finally:
-        loop, done = stop[0]
-        loop.call_soon_threadsafe(done.set)
-        thread.join()
-    assert left == []
-
-
-def reply(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", "connection: close", *headers, "", ""]
-    return "\r\n".join(lines).encode() + body
-
-
-def answer(json: bytes, tail: bytes = b"") -> bytes:
-    return reply(json + tail, "200 OK", f"inference-header-content-length: {len(json)}")
-
-
-Y = b'{"model_version":"1.0.0","outputs":[{"name":"y","datatype":"%b","shape":[1,2],"parameters":{%b}}]}'
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        answer(b"no json"),
-        answer(b"{}"),
-        answer(Y % (b"FP32", b""), b"12345678"),
-        answer(Y % (b"FP32", b'"binary_data_size":9'), b"12345678"),
-        answer(Y % (b"FP32", b'"binary_data_size":-1'), b"12345678"),
-        answer(Y % (b"FP32", b'"binary_data_size":"8"'), b"12345678"),
-        answer(Y % (b"FP32", b'"binary_data_size":4'), b"1234"),
-        answer(Y % (b"FP32", b'"binary_data_size":8'), b"123456789"),
-        answer(Y % (b"BYTES", b'"binary_data_size":8'), b"\xff" * 8),
-        answer(Y % (b"FP128", b'"binary_data_size":8'), b"12345678"),
-        reply(b"{}", "200 OK", "inference-header-content-length: 3"),
-        reply(b"{}", "200 OK", "inference-header-content-length: -1"),
-    ],
-)
-def test_an_answer_that_contradicts_itself_is_refused(broken):
-    with answering(reply(METADATA), broken) as client, pytest.raises(SalverError) as caught:
-        client.predict("m", [[1.0]])
-    assert caught.value.code == "INTERNAL"
-
-
-@pytest.mark.parametrize(
-    ("status", "code"),
-    [("502 Bad Gateway", "NOT_READY"), ("403 No", "PERMISSION_DENIED"), ("418 Tea", "BAD_HTTP"), ("599 X", "INTERNAL")],
-)
-def test_an_answer_without_a_code_gets_the_one_of_its_status(status, code):
-    with answering(reply(b"<html>", status)) as client, pytest.raises(SalverError, match=status[:3]) as caught:
-        client.models()
-    assert caught.value.code == code
-
-
-def test_a_code_from_a_newer_server_falls_back_on_the_status():
-    refusal = reply(b'{"error":"strange"}', "404 Not Found", "x-salver-error: NEVER_HEARD_OF")
-    with answering(refusal) as client, pytest.raises(SalverError, match="strange") as caught:
-        client.models()
-    assert caught.value.code == "NOT_FOUND"
-
-
-def test_a_connection_that_breaks_is_an_error_and_no_hang():
-    with answering(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{") as client, pytest.raises(SalverError) as caught:
-        client.models()
-    assert caught.value.code == "NOT_READY"
-
-
-def test_a_changed_signature_is_noticed_and_the_request_sent_anew():
-    changed = METADATA.replace(b"FP32", b"FP64")
-    wrong = reply(b'{"error":"no"}', "400 Bad Request", "x-salver-error: WRONG_DATATYPE")
-    good = answer(Y % (b"FP32", b'"binary_data_size":8'), b"\0" * 8)
-    with answering(reply(METADATA), good, wrong, reply(changed), good) as client:
-        client.predict("m", [[1.0]])
-        assert client.predict("m", [[1.0]])["y"].tolist() == [[0.0, 0.0]]
-
-
-def test_a_wrong_request_under_an_unchanged_signature_is_not_sent_anew():
-    wrong = reply(b'{"error":"no"}', "400 Bad Request", "x-salver-error: WRONG_SHAPE")
-    good = answer(Y % (b"FP32", b'"binary_data_size":8'), b"\0" * 8)
-    with answering(reply(METADATA), good, wrong, reply(METADATA)) as client:
-        client.predict("m", [[1.0]])
-        with pytest.raises(SalverError) as caught:
-            client.predict("m", [[1.0]])
-    assert caught.value.code == "WRONG_SHAPE"

@@ -21,7 +21,7 @@ def test_a_serving_model_answers_every_request_of_a_load(url, rows, mode):
             url,
             "/v2/models/iris/infer",
             body(rows[:1]),
-            JSON,
+            headers=JSON,
             mode=mode,
             rate_per_s=500.0,
             connections=8,
@@ -37,7 +37,9 @@ def test_a_serving_model_answers_every_request_of_a_load(url, rows, mode):
 
 
 def test_refusals_of_a_server_are_counted_by_their_code(url, rows):
-    plan = LoadPlan(url, "/v2/models/iris/infer", body(rows[:1, :1]), JSON, connections=2, duration_s=0.2, warmup_s=0)
+    plan = LoadPlan(
+        url, "/v2/models/iris/infer", body(rows[:1, :1]), headers=JSON, connections=2, duration_s=0.2, warmup_s=0
+    )
     report = run_load(plan)
     assert set(report.errors) == {"400 WRONG_SHAPE"}
     assert report.latency is None

@@ -1,59 +1,87 @@
-"""More rows than one request may have: cut into requests, answered one after another, joined."""
+"""More rows than one request may have: cut into requests, several under way at a time, answers joined."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from salver.client.prediction import of_one_version
 from salver.protocol.errors import SalverError
 
-__all__ = ["cut_request", "in_parts", "join_answers", "rows_of"]
+__all__ = ["Part", "Parts", "cut_request", "in_parts", "join_answers"]
 
 _T = TypeVar("_T")
 
 
-def rows_of(inputs: Any) -> tuple[int, int]:
-    """The rows of what `Client.predict` takes and the bytes of one, as far as known.
+class Part(NamedTuple):
+    """Rows of one request: the first, and the one behind the last."""
 
-    1 row where it does not come apart into rows: then whoever gets it says what is wrong.
+    start: int
+    stop: int
+
+
+class Parts(Generic[_T]):
+    """What is still to be asked of `rows` rows, `most` at a time, and what has been answered.
+
+    Where a part is refused with TOO_MANY_ROWS, as it is when the endpoint has been deployed anew
+    with smaller batches, it and all that follow are halved. Not for several threads.
     """
-    values = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
-    sizes = {len(value) if _is_cuttable(value) else -1 for value in values}
-    if len(sizes) != 1 or (rows := sizes.pop()) < 1:
-        return 1, 0
-    return rows, sum(value.nbytes for value in values if isinstance(value, np.ndarray)) // rows
 
+    def __init__(self, rows: int, most: int, on_progress: Callable[[int, int], None] | None = None) -> None:
+        self._rows = rows
+        self._most = most
+        self._next = 0
+        self._again: list[Part] = []
+        self._answers: list[tuple[int, _T]] = []
+        self._done = 0
+        self._on_progress = on_progress
 
-def _is_cuttable(value: Any) -> bool:
-    return (isinstance(value, np.ndarray) and value.ndim > 0) or isinstance(value, list | tuple)
+    def take(self) -> Part | None:
+        """The next part to ask; None when none is left now."""
+        if self._again:
+            start, stop = self._again.pop()
+            if stop - start > self._most:
+                self._again.append(Part(start + self._most, stop))
+                stop = start + self._most
+            return Part(start, stop)
+        if self._next >= self._rows:
+            return None
+        start, self._next = self._next, min(self._next + self._most, self._rows)
+        return Part(start, self._next)
+
+    def answered(self, part: Part, answer: _T) -> None:
+        """A part has its answer."""
+        self._answers.append((part.start, answer))
+        self._done += part.stop - part.start
+        if self._on_progress is not None:
+            self._on_progress(self._done, self._rows)
+
+    def refused(self, part: Part, error: SalverError) -> None:
+        """A part was refused: ask it anew in halves, or raise `error`."""
+        size = part.stop - part.start
+        if error.code != "TOO_MANY_ROWS" or size == 1:
+            raise error
+        self._most = min(self._most, size // 2)
+        self._again.append(part)
+
+    def answers(self) -> list[tuple[int, _T]]:
+        """Each answer with the number of its first row, in the order of the rows."""
+        return sorted(self._answers, key=lambda answer: answer[0])
 
 
 def in_parts(
     rows: int, most: int, ask: Callable[[int, int], _T], on_progress: Callable[[int, int], None] | None = None
 ) -> list[tuple[int, _T]]:
-    """Call `ask` with the first row and the row behind the last of one part after another.
-
-    Returns each answer with the number of its first row. Where `ask` raises TOO_MANY_ROWS, as it does when
-    the endpoint has been deployed anew with smaller batches, parts are halved.
-    """
-    parts: list[tuple[int, _T]] = []
-    start = 0
-    while start < rows:
-        stop = min(start + most, rows)
+    """Call `ask` with the first row and the row behind the last of one part after another; see `Parts`."""
+    parts: Parts[_T] = Parts(rows, most, on_progress)
+    while (part := parts.take()) is not None:
         try:
-            parts.append((start, ask(start, stop)))
+            answer = ask(*part)
         except SalverError as error:
-            if error.code != "TOO_MANY_ROWS" or stop - start == 1:
-                raise
-            most = (stop - start) // 2
-            continue
-        start = stop
-        if on_progress is not None:
-            on_progress(start, rows)
-    return parts
+            parts.refused(part, error)
+        else:
+            parts.answered(part, answer)
+    return parts.answers()
 
 
 def cut_request(request: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:
