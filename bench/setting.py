@@ -43,11 +43,14 @@ def salver(home, *words):
 
 
 @contextlib.contextmanager
-def served(home):
+def served(home, *words):
     """`salver serve`; yields its ready line and the seconds until the line came."""
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "salver", "--home", str(home), "serve", "--http", "0", "--grpc", "0", "--control", "0"],
+        [
+            *(sys.executable, "-m", "salver", "--home", str(home), "serve"),
+            *("--http", "0", "--grpc", "0", "--control", "0", *words),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=os.environ | {"SALVER_SERVER_LAME_DUCK_S": "0"},

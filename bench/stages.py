@@ -52,6 +52,8 @@ class Taken(Lane):
 class AtOnce:
     """A replica that has computed already."""
 
+    placement = "inline"
+
     def __init__(self, pool, outputs):
         self._pool, self._outputs = pool, outputs
         pool.add(self)

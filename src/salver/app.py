@@ -5,31 +5,51 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from salver.clock import Clock
 from salver.config import Settings
+from salver.gateway.choosing import EndpointChoice
 from salver.gateway.descriptions import Descriptions
+from salver.gateway.files import FilesDoor, files_routes
 from salver.gateway.gateway import Gateway
+from salver.gateway.generate import GenerateDoor, generate_routes
 from salver.gateway.infer import InferDoor
+from salver.gateway.jobs.door import JobDoor, job_routes
+from salver.gateway.jobs.runner import JobRunner
+from salver.gateway.jobs.waits import JobWaits
+from salver.gateway.mlflow import MlflowDoor, mlflow_routes
 from salver.gateway.oip import OipPages, oip_routes
+from salver.gateway.openai import EmbeddingsDoor, openai_routes
 from salver.gateway.pages import page_routes
+from salver.gateway.platforms import platform_routes
 from salver.gateway.repository import Controller, repository_routes
 from salver.gateway.routes import HttpRouteTable
+from salver.gateway.tfs import TfsDoor
+from salver.gateway.v1_models import V1Pages, v1_routes
+from salver.gateway.websocket.door import WebSocketDoor, websocket_routes
 from salver.protocol.errors import SalverError
+from salver.protocol.jobs import JobLimits
 from salver.protocol.tables import Tables
 from salver.routing.router import Router, Target
+from salver.runtime.cache import ResponseCache, layer_caches
 from salver.runtime.host import Host
 from salver.runtime.recorder import FlightRecorder
+from salver.runtime.sessions import Serving, Sessions
 from salver.runtime.status import EndpointStatus
+from salver.runtime.streams import layer_streams, open_streams
 from salver.security.access import Principal
-from salver.security.guessing import GuessLimit
+from salver.security.guessing import FREE_GUESSES, GuessLimit
 from salver.security.tokens import TokenVerifier
 from salver.storage.blobs import BlobStore
 from salver.storage.home import Home
 from salver.storage.isolation import Cause, FollowedIsolation, isolate
+from salver.storage.job_ledger import JobLedger
+from salver.storage.owners import this_process
 from salver.storage.publication import PublishedTables
+from salver.telemetry.counts import Picture, take_over_counts, write_counts
 from salver.telemetry.exposition import CONTENT_TYPE_LATEST, Gauges, render_metrics
 from salver.telemetry.logs import AccessSample, log_event
 from salver.telemetry.metrics import Metrics
@@ -42,6 +62,8 @@ __all__ = ["DataPlane"]
 _SWEEP_S: Final = 0.5
 _POLL_S: Final = 0.25
 """How often the published snapshot is looked at: one stat(2)."""
+_COUNTING_SHARE: Final = 100.0
+"""Writing counters down takes one part in so many of the time; with few versions it is done at every look."""
 
 
 class DataPlane:
@@ -58,17 +80,28 @@ class DataPlane:
         pepper: bytes,
         open_to_anyone: bool,
         controller: Controller | None = None,
+        siblings: Callable[[], Awaitable[list[Picture]]] | None = None,
+        counts_path: Path | None = None,
     ) -> None:
         self._home = home
         self._clock = clock
         self._recorder = recorder
         self._pepper = pepper
         self._verifier = TokenVerifier((), pepper, clock)
-        self._guesses = GuessLimit(clock)
+        # Its share: an address may come to every process.
+        self._guesses = GuessLimit(clock, free=max(1, FREE_GUESSES // settings.server.processes))
+        self._siblings = siblings
+        self._counts_path = counts_path
+        self._before = None if counts_path is None else take_over_counts(counts_path)
+        self._counts_due_s = 0.0
+        self._left = b""
+        """What was last written down."""
         self._tables = PublishedTables(home)
         self._isolation = FollowedIsolation(home)
         self._loop = asyncio.get_running_loop()
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._caches: dict[Serving, ResponseCache] = {}
+        self._pools: dict[str, Serving] = {}
         self.metrics = Metrics()
         self.router = Router()
         self.host = Host(
@@ -81,6 +114,8 @@ class DataPlane:
             isolated=(),
             on_change=self._publish,
             on_hang=self._isolate,
+            # Each process loads every version.
+            memory_bytes=settings.server.memory_bytes // settings.server.processes,
         )
         limits = settings.limits
         self._controller = controller
@@ -91,8 +126,39 @@ class DataPlane:
             is_ready=self.host.is_ready,
             has_repository=controller is not None,
         )
-        door = InferDoor(self.router, limits.tensor_elements, limits.body_bytes)
+        door = InferDoor(self.router, limits.tensor_elements)
         routes = oip_routes(OipPages(self._descriptions), door)
+        routes += generate_routes(GenerateDoor(self.router, door, limits.tensor_elements))
+        routes += generate_routes(GenerateDoor(self.router, door, limits.tensor_elements))
+        routes += websocket_routes(WebSocketDoor(door, limits.tensor_elements, settings.server.allowed_origins))
+        embeddings = EmbeddingsDoor(self.router, limits.tensor_elements)
+        choice = EndpointChoice(self.router, settings.server.default_endpoint)
+        scoring = MlflowDoor(
+            self.router,
+            choice,
+            self._descriptions,
+            door,
+            embeddings,
+            limits.tensor_elements,
+            csv_header=settings.server.csv_header == "present",
+        )
+        routes += mlflow_routes(scoring) + openai_routes(embeddings)
+        routes += files_routes(FilesDoor(self.router, limits.tensor_elements))
+        tfs = TfsDoor(self.router, limits.tensor_elements)
+        routes += v1_routes(V1Pages(self.router, self.host.wanted_of), tfs)
+        # In front: what a platform chooses is its to choose.
+        routes[:0] = platform_routes(
+            self.router,
+            choice,
+            scoring,
+            tfs,
+            controller,
+            limits.tensor_elements,
+            health_route=settings.server.health_route,
+            predict_route=settings.server.predict_route,
+        )
+        self._jobs_door = self._make_jobs(settings.jobs, door)
+        routes += job_routes(self._jobs_door)
         if controller is not None:
             routes += repository_routes(controller)
         self.gateway = Gateway(
@@ -104,9 +170,22 @@ class DataPlane:
             open_to_anyone=open_to_anyone,
             id_prefix=os.urandom(4).hex(),
             access=AccessSample(settings.server.access_log_every),
+            tells_timing=settings.server.timing,
+            default_token=settings.server.default_token,
         )
         self.swept = [self.gateway]
         """The gateways whose slow and idle connections are closed here."""
+
+    def _make_jobs(self, limits: JobLimits, door: InferDoor) -> JobDoor:
+        ledger, waits = JobLedger(self._home.jobs_path, limits, self._clock, this_process()), JobWaits()
+        metrics = self.metrics.jobs
+        self.jobs = JobRunner(ledger, self.router, door, limits, metrics, self._clock, self._waiting, waits.ended)
+        return JobDoor(ledger, door, self.jobs, waits, limits, metrics, self._clock)
+
+    def _waiting(self, endpoint: str) -> int:
+        """How many requests wait for the model of an endpoint."""
+        pool = self._pools.get(endpoint)
+        return pool.waiting if pool else 0
 
     def grpc_methods(self) -> dict[bytes, Method]:
         """Every method of the gRPC listener by its path."""
@@ -141,14 +220,25 @@ class DataPlane:
         """Make a snapshot the desired state."""
         self._verifier = TokenVerifier(tables.tokens, self._pepper, self._clock, self._verifier)
         self.host.apply(tables)
+        self._jobs_door.webhooks = {webhook.name: webhook for webhook in tables.webhooks}
         self._publish()
 
     def _publish(self) -> None:
         """Tell the router what serves now."""
-        pools = self.host.pools()
-        targets = {name: Target(pool.spec, pool.manifest, pool) for name, pool in pools.items()}
-        without = {name: self.host.error_of(name) for name in self.host.names() if name not in pools}
+        pools = self._pools = self.host.pools()
+        caches = layer_caches(pools.values(), self._caches, self.metrics, self._clock)
+        targets = {
+            name: Target(pool.spec, pool.manifest, caches.get(pool) or layer_streams(pool))
+            for name, pool in pools.items()
+        }
+        for name, lazy in self.host.lazy_versions().items():
+            # It stays when its version is unloaded, so it is the one that is asked.
+            if name in targets:
+                lazy.serve(targets[name].service)
+            targets[name] = Target(lazy.spec, lazy.manifest, lazy)
+        without = {name: self.host.error_of(name) for name in self.host.names() if name not in targets}
         self.router.publish(targets, without)
+        self._caches = caches
 
     def _authenticate(self, token: str, peer: str | None) -> Principal | None:
         """Whose token this is; who sends too many wrong ones from the address `peer` is slowed down."""
@@ -171,6 +261,7 @@ class DataPlane:
         """Begin to watch the snapshot, the connections and the loop itself."""
         self._sweep(self._clock.monotonic_s())
         self._poll()
+        self.jobs.start(self.gateway)
 
     # Each schedules its next turn first: a fault in one turn is reported by the loop and ends nothing.
 
@@ -188,10 +279,14 @@ class DataPlane:
         self._read_isolation()  # first: it says where what is deployed will load
         self.read_tables()
 
+        if self._counts_path is not None and self._clock.monotonic_s() >= self._counts_due_s:
+            self.leave_counts()
+
     def stop(self) -> None:
         """Stop watching."""
         for timer in self._timers.values():
             timer.cancel()
+        self.jobs.stop()
 
     # What is.
 
@@ -199,8 +294,32 @@ class DataPlane:
         """What each endpoint does now."""
         return self.host.status()
 
-    def _metrics_text(self) -> tuple[bytes, str]:
+    def picture(self) -> Picture:
+        """What this process and those before it in its place have counted, and what it has now."""
+        own = Picture(self.metrics, self._gauges())
+        return own if self._before is None else self._before + own
+
+    def leave_counts(self) -> bytes:
+        """Write the counters down, for what comes after this process; returns them. REQUIRES a path for them."""
+        assert self._counts_path is not None
+        began_s = self._clock.monotonic_s()
+        drawn = self.picture().bytes()
+        if drawn != self._left:
+            write_counts(self._counts_path, drawn)
+            self._left = drawn
+        now_s = self._clock.monotonic_s()
+        self._counts_due_s = now_s + _COUNTING_SHARE * (now_s - began_s)
+        return drawn
+
+    def _metrics_text(self) -> tuple[bytes, str] | Awaitable[tuple[bytes, str]]:
+        if self._siblings is not None:
+            return self._merged_metrics(self._siblings)
         return render_metrics(self.metrics, self._gauges), CONTENT_TYPE_LATEST
+
+    async def _merged_metrics(self, siblings: Callable[[], Awaitable[list[Picture]]]) -> tuple[bytes, str]:
+        """Of all server processes."""
+        whole = sum(await siblings(), self.picture())
+        return render_metrics(whole.metrics, lambda: whole.gauges), CONTENT_TYPE_LATEST
 
     def _gauges(self) -> list[Gauges]:
         return [
@@ -212,6 +331,10 @@ class DataPlane:
                 len(pool.replicas),
                 pool.available,
                 sum(replica.restarts for replica in pool.replicas),
+                (self._caches[pool].size_bytes, self._caches[pool].answers) if pool in self._caches else None,
+                sessions=pool.open if isinstance(pool, Sessions) else None,
+                streams=open_streams(pool),
+                size_bytes=self.host.size_bytes(name),
             )
             for name, pool in sorted(self.host.pools().items())
         ]

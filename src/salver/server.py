@@ -43,11 +43,14 @@ class Server:
         http: int = 0,
         grpc: int | None = None,
         control: int = 0,
+        processes: int = 1,
         lame_duck_s: float = 0.0,
         environment: dict[str, str] | None = None,
     ) -> None:
         self._home = Path(home)
         self._arguments = ["--http", str(http), "--control", str(control), "--until-stdin-closes"]
+        if processes != 1:
+            self._arguments += ["--processes", str(processes)]
         if grpc is not None:
             self._arguments += ["--grpc", str(grpc)]
         self._environment = {"SALVER_SERVER_LAME_DUCK_S": str(lame_duck_s)} | (environment or {})

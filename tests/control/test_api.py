@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from salver.control.api import ROUTES
+from salver.control.routes import ROUTES
 from salver.security.access import Operation, Role
 
 READERS = {"admin", "operator", "approver", "developer"}
@@ -23,12 +23,27 @@ GOLDEN = {
     "GET /v1/tokens": {"admin"},
     "POST /v1/tokens": {"admin"},
     "DELETE /v1/tokens/{token}": {"admin"},
+    "GET /v1/jobs": {"admin", "operator"},
+    "GET /v1/jobs/{job}": {"admin", "operator"},
+    "DELETE /v1/jobs/{job}": {"admin", "operator"},
+    "GET /v1/webhooks": {"admin", "operator"},
+    "POST /v1/webhooks": {"admin", "operator"},
+    "DELETE /v1/webhooks/{webhook}": {"admin", "operator"},
     "GET /v1/audit": {"admin", "operator", "approver"},
     "GET /v1/audit/verification": {"admin", "operator", "approver"},
     "POST /v2/repository/{repository}/index": READERS,
     "POST /v2/repository/index": READERS,
     "POST /v2/repository/models/{model}/load": {"admin", "operator"},
     "POST /v2/repository/models/{model}/unload": {"admin", "operator"},
+    "GET /models": READERS,
+    "POST /models": {"admin", "operator"},
+    "GET /models/{model}": READERS,
+    "PUT /models/{model}": {"admin", "operator"},
+    "DELETE /models/{model}": {"admin", "operator"},
+    "GET /models/{model}/{version}": READERS,
+    "PUT /models/{model}/{version}": {"admin", "operator"},
+    "DELETE /models/{model}/{version}": {"admin", "operator"},
+    "PUT /models/{model}/{version}/set-default": {"admin", "operator"},
 }
 """Who may do what, written down by hand: a change of it is a decision."""
 
@@ -38,6 +53,7 @@ BODIES = {
     "POST /v1/versions": VERSION | {"model": "Bad Name"},
     "POST /v1/deployments": {"model": "nothing-of-that-name"},
     "POST /v1/tokens": {"name": "Bad Name", "role": "predictor"},
+    "POST /v1/webhooks": {"name": "Bad Name", "url": "https://a.example/"},
 }
 
 

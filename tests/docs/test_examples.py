@@ -1,11 +1,13 @@
 """Every example does what its page says, on a real server."""
 
+import argparse
 import asyncio
 import contextlib
 import io
 import json
 import re
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx2
 import pytest
 from pages import ROOT, blocks
 
@@ -122,6 +125,78 @@ def test_the_text_classifier_of_the_page_on_models_answers_as_the_page_says(caps
             assert page.read().decode() == exchange.splitlines()[-1]
     finally:
         salver_says(capsys, served.home, "undeploy", "mood")
+
+
+WORDS = """
+import numpy as np
+import salver
+
+
+class Words(salver.Model):
+    inputs = (salver.TensorSpec("text", "BYTES", (-1,)),)
+    outputs = (salver.TensorSpec("embedding", "FP32", (-1, 2)), salver.TensorSpec("tokens", "INT64", (-1,)))
+
+    def predict(self, inputs):
+        words = [text.split() for text in inputs["text"]]
+        rows = [(len(found), max(map(len, found), default=0)) for found in words]
+        return {"embedding": np.array(rows, np.float32), "tokens": np.array([len(found) for found in words])}
+"""
+KINDS = """
+import numpy as np
+import salver
+
+
+class Kinds(salver.Model):
+    inputs = (salver.TensorSpec("file", "BYTES", (-1,)),)
+    outputs = (salver.TensorSpec("kind", "BYTES", (-1,)),)
+
+    def predict(self, inputs):
+        kinds = ["png" if file.startswith(b"\\x89PNG") else "unknown" for file in inputs["file"]]
+        return {"kind": np.array(kinds, object)}
+"""
+
+
+def as_curl_would(url, words, folder):
+    """Post what a command line of curl says, with another client: not every machine has curl."""
+    options = argparse.ArgumentParser()
+    for option in ("-H", "-F"):
+        options.add_argument(option, action="append", default=[])
+    for option in ("-d", "--data-binary"):
+        options.add_argument(option, dest="data")
+    options.add_argument("path")
+    given = options.parse_args(words)
+    body = (
+        {"content": (folder / given.data[1:]).read_bytes() if given.data[:1] == "@" else given.data}
+        if given.data
+        else {}
+    )
+    if given.F:
+        pairs = [field.split("=@") for field in given.F]
+        body = {"files": [(name, (file, (folder / file).read_bytes())) for name, file in pairs]}
+    headers = dict(header.split(": ", 1) for header in given.H)
+    return httpx2.post(url + given.path, headers=headers, timeout=60, **body).text
+
+
+def test_the_examples_of_the_page_on_more_protocols_answer_as_the_page_says(capsys, tmp_path, served):
+    readme = [block.text for block in blocks(ROOT / "README.md")]
+    codes = {"spread": next(text for text in readme if "class Spread" in text), "words": WORDS, "kinds": KINDS}
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n")
+    (tmp_path / "b.txt").write_text("hello")
+    for name, code in codes.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.py").write_text(code)
+        (tmp_path / name / "salver-model.toml").write_text('kind = "embed"\n' if name == "words" else "")
+        salver_says(capsys, served.home, "register", name, tmp_path / name)
+        salver_says(capsys, served.home, "deploy", name, "--optional", "--wait")
+    try:
+        shown = "".join(block.text for block in blocks(ROOT / "docs" / "more-protocols.md"))
+        exchanges = re.findall(r"\$ curl -s localhost:8080(.*)\n(.*)", shown)
+        assert len(exchanges) == 6
+        for words, answer in exchanges:
+            assert as_curl_would(served.http, shlex.split(words), tmp_path) == answer
+    finally:
+        for name in codes:
+            salver_says(capsys, served.home, "undeploy", name)
 
 
 def test_an_ambiguous_directory_is_refused_as_the_page_on_models_says(tmp_path):

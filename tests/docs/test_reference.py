@@ -12,17 +12,28 @@ from pages import ROOT, page, rows, section
 
 from salver.cli.app import app
 from salver.config import ServerSettings
-from salver.control.api import ROUTES
+from salver.control.routes import ROUTES
+from salver.gateway.choosing import EndpointChoice
 from salver.gateway.descriptions import Descriptions
+from salver.gateway.files import FilesDoor, files_routes
+from salver.gateway.generate import GenerateDoor, generate_routes
 from salver.gateway.grpc.methods import all_methods
 from salver.gateway.infer import InferDoor
+from salver.gateway.jobs.door import JobDoor, job_routes
 from salver.gateway.limits import Limits
+from salver.gateway.mlflow import MlflowDoor, mlflow_routes
 from salver.gateway.oip import OipPages, oip_routes
+from salver.gateway.openai import EmbeddingsDoor, openai_routes
 from salver.gateway.pages import page_routes
+from salver.gateway.platforms import platform_routes
 from salver.gateway.repository import repository_routes
+from salver.gateway.tfs import TfsDoor
+from salver.gateway.v1_models import V1Pages, v1_routes
+from salver.gateway.websocket.door import WebSocketDoor, websocket_routes
 from salver.protocol.datatypes import DATATYPES
 from salver.protocol.errors import CATALOGUE
 from salver.protocol.formats import FORMATS
+from salver.protocol.jobs import JobLimits
 from salver.protocol.tables import DeploymentSpec, RuntimeOptions
 from salver.routing.router import Router
 from salver.runtime.declaration import Declaration
@@ -40,6 +51,10 @@ def operations():
 @pytest.fixture(scope="module")
 def protocols():
     return page("protocols.md")
+
+
+MANAGEMENT = "Management is on the control listener"
+"""Behind this sentence of docs/platforms.md stand routes of the control listener."""
 
 
 def named(cell):
@@ -85,9 +100,16 @@ def written(default):
     return default if isinstance(default, str) else json.dumps(default)
 
 
-@pytest.mark.parametrize(("heading", "settings"), [("### [server]", ServerSettings), ("### Limits", Limits)])
-def test_every_setting_is_documented_with_its_default(operations, heading, settings):
-    shown = {named(row[0])[0]: row[1].strip("`") for row in rows(section(operations, heading))}
+@pytest.mark.parametrize(
+    ("name", "heading", "settings"),
+    [
+        ("operations.md", "### [server]", ServerSettings),
+        ("operations.md", "### Limits", Limits),
+        ("jobs.md", "## Settings", JobLimits),
+    ],
+)
+def test_every_setting_is_documented_with_its_default(name, heading, settings):
+    shown = {named(row[0])[0]: row[1].strip("`") for row in rows(section(page(name), heading))}
     assert shown == {field.name: written(field.default) for field in msgspec.structs.fields(settings)}
 
 
@@ -146,14 +168,27 @@ def shown_routes(text):
     for cell, who, *_ in rows(text):
         for part in cell.split("; "):
             verb, _, rest = part.partition(" ")
-            yield from ((verb, path, who) for path in named(rest))
+            if verb.isupper():
+                yield from ((verb, path, who) for path in named(rest))
 
 
 def test_every_route_of_the_data_listener_is_documented(protocols):
     pages = OipPages(Descriptions(Router(), Metrics(), server_name="", is_ready=lambda: True, has_repository=False))
-    routes = page_routes(lambda: (b"", ""), oip_routes(pages, InferDoor(Router(), 1, 1)))
-    before_inference = section(protocols, "## The data listener").partition("### Inference")[0]
-    assert sorted(shown_routes(before_inference)) == sorted(
+    routes = page_routes(lambda: (b"", ""), oip_routes(pages, InferDoor(Router(), 1)))
+    routes += v1_routes(V1Pages(Router(), lambda _: None), TfsDoor(Router(), 1))
+    embeddings = EmbeddingsDoor(Router(), 1)
+    scoring = MlflowDoor(
+        Router(), EndpointChoice(Router(), ""), pages._descriptions, InferDoor(Router(), 1), embeddings, 1
+    )
+    routes += mlflow_routes(scoring) + openai_routes(embeddings) + files_routes(FilesDoor(Router(), 1))
+    routes += generate_routes(GenerateDoor(Router(), InferDoor(Router(), 1), 1))
+    routes += job_routes(JobDoor(*[None] * 7))
+    routes += websocket_routes(WebSocketDoor(InferDoor(Router(), 1), 1, ""))
+    shown = section(protocols, "## The data listener").partition("### Inference")[0] + page("streaming.md") + page("jobs.md")
+    choice, tfs = EndpointChoice(Router(), ""), TfsDoor(Router(), 1)
+    routes += platform_routes(Router(), choice, scoring, tfs, None, 1)
+    shown += page("more-protocols.md") + page("platforms.md").partition(MANAGEMENT)[0]
+    assert sorted(shown_routes(shown)) == sorted(
         (route.method, route.template, route.operation or "open") for route in routes
     )
 
@@ -172,7 +207,8 @@ async def ask_nobody(path, body, asking):
 def test_every_route_of_the_control_listener_is_documented(protocols):
     routes = {(route.method, route.template, route.operation or "open") for route in ROUTES}
     routes |= {("GET", path, "open") for path in ("/v2/health/live", "/docs", "/openapi.json")}
-    assert set(shown_routes(section(protocols, "## The control listener"))) == routes
+    shown = section(protocols, "## The control listener") + page("platforms.md").partition(MANAGEMENT)[2]
+    assert set(shown_routes(shown)) == routes
     assert {(route.method, route.template, route.operation) for route in repository_routes(ask_nobody)} <= routes
 
 

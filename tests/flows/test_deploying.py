@@ -21,11 +21,11 @@ async def test_what_is_deployed_answers_within_a_quarter_second_of_the_clock(hou
 
 async def test_requests_that_wait_are_answered_by_the_version_they_came_to_and_later_ones_by_the_next(house) -> None:
     await house.open()
-    await house.deploy("scale@1.0.0", "--max-wait", "5", "--max-batch", "8")
+    await house.deploy("scale@1.0.0", "--policy", "timeout", "--max-wait", "5", "--max-batch", "8")
     old = [house.client() for _ in range(3)]
     for number, client in enumerate(old):
         client.infer("scale", [number, 1])
-    await house.deploy("scale@2.0.0", "--max-wait", "0")
+    await house.deploy("scale@2.0.0", "--policy", "eager", "--max-wait", "0")
     assert [client.replies for client in old] == [[], [], []]
     assert (await house.ask("scale", [1, 2])).data == [3, 6]
     await house.loop.turn(5)
@@ -47,7 +47,7 @@ async def test_a_connection_goes_on_across_versions_and_rollbacks(house: House) 
 
 async def test_an_endpoint_that_is_undeployed_answers_what_it_has_and_is_unknown_then(house: House) -> None:
     await house.open()
-    await house.deploy("scale@1.0.0", "--max-wait", "5")
+    await house.deploy("scale@1.0.0", "--policy", "timeout", "--max-wait", "5")
     waiting = house.client()
     waiting.infer("scale", [1, 2])
     house.salver("undeploy", "scale")
@@ -94,7 +94,7 @@ async def test_a_token_counts_once_it_is_published_and_no_longer_than_that(house
 
 async def test_a_drain_lets_what_waits_finish_and_closes_the_quiet_connections(house: House) -> None:
     await house.open()
-    await house.deploy("scale@1.0.0", "--max-wait", "2")
+    await house.deploy("scale@1.0.0", "--policy", "timeout", "--max-wait", "2")
     gateway = house.plane.gateway
     idle, waiting = house.client(), house.client()
     waiting.infer("scale", [1, 2])

@@ -6,7 +6,7 @@ from tests.flows.house import House
 
 async def test_a_batch_is_held_until_the_clock_says_so_and_not_a_moment_longer(house: House) -> None:
     await house.open()
-    await house.deploy("scale@1.0.0", "--max-wait", "0.5", "--max-batch", "4")
+    await house.deploy("scale@1.0.0", "--policy", "timeout", "--max-wait", "0.5", "--max-batch", "4")
     first, second = house.client(), house.client()
     first.infer("scale", [1, 2])
     await house.loop.turn(0.4)
@@ -21,7 +21,7 @@ async def test_a_batch_is_held_until_the_clock_says_so_and_not_a_moment_longer(h
 
 async def test_a_full_batch_waits_for_no_clock(house: House) -> None:
     await house.open()
-    await house.deploy("scale@1.0.0", "--max-wait", "10", "--max-batch", "4")
+    await house.deploy("scale@1.0.0", "--policy", "timeout", "--max-wait", "10", "--max-batch", "4")
     clients = [house.client() for _ in range(5)]
     for number, client in enumerate(clients):
         client.infer("scale", [number, 0])
@@ -34,7 +34,7 @@ async def test_a_full_batch_waits_for_no_clock(house: House) -> None:
 
 async def test_the_wait_for_more_ends_before_the_earliest_deadline_does(house: House) -> None:
     await house.open()
-    await house.deploy("scale@1.0.0", "--max-wait", "10")
+    await house.deploy("scale@1.0.0", "--policy", "timeout", "--max-wait", "10")
     patient, hurried = house.client(), house.client()
     patient.infer("scale", [1, 2], timeout=2_500_000)
     hurried.infer("scale", [3, 4], timeout=500_000)
@@ -47,7 +47,7 @@ async def test_the_wait_for_more_ends_before_the_earliest_deadline_does(house: H
 
 async def test_a_deadline_that_passes_in_the_queue_is_told_and_nothing_runs_for_it(house: House, clock) -> None:
     await house.open()
-    await house.deploy("scale@1.0.0", "--max-wait", "10")
+    await house.deploy("scale@1.0.0", "--policy", "timeout", "--max-wait", "10")
     patient, hurried = house.client(), house.client()
     patient.infer("scale", [1, 2], timeout=2_500_000)
     hurried.infer("scale", [3, 4], timeout=500_000)
@@ -65,7 +65,7 @@ async def test_a_deadline_that_passes_in_the_queue_is_told_and_nothing_runs_for_
 
 async def test_a_caller_that_departs_is_dropped_before_it_runs_and_the_others_are_not(house: House) -> None:
     await house.open()
-    await house.deploy("scale@1.0.0", "--max-wait", "1")
+    await house.deploy("scale@1.0.0", "--policy", "timeout", "--max-wait", "1")
     clients = [house.client() for _ in range(3)]
     for number, client in enumerate(clients):
         client.infer("scale", [number, 0])
@@ -81,7 +81,7 @@ async def test_a_caller_that_departs_is_dropped_before_it_runs_and_the_others_ar
 
 async def test_a_queue_of_departed_callers_makes_room_for_those_who_stay(house: House) -> None:
     await house.open()
-    await house.deploy("scale@1.0.0", "--max-wait", "10", "--max-queue", "2")
+    await house.deploy("scale@1.0.0", "--policy", "timeout", "--max-wait", "10", "--max-queue", "2")
     departed = [house.client() for _ in range(2)]
     for client in departed:
         client.infer("scale", [0, 0])

@@ -12,7 +12,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from onnx import TensorProto, helper
-from tests.foreign_clients.test_tritonclient import PYTHON, digits_model, echo_model
+from tests.foreign_clients.test_tritonclient import PYTHON, digits_model, echo_model, write_sums
 
 HERE = Path(__file__).parent
 
@@ -37,6 +37,8 @@ def served(trees, models, tmp_path_factory):
         (directory / f"{name}.onnx").write_bytes(content)
         tree.salver("register", name, directory / f"{name}.onnx")
         tree.salver("deploy", name)
+    tree.salver("register", "sums", write_sums(directory / "sums"))
+    tree.salver("deploy", "sums")
     tree.salver("register", "loop", models / "loop.onnx")
     tree.salver("deploy", "loop", "--placement", "thread")
     tree.start("--grpc", "0", SALVER_SERVER_REPOSITORY_ON_DATA="1")
@@ -57,7 +59,7 @@ def test_tritons_grpc_client_works_unmodified(served) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("ok ") == 18, done.stdout
+    assert done.stdout.count("ok ") == 19, done.stdout
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

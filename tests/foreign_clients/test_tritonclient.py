@@ -45,6 +45,31 @@ def echo_model() -> bytes:
     return model.SerializeToString()
 
 
+SUMS = """
+kind = "sequence"
+[[states]]
+input = "before"
+output = "after"
+datatype = "FP32"
+shape = [-1, 2]
+"""
+
+
+def write_sums(folder: Path) -> Path:
+    """A graph that keeps the sum of each sequence."""
+    tensors = {
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2])
+        for name in ("x", "before", "y", "after")
+    }
+    nodes = [helper.make_node("Add", ["x", "before"], ["after"]), helper.make_node("Identity", ["after"], ["y"])]
+    graph = helper.make_graph(nodes, "sums", [tensors["x"], tensors["before"]], [tensors["y"], tensors["after"]])
+    folder.mkdir()
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    (folder / "salver-model.toml").write_text(SUMS)
+    return folder
+
+
 def digits_model() -> bytes:
     rows, labels = load_digits(return_X_y=True)
     rows = rows.astype(np.float32)
@@ -61,6 +86,8 @@ def test_tritons_http_client_works_unmodified(tmp_path):
         assert main(["--home", str(home), "register", name, str(tmp_path / f"{name}.onnx")]) == 0
         assert main(["--home", str(home), "deploy", name]) == 0
     assert main(["--home", str(home), "deploy", "digits", "--endpoint", "numbers"]) == 0
+    assert main(["--home", str(home), "register", "sums", str(write_sums(tmp_path / "sums"))]) == 0
+    assert main(["--home", str(home), "deploy", "sums"]) == 0
 
     async def drive():
         async with salver.Server(home=home) as server:
@@ -76,4 +103,4 @@ def test_tritons_http_client_works_unmodified(tmp_path):
     done = asyncio.run(drive())
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("ok ") == 12, done.stdout
+    assert done.stdout.count("ok ") == 13, done.stdout

@@ -183,6 +183,45 @@ def streams(client):
     print("ok streams cancelled and timed out")
 
 
+def sequences(client):
+    x = grpc.InferInput("x", [1, 2], "FP32")
+    for name, first in ((7, 1), ("7", 10), (2**63 - 1, 100)):
+        for step in range(3):
+            x.set_data_from_numpy(np.array([[first, step]], np.float32))
+            result = client.infer(
+                "sums", [x], sequence_id=name, sequence_start=step == 0, sequence_end=step == 2
+            ).as_numpy("y")
+            assert result[0, 0] == first * (step + 1), result
+    try:
+        client.infer("sums", [x], sequence_id=7)
+    except InferenceServerException as error:
+        assert error.status() == "StatusCode.NOT_FOUND", error
+    else:
+        raise AssertionError("a step of no session was answered")
+    # Steps of several sequences in one stream, sent without waiting.
+    answers = queue.Queue()
+    client.start_stream(callback=lambda result, error: answers.put((result, error)))
+    for step in range(5):
+        for name in ("a", "b"):
+            x.set_data_from_numpy(np.array([[1, 10]], np.float32))
+            client.async_stream_infer(
+                "sums",
+                [x],
+                request_id=f"{name}{step}",
+                sequence_id=name,
+                sequence_start=not step,
+                sequence_end=step == 4,
+            )
+    for step in range(5):
+        for name in ("a", "b"):
+            result, error = answers.get(timeout=20)
+            assert error is None, error
+            assert result.get_response().id == f"{name}{step}"
+            assert result.as_numpy("y").tolist() == [[step + 1, 10 * (step + 1)]]
+    client.stop_stream()
+    print("ok sequences")
+
+
 def many():
     problems = []
 
@@ -208,10 +247,12 @@ def many():
 
 def repository(client):
     index = client.get_model_repository_index(headers=HEADERS).models
-    assert {row.name: row.state for row in index} == dict.fromkeys(("digits", "echo", "loop", "wide"), "READY"), index
+    assert {row.name: row.state for row in index} == dict.fromkeys(
+        ("digits", "echo", "loop", "sums", "wide"), "READY"
+    ), index
     client.unload_model("digits", headers=HEADERS)
     index = client.get_model_repository_index(headers=HEADERS).models
-    assert sorted(row.name for row in index if row.state == "READY") == ["echo", "loop", "wide"], index
+    assert sorted(row.name for row in index if row.state == "READY") == ["echo", "loop", "sums", "wide"], index
     client.load_model("digits", headers=HEADERS)
     assert client.is_model_ready("digits")
     refused(lambda: client.load_model("nothing", headers=HEADERS), "NOT_FOUND", "nothing")
@@ -224,7 +265,7 @@ def statistics(client):
     stats = client.get_inference_statistics("digits").model_stats[0]
     assert stats.inference_count >= 64
     assert stats.inference_stats.success.count > 0
-    assert len(client.get_inference_statistics().model_stats) == 4
+    assert len(client.get_inference_statistics().model_stats) == 5
     print("ok statistics")
 
 
@@ -259,6 +300,7 @@ with grpc.InferenceServerClient(TARGET) as triton:
     inferences(triton)
     refusals(triton)
     streams(triton)
+    sequences(triton)
     many()
     asyncio.run(asynchronous())
     statistics(triton)

@@ -126,14 +126,33 @@ def sync():
     client.close()
 
 
+def sequences():
+    with http.InferenceServerClient(DATA.removeprefix("http://")) as client:
+        assert {"sequence", "sequence(string_id)"} <= set(client.get_server_metadata()["extensions"])
+        assert client.get_model_config("sums")["sequence_batching"]["max_sequence_idle_microseconds"] == 60_000_000
+        x = http.InferInput("x", [1, 2], "FP32")
+        for name, first in ((7, 1), ("7", 10), (2**64 - 1, 100)):
+            sums = []
+            for step in range(3):
+                x.set_data_from_numpy(np.array([[first, step]], np.float32))
+                options = {"sequence_id": name, "sequence_start": step == 0, "sequence_end": step == 2}
+                sums.append(client.infer("sums", [x], **options).as_numpy("y").tolist())
+            assert sums == [[[first, 0]], [[2 * first, 1]], [[3 * first, 3]]], sums
+        refused(lambda: client.infer("sums", [x], sequence_id=7), "there is no session 7", "sequence_start")
+        refused(lambda: client.infer("sums", [x]), "sequence_id")
+    print("ok sequences")
+
+
 def repository():
     client = http.InferenceServerClient(CONTROL.removeprefix("http://"))
     index = client.get_model_repository_index(headers=HEADERS)
-    assert {row["name"]: row["state"] for row in index} == dict.fromkeys(("digits", "echo", "numbers"), "READY"), index
+    assert {row["name"]: row["state"] for row in index} == dict.fromkeys(
+        ("digits", "echo", "numbers", "sums"), "READY"
+    ), index
     # `numbers` is an endpoint of the model `digits`: its name is what counts.
     client.unload_model("numbers", headers=HEADERS)
     index = client.get_model_repository_index(headers=HEADERS)
-    assert sorted(row["name"] for row in index) == ["digits", "echo"], index
+    assert sorted(row["name"] for row in index) == ["digits", "echo", "sums"], index
     refused(lambda: client.load_model("numbers", headers=HEADERS), "failed to load", "numbers")
     client.unload_model("digits", headers=HEADERS)
     client.load_model("digits", headers=HEADERS)
@@ -160,4 +179,5 @@ async def asynchronous():
 
 sync()
 asyncio.run(asynchronous())
+sequences()
 repository()

@@ -22,8 +22,9 @@ from salver.gateway.gateway import Gateway
 from salver.gateway.grpc.lane import GrpcLane, grpc_refusal
 from salver.gateway.limits import Limits
 from salver.gateway.routes import HttpRoute, HttpRouteTable
+from salver.protocol.jobs import JobLimits
 from salver.protocol.signature import Signature, TensorSpec
-from salver.protocol.tables import DeploymentSpec, FileEntry, Placement, Tables, TokenRecord, VersionManifest
+from salver.protocol.tables import DeploymentSpec, FileEntry, Placement, Tables, TokenRecord, VersionManifest, Webhook
 from salver.routing.router import Target
 from salver.runtime.recorder import FlightRecorder
 from salver.security.access import ANONYMOUS
@@ -81,7 +82,14 @@ def serve_model(thread: LoopThread, toy: Path, tmp_path_factory: pytest.TempPath
     started: list[Served] = []
 
     def serve(
-        limits: Limits, *, tokens: tuple[TokenRecord, ...] = (), tls: Any = None, grpc: bool = False, **spec: Any
+        limits: Limits,
+        *,
+        tokens: tuple[TokenRecord, ...] = (),
+        tls: Any = None,
+        grpc: bool = False,
+        jobs: JobLimits = JobLimits(),  # noqa: B008 - a value
+        webhooks: tuple[Webhook, ...] = (),
+        **spec: Any,
     ) -> Served:
         home = Home.open(tmp_path_factory.mktemp("home") / "home")
         scratch = home.path / "scratch"
@@ -97,12 +105,13 @@ def serve_model(thread: LoopThread, toy: Path, tmp_path_factory: pytest.TempPath
                 DeploymentSpec("broken", "broken", "1.0.0", required=False),
             ),
             tokens,
+            webhooks,
         )
 
         async def build() -> DataPlane:
             plane = DataPlane(
                 home,
-                Settings(limits=limits),
+                Settings(limits=limits, jobs=jobs),
                 FlightRecorder(home.path / "recorder"),
                 scratch,
                 SYSTEM_CLOCK,

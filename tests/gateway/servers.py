@@ -51,7 +51,8 @@ class HeldService:
         request, answer = self.asked.pop(0)
         if not answer.done():
             values = np.full((request.rows, self.width), 0.5, np.float32)
-            answer.set_result(Response("held", "1.0.0", BatchOutputs({"Y": values}), 0, request.rows, (), 0.25, 0.5))
+            batch = BatchOutputs({"Y": values}, request.rows, compute_s=0.5, placement="thread")
+            answer.set_result(Response("held", "1.0.0", batch, 0, request.rows, queue_s=0.25))
 
 
 class LoopThread:
@@ -155,4 +156,5 @@ class Served:
             self.thread.run(self.acceptor.stop)
         if self.plane is not None:
             self.plane.stop()
+            self.thread.run(lambda: self.plane.jobs.close(0.0))
             self.thread.run(lambda: self.plane.host.close(5.0))

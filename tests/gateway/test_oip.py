@@ -40,6 +40,8 @@ def test_the_server_says_who_it_is_and_only_what_works(server: Served) -> None:
     assert (told["name"], told["version"]) == ("salver", __version__)
     assert set(told["extensions"]) == {
         "classification",
+        "sequence",
+        "sequence(string_id)",
         "binary_tensor_data",
         "parameters",
         "statistics",

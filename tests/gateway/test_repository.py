@@ -99,7 +99,7 @@ def test_an_error_keeps_its_code(serve_routes: Serve, controller: Controller) ->
         ("http://evil.example/v2/repository/models/toy/load", "/v2/repository/models/toy/load"),
         ("/v2/repository/models/t%6fy/load?x=y", "/v2/repository/models/toy/load"),
         ("/v2/repository/models/a%3fb%23c/load", "/v2/repository/models/a%3Fb%23c/load"),
-        ("/v2/repository/models/a%0d%0aX:%20y/load", "/v2/repository/models/a%0D%0AX%3A%20y/load"),
+        ("/v2/repository/models/a%0d%0aX%3a%20y/load", "/v2/repository/models/a%0D%0AX%3A%20y/load"),
     ],
 )
 def test_what_is_handed_on_is_written_anew(

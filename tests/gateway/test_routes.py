@@ -92,8 +92,6 @@ def test_one_thing_may_be_named_in_several_ways(server: Served, target: str) -> 
         "/v2/models/toy#fragment",
         "/v2/models/toy;param",
         "/v2/models/TOY",
-        "http://example.org",
-        "http://example.org?/v2/models/toy",
         "ftp://example.org/v2/models/toy",
         "/favicon.ico",
         "/v2/models/toy/versions/%2e%2e/config",
@@ -104,6 +102,11 @@ def test_what_names_nothing_is_not_found(server: Served, target: str) -> None:
     reply = client.ask(request("GET", target))
     assert (reply.status, reply.code) == (404, "NOT_FOUND")
     assert client.ask(request("GET", "/v2/health/live")).status == 200
+
+
+@pytest.mark.parametrize("target", ["/", "http://example.org", "http://example.org?/v2/models/toy"])
+def test_a_target_without_a_path_is_the_root(server: Served, target: str) -> None:
+    assert server.get(target).json == {"status": "alive"}
 
 
 def test_a_target_of_4000_letters_is_shown_shortened(server: Served) -> None:
@@ -122,8 +125,8 @@ def test_a_target_of_4000_letters_is_shown_shortened(server: Served) -> None:
         ("PATCH", "/v2", "GET, HEAD"),
         ("TRACE", "/v2", "GET, HEAD"),
         ("OPTIONS", "/v2/models/toy/infer", "POST"),
-        ("OPTIONS", "*", "GET, HEAD, POST"),
-        ("GET", "*", "GET, HEAD, POST"),
+        ("OPTIONS", "*", "DELETE, GET, HEAD, POST, PUT"),
+        ("GET", "*", "DELETE, GET, HEAD, POST, PUT"),
         ("M-SEARCH", "/v2", "GET, HEAD"),
     ],
 )
@@ -136,3 +139,29 @@ def test_a_verb_that_does_not_fit_is_told_which_do(server: Served, verb: str, ta
     if verb != "HEAD":
         assert allowed in reply.error
     assert client.ask(request("GET", "/v2/health/live")).status == 200
+
+
+def test_a_parameter_ends_at_a_colon_and_a_template_may_fit_in_any_case() -> None:
+    routes = HttpRouteTable(
+        [
+            HttpRoute("GET", "/a/{name}", None, print, ""),
+            HttpRoute("POST", "/a/{name}:act", None, print, "", any_case=True),
+        ]
+    )
+    assert routes.resolve(b"POST", b"/A/Bc:ACT").params == {"name": "Bc"}
+    with pytest.raises(WrongVerbError):
+        routes.resolve(b"GET", b"/a/b:act")
+    for target in (b"/A/b", b"/a/b:other", b"/a/b:act:act"):
+        with pytest.raises(SalverError, match="there is no"):
+            routes.resolve(b"GET", target)
+
+
+def test_what_stands_in_a_template_is_taken_literally() -> None:
+    routes = HttpRouteTable(
+        [HttpRoute("GET", "/openapi.json", None, print, ""), HttpRoute("GET", "/v(1)", None, print, "")]
+    )
+    for target in (b"/openapi.json", b"/v(1)"):
+        assert routes.resolve(b"GET", target).route.template.encode() == target
+    for target in (b"/openapi-json", b"/v1"):
+        with pytest.raises(SalverError):
+            routes.resolve(b"GET", target)

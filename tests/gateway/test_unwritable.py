@@ -17,7 +17,7 @@ from salver.gateway.limits import Limits
 from salver.protocol.codecs.oip_response import ResponseEncoder
 from salver.protocol.errors import SalverError
 from salver.protocol.signature import Signature, TensorSpec
-from salver.protocol.tables import DeploymentSpec, Placement
+from salver.protocol.tables import BatchPolicy, DeploymentSpec, Placement
 from salver.routing.router import Target
 from salver.runtime.inprocess import InProcessReplica
 from salver.runtime.pool import Pool
@@ -109,7 +109,7 @@ def test_a_fault_of_ours_while_an_answer_is_written_counts_once_too(
 
 def test_one_requests_bad_text_fails_none_of_its_batch_mates(server: Served, thread: LoopThread) -> None:
     plane: Any = server.plane
-    spec = DeploymentSpec("speaking", "speaking", "1.0.0", placement=Placement.INLINE, max_batch=8, max_wait_s=10.0)
+    spec = DeploymentSpec("speaking", "speaking", "1.0.0", placement=Placement.INLINE, max_batch=8, policy=BatchPolicy.TIMEOUT, max_wait_s=10.0)
     manifest = make_manifest(model="speaking", signature=SPEAKS)
     metrics = plane.metrics.version("speaking", "1.0.0")
 

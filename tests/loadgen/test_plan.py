@@ -60,4 +60,4 @@ def test_a_url_names_host_port_and_tls(url, host, port, tls):
 
 def test_a_given_host_header_replaces_ours():
     plan = LoadPlan("http://127.0.0.1:1", "/", headers=(("Host", "other"),))
-    assert plan.request(plan.check()).lower().count(b"host:") == 1
+    assert plan.requests(plan.check())[0].lower().count(b"host:") == 1

@@ -95,6 +95,20 @@ def test_one_unprivileged_process_runs_without_a_shell(recipe):
     assert 'CMD ["python", "/opt/salver/health.py"]' in health
 
 
+def test_a_managed_image_starts_as_platforms_want_it_and_says_what_that_means(tmp_path):
+    write(tmp_path / "out", managed=True)
+    made = tmp_path / "out"
+    assert instructions(made, "ENTRYPOINT") == ['["salver", "container"]']
+    assert instructions(made, "CMD") == ['["serve"]']
+    assert any('capabilities.multi-models="true"' in label for label in instructions(made, "LABEL"))
+    text = (made / "README.md").read_text()
+    assert "without TLS and asks for no token" in text
+    assert not re.search(r"@[A-Z_]+@", text + (made / "Dockerfile").read_text())
+    linter = Path(sys.executable).parent / "hadolint"
+    found = subprocess.run([linter, "--no-color", "Dockerfile"], cwd=made, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout + found.stderr) == (0, "")
+
+
 def test_the_base_is_exact_and_nothing_can_be_compiled(recipe):
     bases = instructions(recipe, "FROM")
     assert all(re.fullmatch(r"python:3\.\d+\.\d+-slim(-\w+)?( AS build)?", base) for base in bases)

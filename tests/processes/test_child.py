@@ -14,7 +14,7 @@ from salver.processes.order import Order, Report
 
 @pytest.fixture
 def order(tmp_path: Path) -> Order:
-    return Order(str(tmp_path), str(tmp_path), Settings(), -1, None, -1, -1, -1, os.getpid())
+    return Order(str(tmp_path), str(tmp_path), Settings(), (), (), -1, -1, -1, os.getpid())
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from salver.processes.server import _internal_acceptor
 
 
 def test_the_connections_of_the_controller_are_swept_with_the_others(tmp_path: Path) -> None:
-    plane = SimpleNamespace(swept=[], status=list)
+    plane = SimpleNamespace(swept=[])
     path = str(tmp_path / "server.sock")
 
     async def drive() -> None:

@@ -31,21 +31,49 @@ def test_listeners_are_open_at_the_addresses_they_are_called_by_and_closed_with_
     with contextlib.ExitStack() as stack:
         opened = open_listeners(settings(grpc=0), stack)
         assert opened.grpc is not None
+        (http,), (grpc,) = opened.http, opened.grpc
         for listener, called in (
-            (opened.http, opened.http_url.removeprefix("http://")),
+            (http, opened.http_url.removeprefix("http://")),
             (opened.control, opened.control_url.removeprefix("http://")),
-            (opened.grpc, opened.grpc_target),
+            (grpc, opened.grpc_target),
         ):
             host, port = listener.getsockname()
             assert called == f"{host}:{port}"
             socket.create_connection((host, port), timeout=5).close()
-    assert opened.http.fileno() == opened.control.fileno() == opened.grpc.fileno() == -1
+    assert http.fileno() == opened.control.fileno() == grpc.fileno() == -1
+
+
+def test_several_processes_share_one_address_which_nobody_else_can_have_meanwhile() -> None:
+    with contextlib.ExitStack() as stack:
+        opened = open_listeners(settings(processes=3, grpc=0), stack)
+        for listeners in (opened.http, opened.grpc):
+            assert len({listener.fileno() for listener in listeners}) == 3
+            assert len({listener.getsockname() for listener in listeners}) == 1
+        taken = opened.http[0].getsockname()[1]
+        with pytest.raises(SalverError, match="Address already in use"):
+            open_listeners(settings(processes=3, http=taken), stack)
+        # The kernel divides: of so many connections each has some.
+        with contextlib.ExitStack() as clients:
+            for _ in range(64):
+                clients.enter_context(socket.create_connection(("127.0.0.1", taken), timeout=5))
+            assert all(_accepted(listener) > 0 for listener in opened.http)
+    assert all(listener.fileno() == -1 for listener in (*opened.http, *opened.grpc))
+
+
+def _accepted(listener: socket.socket) -> int:
+    listener.setblocking(False)
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            count += 1
+    return count
 
 
 def test_without_its_port_there_is_no_grpc_listener() -> None:
     with contextlib.ExitStack() as stack:
         opened = open_listeners(settings(), stack)
-        assert (opened.grpc, opened.grpc_target) == (None, None)
+        assert (opened.grpc, opened.grpc_target) == ((), None)
 
 
 def test_a_port_that_is_taken_is_refused_by_name_and_what_was_bound_is_closed() -> None:

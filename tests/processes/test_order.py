@@ -14,7 +14,7 @@ from salver.storage.home import Serving
 
 @pytest.fixture
 def order(tmp_path: Path) -> Order:
-    return Order("/home", str(tmp_path), Settings(), 3, None, 4, 5, -1, supervisor_pid=7, credentials_in_clear=True)
+    return Order("/home", str(tmp_path), Settings(), (3, 6), (), 4, 5, -1, supervisor_pid=7, credentials_in_clear=True)
 
 
 def test_a_child_reads_the_order_that_was_written(order, tmp_path) -> None:
@@ -23,8 +23,11 @@ def test_a_child_reads_the_order_that_was_written(order, tmp_path) -> None:
 
 
 def test_everything_of_a_run_is_in_its_directory_under_names_of_its_own(order, tmp_path) -> None:
-    names = [str(order.recorder_path), str(order.pulse_path), order.server_socket, order.control_socket]
-    assert len(set(names)) == 4
+    names = [str(order.pulse_path), str(order.places_path), order.control_socket]
+    for slot in (0, 1):
+        own = order.of(slot)
+        names += [str(own.recorder_path), own.server_socket, str(own.counts_path)]
+    assert len(set(names)) == 9
     assert {Path(name).parent for name in names} == {tmp_path}
 
 

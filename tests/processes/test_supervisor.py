@@ -90,13 +90,16 @@ def test_readiness_is_announced_once_and_without_a_controller_only_if_that_is_ho
     from salver.processes.order import Report
 
     async def announce() -> None:
-        each = supervise(home)
-        each._listeners = Listeners(None, None, None, "http://d", "http://c", None)
+        each = supervise(home, processes=2)
+        each._listeners = Listeners((), None, (), "http://d", "http://c", None)
         each._announce_if_ready()
-        each._children["server"].report = Report(failed=({"endpoint": "e"},), workers=(7,))
-        each._children["controller"].failures = deaths
+        each._servers[0].report = Report(failed=({"endpoint": "e"},), workers=(7,))
+        each._announce_if_ready()
+        # The same endpoint fails in every process, mostly; it is told once.
+        each._servers[1].report = Report(failed=({"endpoint": "e"},), workers=(8,))
+        each._controller.failures = deaths
         if controller:
-            each._children["controller"].report = Report()
+            each._controller.report = Report()
         each._announce_if_ready()
         each._announce_if_ready()
 
@@ -105,7 +108,7 @@ def test_readiness_is_announced_once_and_without_a_controller_only_if_that_is_ho
     assert len(lines) == said
     for line in lines:
         assert (line["http"], line["control"], line["grpc"], line["pid"]) == ("http://d", "http://c", None, os.getpid())
-        assert (line["pids"]["workers"], line["failed"]) == ([7], [{"endpoint": "e"}])
+        assert (line["pids"]["workers"], line["failed"]) == ([7, 8], [{"endpoint": "e"}])
 
 
 def test_a_dead_child_is_noticed_and_its_first_replacement_starts_within_the_two_seconds_promised() -> None:

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from salver.protocol.errors import SalverError
-from salver.protocol.tables import DeploymentSpec, Placement, RuntimeOptions, Tables
+from salver.protocol.tables import BatchPolicy, DeploymentSpec, Placement, RuntimeOptions, Tables
 from salver.registry.access_tokens import AccessTokens
 from salver.registry.catalog import Catalog
 from salver.registry.deployments import Deployments
@@ -100,7 +100,7 @@ def test_every_change_of_the_snapshot_raises_the_revision_and_nothing_else_does(
 
 
 def test_the_snapshot_can_be_published_and_read_back(deployments: Deployments, admin, home: Home) -> None:
-    deployments.deploy(admin, spec(placement=Placement.THREAD, max_wait_s=0.01))
+    deployments.deploy(admin, spec(placement=Placement.THREAD, policy=BatchPolicy.TIMEOUT, max_wait_s=0.01))
     assert publish(home, deployments.tables())
     assert read_tables(home) == deployments.tables()
 
@@ -159,7 +159,16 @@ def test_settings_that_the_format_would_not_heed_are_refused(deployments: Deploy
     assert deployments.list() == ()
 
 
-@pytest.mark.parametrize("kind", ["generate", "sequence"])
+def test_a_cache_for_a_version_that_is_not_idempotent_is_refused(
+    deployments: Deployments, catalog, admin, draft
+) -> None:
+    catalog.add_version(admin, draft(model="actor", idempotent=False))
+    with pytest.raises(SalverError, match="not idempotent; set it to 0"):
+        deployments.deploy(admin, DeploymentSpec("actor", "actor", "1.0.0", cache_bytes=1000))
+    assert deployments.list() == ()
+
+
+@pytest.mark.parametrize("kind", ["generate"])
 def test_kinds_that_are_not_served_yet_are_refused(
     deployments: Deployments, catalog: Catalog, admin, draft, kind: str
 ) -> None:

@@ -5,8 +5,9 @@ import pytest
 
 from salver.protocol.errors import SalverError
 from salver.protocol.formats import PROVIDERS
-from salver.protocol.tables import DeploymentSpec, Placement, RuntimeOptions
-from salver.registry.settings import RANGES, check_settings, check_settings_of_format
+from salver.protocol.tables import BatchPolicy, DeploymentSpec, Placement, QueuePolicy, RuntimeOptions, StateSpec
+from salver.registry.settings import RANGES, check_settings, check_settings_of_format, check_settings_of_version
+from salver.testing import make_manifest, make_spec
 
 SPEC = DeploymentSpec("digits", "digits", "1.0.0")
 
@@ -45,7 +46,7 @@ def test_a_number_outside_its_range_is_refused_with_its_name_value_and_range(nam
         assert "give a number from" in raised.value.remedy
 
 
-@pytest.mark.parametrize("name", ["replicas", "max_batch", "max_queue", "runtime.threads"])
+@pytest.mark.parametrize("name", ["replicas", "max_batch", "max_queue", "max_streams", "runtime.threads"])
 def test_both_ends_of_a_range_are_allowed(name: str) -> None:
     for value in RANGES[name]:
         check_settings(with_setting(name, int(value)))
@@ -117,3 +118,95 @@ def test_values_get_their_declared_type() -> None:
     spec = check_settings(with_setting("placement", "thread"))
     assert spec.placement is Placement.THREAD
     assert check_settings(with_setting("runtime.pin", (0, 2))).runtime == RuntimeOptions(pin=(0, 2))
+
+
+def test_a_cache_is_refused_for_a_version_that_is_not_idempotent() -> None:
+    spec = with_setting("cache_bytes", 1000)
+    check_settings_of_version(spec, make_manifest())
+    acting = make_manifest(idempotent=False)
+    check_settings_of_version(SPEC, acting)
+    with pytest.raises(SalverError, match=r"cache_bytes is 1000, but arithmetic@1\.0\.0 declares .* not idempotent"):
+        check_settings_of_version(spec, acting)
+    with pytest.raises(SalverError, match=r"cache_bytes is 1000, but arithmetic@1\.0\.0 is of kind sequence"):
+        check_settings_of_version(spec, make_manifest(kind="sequence"))
+
+
+def changed(**settings: object) -> DeploymentSpec:
+    return msgspec.structs.replace(SPEC, **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"policy": "timeout", "max_wait_s": 0.005},
+        {"policy": "hybrid", "max_wait_s": 0.005},
+        {"policy": "hybrid", "max_wait_s": 0.005, "min_batch": 256},
+        {"policy": "predictive"},
+        {"policy": "predictive", "max_wait_s": 0.005},
+        {"policy": "deferred", "slo_s": 0.1},
+        {"policy": "eager", "slo_s": 0.1, "max_age_s": 1.0},
+    ],
+)
+def test_every_policy_is_taken_with_what_it_needs(settings: dict[str, object]) -> None:
+    assert check_settings(changed(**settings)).policy is BatchPolicy(str(settings["policy"]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"max_wait_s": 0.005}, r"max_wait_s is 0\.005; policy eager does not heed it; set policy timeout"),
+        ({"policy": "deferred", "slo_s": 0.1, "max_wait_s": 0.005}, "policy deferred does not heed it"),
+        ({"policy": "timeout"}, r"max_wait_s is 0\.0; policy timeout needs one"),
+        ({"policy": "hybrid", "min_batch": 8}, "policy hybrid needs one"),
+        ({"policy": "deferred"}, r"slo_s is 0\.0; policy deferred needs an objective"),
+        ({"min_batch": 8}, "min_batch is 8; only policy hybrid heeds it"),
+        ({"policy": "predictive", "min_batch": 8}, "only policy hybrid heeds it"),
+        (
+            {"policy": "hybrid", "max_wait_s": 0.1, "min_batch": 300},
+            "min_batch is 300; lower it to max_batch, which is 256",
+        ),
+        ({"policy": "someday"}, "someday"),
+        ({"policy": "timeout", "max_wait_s": 5.0, "deadline_s": 4.0}, "lower it below deadline_s, which is 4"),
+    ],
+)
+def test_a_setting_that_the_policy_does_not_heed_or_that_it_lacks_is_refused(settings, says: str) -> None:
+    with pytest.raises(SalverError, match=says) as raised:
+        check_settings(changed(**settings))
+    assert raised.value.code == "INVALID_SETTING"
+
+
+def test_priorities_are_levels_with_bounds_of_their_own_and_values_get_their_type() -> None:
+    spec = check_settings(changed(priorities=({"max_queue": 5}, {}, {"max_age_s": 1, "deadline_s": 2.5})))
+    assert spec.priorities == (QueuePolicy(max_queue=5), QueuePolicy(), QueuePolicy(max_age_s=1.0, deadline_s=2.5))
+    check_settings(changed(priorities=(QueuePolicy(),) * 16))
+
+
+@pytest.mark.parametrize(
+    ("levels", "says"),
+    [
+        ((QueuePolicy(),) * 17, "priorities is 17 levels; use at most 16"),
+        ((QueuePolicy(), QueuePolicy(max_queue=-1)), r"priorities\[2\]\.max_queue is -1; give a number to 1e\+06"),
+        ((QueuePolicy(max_queue=1_000_001),), r"priorities\[1\]\.max_queue is 1000001"),
+        ((QueuePolicy(max_age_s=-0.1),), r"priorities\[1\]\.max_age_s is -0\.1"),
+        ((QueuePolicy(deadline_s=1e6),), r"priorities\[1\]\.deadline_s is 1000000\.0"),
+        ((QueuePolicy(deadline_s=float("nan")),), "priorities"),
+        (({"max_queue": 1.5},), "max_queue"),
+        (({"patience_s": 1},), "patience_s"),
+        (("high", "low"), "priorities"),
+    ],
+)
+def test_a_level_that_is_none_is_refused(levels: tuple[object, ...], says: str) -> None:
+    with pytest.raises(SalverError, match=says) as raised:
+        check_settings(changed(priorities=levels))
+    assert raised.value.code == "INVALID_SETTING"
+
+
+@pytest.mark.parametrize(("sessions", "problem"), [(65_536, ""), (65_537, "takes 1024 bytes; use at most 65536")])
+def test_the_states_of_all_sessions_fit_into_the_memory_of_a_worker(sessions: int, problem: str) -> None:
+    manifest = make_manifest(kind="sequence", idempotent=False, states=(StateSpec("s", "sN", "FP32", (2, -1, 128)),))
+    spec = make_spec(max_sessions=sessions, worker_memory_bytes=2**26)
+    if not problem:
+        check_settings_of_version(spec, manifest)
+        return
+    with pytest.raises(SalverError, match=problem):
+        check_settings_of_version(spec, manifest)

@@ -45,12 +45,13 @@ class Hosting:
         self.changes = 0
         self.hung: list[str] = []
         self.shelf = shelf
+        self.metrics = Metrics()
         self.host = Host(
             store.blobs,
             store.blobs_path,
             store.scratch,
             FlightRecorder(store.root / "flight"),
-            Metrics(),
+            self.metrics,
             SYSTEM_CLOCK,
             isolated=(),
             on_change=self._changed,
@@ -78,8 +79,8 @@ class Hosting:
 
 
 @contextlib.asynccontextmanager
-async def hosting(store: Any, shelf: Shelf) -> AsyncIterator[Hosting]:
-    one = Hosting(store, shelf)
+async def hosting(store: Any, shelf: Shelf, kind: type[Hosting] = Hosting) -> AsyncIterator[Hosting]:
+    one = kind(store, shelf)
     try:
         yield one
     finally:

@@ -84,15 +84,43 @@ def test_a_curve_survives_the_journey() -> None:
     assert (other.points(), other.longest_s) == (curve.points(), curve.longest_s)
 
 
-def test_points_name_the_most_rows_that_were_really_seen() -> None:
+def test_points_name_the_mean_rows_that_were_seen() -> None:
     curve = ServiceCurve()
     for rows in (1, 3, 2, 9, 256):
         curve.observe(rows, 0.5)
     assert curve.points() == {1: 0.5, 3: 0.5, 9: 0.5, 256: 0.5}
-    other = ServiceCurve.of(curve.freeze())
-    other.observe(8, 0.5)
-    other.observe(300, 0.5)
-    assert list(other.points()) == [1, 3, 9, 300]
+    for _ in range(100):
+        curve.observe(2, 0.25)
+    assert curve.points() == {1: 0.5, 2: pytest.approx(0.25), 9: 0.5, 256: 0.5}
+
+
+@pytest.mark.parametrize(("a_s", "b_s"), [(0.01, 0.001), (0.0, 0.002), (0.005, 0.0)])
+def test_a_line_is_found_where_there_is_one(a_s: float, b_s: float) -> None:
+    curve = ServiceCurve()
+    for rows in (1, 5, 20, 100):
+        curve.observe(rows, a_s + b_s * rows)
+    line = curve.line()
+    assert line is not None
+    assert (line.a_s, line.b_s) == (pytest.approx(a_s, abs=1e-9), pytest.approx(b_s, abs=1e-9))
+
+
+def test_one_size_makes_no_line_and_neither_does_what_is_none() -> None:
+    curve = ServiceCurve()
+    curve.observe(4, 0.01)
+    assert curve.line() is None
+    for rows, seconds in ((1, 0.001), (16, 0.5), (200, 0.002)):
+        curve.observe(rows, seconds)
+    assert curve.line() is None
+
+
+def test_neither_part_of_a_line_is_below_zero() -> None:
+    falling, steep = ServiceCurve(), ServiceCurve()
+    for rows, seconds in ((1, 0.012), (10, 0.010), (100, 0.009)):
+        falling.observe(rows, seconds)
+    for rows, seconds in ((4, 0.001), (8, 0.003), (16, 0.007)):
+        steep.observe(rows, seconds)
+    assert falling.line().b_s == 0 < falling.line().a_s
+    assert steep.line() is None or steep.line().a_s == 0 < steep.line().b_s
 
 
 def test_pauses_between_restarts_of_a_worker_grow_to_a_minute() -> None:

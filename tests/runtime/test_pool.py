@@ -219,6 +219,6 @@ async def test_an_answer_names_the_version_and_how_long_it_waited_and_ran(make_p
     replica.finish(seconds=0.5)
     response = await second
     assert (response.model, response.version) == ("arithmetic", "2.1.0")
-    assert (response.queue_s, response.compute_s) == (0.25, 0.5)
+    assert (response.queue_s, response.batch.compute_s) == (0.25, 0.5)
     assert (await first).queue_s == 0
     assert pool.curve.predict(1) is not None

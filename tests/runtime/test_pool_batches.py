@@ -39,7 +39,7 @@ async def test_time_before_and_behind_the_model_is_counted_once_per_batch(
     clock.advance(2.0)
     next(replica for replica in replicas if replica.batch).finish(2.0)
     responses = await asyncio.gather(*futures)
-    assert [(response.queue_s, response.compute_s) for response in responses] == [(0.0, 2.0)] * 2
+    assert [(response.queue_s, response.batch.compute_s) for response in responses] == [(0.0, 2.0)] * 2
     assert (metrics.input_s, metrics.compute_s, metrics.output_s) == (0.5, 4.0, 1.0)
     assert (metrics.batch_input_seconds, metrics.batch_output_seconds) == ({3: 0.25}, {3: 0.5})
 
@@ -54,6 +54,7 @@ async def test_the_time_in_which_another_batch_is_joined_is_time_in_the_queue(ma
         replica.finish()
     await asyncio.gather(*futures)
     assert metrics.batch_input_seconds == {1: 0.5}, "each counts its own joining only"
+    assert [future.result().hold_s for future in futures] == [0.0, 0.0]
     assert metrics.queue_s == 0.25
 
 
@@ -182,7 +183,7 @@ async def test_requests_with_and_without_an_optional_input_do_not_share_a_batch(
 
 async def test_without_a_batch_dimension_each_request_runs_alone_and_gets_all_of_it(make_pool) -> None:
     signature = Signature((TensorSpec("x", "FP32", (1, 2)),), (TensorSpec("y", "FP32", (1, 2)),))
-    pool = make_pool(make_manifest(signature=signature), max_wait_s=60.0)
+    pool = make_pool(make_manifest(signature=signature), policy="timeout", max_wait_s=60.0)
     replica = HeldReplica(pool)
     futures = [ask(pool, 1), ask(pool, 2)]
     for value in (1, 2):
@@ -193,7 +194,7 @@ async def test_without_a_batch_dimension_each_request_runs_alone_and_gets_all_of
 
 
 async def test_with_max_wait_a_batch_starts_when_it_is_full(make_pool) -> None:
-    pool = make_pool(max_wait_s=60.0, max_batch=3)
+    pool = make_pool(policy="timeout", max_wait_s=60.0, max_batch=3)
     replica = HeldReplica(pool)
     futures = [ask(pool, 1), ask(pool, 2)]
     await turn()
@@ -205,7 +206,7 @@ async def test_with_max_wait_a_batch_starts_when_it_is_full(make_pool) -> None:
 
 
 async def test_with_max_wait_a_batch_starts_when_the_oldest_has_waited(make_pool, clock) -> None:
-    pool = make_pool(max_wait_s=0.005)
+    pool = make_pool(policy="timeout", max_wait_s=0.005)
     replica = HeldReplica(pool)
     futures = [ask(pool, 1)]
     await turn()
@@ -218,7 +219,7 @@ async def test_with_max_wait_a_batch_starts_when_the_oldest_has_waited(make_pool
 
 
 async def test_the_wait_for_more_ends_by_itself(make_pool, clock) -> None:
-    pool = make_pool(max_wait_s=0.01)
+    pool = make_pool(policy="timeout", max_wait_s=0.01)
     replica = HeldReplica(pool)
     alone = ask(pool, 1)
     await turn()
@@ -229,7 +230,7 @@ async def test_the_wait_for_more_ends_by_itself(make_pool, clock) -> None:
 
 
 async def test_with_max_wait_a_request_in_a_hurry_is_answered_in_time(make_pool, clock) -> None:
-    pool = make_pool(max_wait_s=0.5)
+    pool = make_pool(policy="timeout", max_wait_s=0.5)
     pool.learn(Measured({1: 0.01}))
     replica = HeldReplica(pool)
     alone = ask(pool, 1, deadline_s=clock.monotonic_s() + 0.1)
@@ -242,7 +243,7 @@ async def test_with_max_wait_a_request_in_a_hurry_is_answered_in_time(make_pool,
 
 
 async def test_with_max_wait_a_later_request_in_more_hurry_shortens_the_wait(make_pool, clock) -> None:
-    pool = make_pool(max_wait_s=60.0)
+    pool = make_pool(policy="timeout", max_wait_s=60.0)
     pool.learn(Measured({1: 0.01, 3: 0.01}))
     replica = HeldReplica(pool)
     patient = ask(pool, 1)

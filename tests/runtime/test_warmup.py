@@ -10,6 +10,7 @@ from salver.protocol.profile import FeatureProfile, InputProfile, Profile
 from salver.protocol.signature import Signature, TensorSpec
 from salver.runtime import warmup
 from salver.runtime.curve import Measured
+from salver.runtime.model import Arrays
 from salver.runtime.warmup import example_inputs, wants_warm_up, warm_up
 from salver.testing import FREE_WIDTH, SIGNATURE, ComputableModel, ManualClock, make_manifest
 
@@ -132,6 +133,19 @@ def test_rows_shorter_than_those_that_may_come_do_not_say_how_long_a_run_may_tak
     clock, model = ManualClock(), ComputableModel()
     model.answer = lambda outputs: clock.advance(0.001) or outputs
     measured = warmed(model, 1, clock, signature=FREE_WIDTH)
+    assert (measured.points.keys(), measured.longest_s) == ({1}, 0.0)
+
+
+def test_nor_do_empty_texts() -> None:
+    clock = ManualClock()
+
+    class Lengths(ComputableModel):
+        def run(self, inputs: Arrays) -> Arrays:
+            clock.advance(0.001)
+            return {"y": np.array([[len(text), 0] for text in inputs["x"]], np.float32)}
+
+    texts = Signature((TensorSpec("x", "BYTES", (-1,)),), SIGNATURE.outputs)
+    measured = warmed(Lengths(), 1, clock, signature=texts)
     assert (measured.points.keys(), measured.longest_s) == ({1}, 0.0)
 
 

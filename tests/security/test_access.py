@@ -27,6 +27,7 @@ register       x      x         -         x          -
 trust_code     x      x         -         -          -
 approve        x      -         x         -          -
 deploy         x      x         -         -          -
+operate        x      x         -         -          -
 read_audit     x      x         x         -          -
 read_tokens    x      -         -         -          -
 create_token   x      -         -         -          -

@@ -74,7 +74,7 @@ def test_versions_replaced_under_load_give_no_error_and_no_answer_of_another_ver
 
 def test_deploying_again_keeps_settings_that_are_not_named(running) -> None:
     running.salver("deploy", "n@2.0.0", "--endpoint", "kept", "--max-batch", "7", "--optional")
-    again = running.salver("deploy", "n@3.0.0", "--endpoint", "kept", "--max-wait", "0.001")
+    again = running.salver("deploy", "n@3.0.0", "--endpoint", "kept", "--policy", "timeout", "--max-wait", "0.001")
     assert (again["max_batch"], again["required"], again["max_wait_s"]) == (7, False, 0.001)
     running.salver("undeploy", "kept")
 

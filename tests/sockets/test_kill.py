@@ -121,7 +121,7 @@ def test_children_of_an_order_whose_supervisor_is_not_their_parent_end_at_once(t
     from salver.config import Settings
 
     order = Order(
-        str(tmp_path), str(tmp_path), Settings(), -1, None, -1, -1, -1, supervisor_pid=psutil.Process().ppid()
+        str(tmp_path), str(tmp_path), Settings(), (-1,), (), -1, -1, -1, supervisor_pid=psutil.Process().ppid()
     )
     (tmp_path / "order.json").write_bytes(msgspec.json.encode(order))
     for role in ("server", "controller"):

@@ -151,7 +151,7 @@ def test_a_transaction_killed_in_the_middle_never_happened_and_frees_the_databas
 
 
 def test_a_writer_that_does_not_finish_is_a_conflict_for_the_others(home: Home, monkeypatch) -> None:
-    monkeypatch.setattr(database_module, "_BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_S", 0.05)
     database = Database.open(home.database_path)
     with (
         database.begin(),

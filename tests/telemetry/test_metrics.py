@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from salver.telemetry.exposition import Gauges, render_metrics
-from salver.telemetry.metrics import UNKNOWN_ENDPOINT, Metrics
+from salver.telemetry.metrics import UNKNOWN_ENDPOINT, CacheCounts, Metrics
 
 
 def scraped(metrics: Metrics, *gauges: Gauges) -> dict[str, float]:
@@ -88,3 +88,47 @@ def test_names_with_quotes_and_line_breaks_stay_one_label() -> None:
 def test_nothing_yet_is_a_scrape_too() -> None:
     found: dict[str, Any] = scraped(Metrics())
     assert found["salver_connections{}"] == 0
+
+
+def test_what_a_cache_does_is_told_where_there_is_one(metrics) -> None:
+    assert "salver_cache_hits_total" not in {name.partition("{")[0] for name in scraped(metrics)}
+    counted = metrics.version("digits", "1.0.0")
+    counted.cache = CacheCounts()
+    counted.cache.hits, counted.cache.misses, counted.cache.shared, counted.cache.evictions = 4, 3, 2, 1
+    plain = Gauges("plain", "1.0.0", 0, 0, 1, available=True)
+    found = scraped(metrics, Gauges("digits", "1.0.0", 0, 0, 1, available=True, cache=(500, 2)), plain)
+    told = {name[13:]: value for name, value in found.items() if name.startswith("salver_cache_")}
+    key = "{digits,1.0.0}"
+    assert told == {
+        f"hits_total{key}": 4,
+        f"misses_total{key}": 3,
+        f"shared_total{key}": 2,
+        f"evictions_total{key}": 1,
+        f"bytes{key}": 500,
+        f"answers{key}": 2,
+    }
+
+
+def test_an_answer_without_a_batch_is_a_success_that_was_not_computed(metrics) -> None:
+    counted = metrics.version("digits", "1.0.0")
+    counted.answered(0.5)
+    assert (counted.successes, counted.computed, counted.request_s.freeze().count) == (4, 3, 4)
+    counted.withdrawn("MODEL_ERROR", 0.125)
+    assert (counted.failures["MODEL_ERROR"], counted.fail_s) == (0, 0.0)
+
+
+def test_streams_are_counted_where_there_have_been_any(metrics):
+    counted = metrics.version("words", "1.0.0")
+    assert not [name for name in scraped(metrics) if "stream" in name or "first_chunk" in name]
+    counted.streams.opened, counted.streams.cancelled = 3, 1
+    for first_s in (0.2, None, None):
+        counted.streams.chunk(first_s)
+    counted.streamed(2, compute_s=0.1, seconds=0.5, wall_s=1.0)
+    found = scraped(metrics, Gauges("words", "1.0.0", 0, 0, 1, available=True, streams=2))
+    key = "{words,1.0.0}"
+    assert found[f"salver_streams_total{key}"] == 3
+    assert found[f"salver_streams_cancelled_total{key}"] == 1
+    assert found[f"salver_stream_chunks_total{key}"] == 3
+    assert found[f"salver_first_chunk_seconds_sum{key}"] == 0.2
+    assert found[f"salver_open_streams{key}"] == 2
+    assert (found[f"salver_requests_total{key}"], found[f"salver_rows_total{key}"]) == (1, 2)

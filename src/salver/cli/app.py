@@ -11,7 +11,22 @@ from typing import Any, Final, cast
 import msgspec
 import typer
 
-from salver.cli import bench, deployments, develop, doctor, isolated, models, package, predict, serve, status, tokens
+from salver.cli import (
+    bench,
+    container,
+    deployments,
+    develop,
+    doctor,
+    isolated,
+    jobs,
+    models,
+    package,
+    predict,
+    serve,
+    simulate,
+    status,
+    tokens,
+)
 from salver.cli.context import Context, Exit
 from salver.config import default_home
 from salver.protocol.errors import SalverError
@@ -50,7 +65,22 @@ def _globals(
     context.obj = Context(home or default_home(), json)
 
 
-for _module in (models, deployments, serve, develop, predict, status, isolated, bench, tokens, package, doctor):
+for _module in (
+    models,
+    deployments,
+    serve,
+    container,
+    develop,
+    predict,
+    status,
+    isolated,
+    bench,
+    simulate,
+    tokens,
+    jobs,
+    package,
+    doctor,
+):
     _module.add_to(app)
 for _typer in (app, *[group.typer_instance for group in app.registered_groups if group.typer_instance]):
     for _command in _typer.registered_commands:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ssl
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
 import typer
 
 from salver.cli.context import Context
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from salver.protocol.profile import Profile
 
 __all__ = ["add_to"]
+
+_USUAL_TARGET_S: Final = 0.1
+"""The latency that is taken for unacceptable where the endpoint has no objective."""
 
 
 class _Where(NamedTuple):
@@ -62,8 +66,16 @@ def bench(  # noqa: PLR0913, PLR0917 - one argument for each option
     ),
     token: str | None = typer.Option(None, envvar="SALVER_TOKEN", help="A token, where the server asks for one."),
     ca: Path | None = typer.Option(None, help="File with certificates to trust, in PEM."),
+    worth_throughput: float = typer.Option(1.0, help="What a row a second is worth, for the best batch size."),
+    worth_latency: float | None = typer.Option(
+        None, help="What a second of latency costs; by default so much that the objective eats up all throughput."
+    ),
 ) -> None:
-    """Measure rate and latency. Latency counts from when a request was meant to leave."""
+    """Measure rate, latency and the best batch size.
+
+    Latency counts from when a request was meant to leave. The best batch size is that with the largest
+    throughput * worth-throughput - latency * worth-latency on the service curve that the server has measured.
+    """
     from salver.loadgen import LoadPlan, render_report
 
     here: Context = context.obj
@@ -86,7 +98,54 @@ def bench(  # noqa: PLR0913, PLR0917 - one argument for each option
     )
     with advising():
         report = _run(here, plan, where.verify)
-    here.say(report, render_report(report))
+    found = _best_batch(here, endpoint, worth_throughput, worth_latency) if where.is_ours else None
+    if found is None:
+        here.say(report, render_report(report))
+    else:
+        here.say(msgspec.to_builtins(report) | {"batching": found}, f"{render_report(report)}\n{_described(found)}")
+
+
+def _best_batch(here: Context, endpoint: str, throughput: float, latency: float | None) -> dict[str, Any] | None:
+    """The optimum beside the steered limit; None where the curve is no line, or is not ours to read."""
+    from salver.runtime.curve import Line
+    from salver.scaling.optimum import Worth, best_batch, worth_of
+
+    try:
+        with here.administration() as admin:
+            state = admin.status()
+        spec = next(spec for spec in state.deployments if spec.endpoint == endpoint)
+        status = next(each for each in state.endpoints if each.endpoint == endpoint)
+    except (SalverError, StopIteration):
+        return None
+    if status.line is None:
+        return None
+    line = Line(*status.line)
+    # A cost may be unbounded; twice what was measured is as far as a line can be trusted.
+    most = 2 * max(map(int, status.curve)) if status.costed else spec.max_batch
+    worth = worth_of(line, spec.slo_s or _USUAL_TARGET_S, most)
+    worth = Worth(throughput, worth.latency * throughput if latency is None else latency)
+    best = best_batch(line, worth, most)
+    return {
+        "fixed_s": line.a_s,
+        "per_row_s": line.b_s,
+        "unit": "cost" if status.costed else "rows",
+        "limit": status.batch_limit,
+        "steered": bool(spec.slo_s),
+        "optimum": best._asdict(),
+        "worth": worth._asdict(),
+    }
+
+
+def _described(found: dict[str, Any]) -> str:
+    best, worth = found["optimum"], found["worth"]
+    each = "row" if found["unit"] == "rows" else "unit of cost"
+    kind = "steered limit" if found["steered"] else "limit (no --slo)"
+    return (
+        f"batches: {found['fixed_s'] * 1e3:.3g} ms + {found['per_row_s'] * 1e3:.3g} ms for each {each}; "
+        f"{kind} {found['limit']}; best {best['rows']} "
+        f"({best['throughput_per_s']:,.0f} a second, latency {best['latency_s'] * 1e3:.3g} ms; one a second is worth "
+        f"{worth['throughput']:g}, a second of latency {worth['latency']:,.0f})"
+    )
 
 
 def _body(here: Context, where: _Where, endpoint: str, made: _Made) -> bytes:

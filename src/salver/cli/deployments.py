@@ -8,7 +8,7 @@ import typer
 
 from salver.cli.context import Context, Exit
 from salver.protocol.names import check_name, parse_reference
-from salver.protocol.tables import DeploymentSpec, Nonfinite, Placement, Validate
+from salver.protocol.tables import BatchPolicy, DeploymentSpec, Load, Nonfinite, Placement, Validate
 
 __all__ = ["add_to"]
 
@@ -22,8 +22,37 @@ _Placement = Annotated[
     typer.Option(help="Where it computes: on the event loop, in a thread, in a worker process; auto measures (auto)."),
 ]
 _MaxBatch = Annotated[int | None, typer.Option(help="Rows that run together, and rows of one request, at most (256).")]
-_MaxWait = Annotated[float | None, typer.Option(help="Seconds to wait for a fuller batch; 0 never waits (0).")]
+_Policy = Annotated[
+    BatchPolicy | None, typer.Option(help="When a free replica takes a batch that could still grow (eager).")
+]
+_MaxWait = Annotated[
+    float | None, typer.Option(help="Seconds to wait for a fuller batch, with --policy timeout, hybrid or predictive.")
+]
+_MinBatch = Annotated[int | None, typer.Option(help="Rows that --policy hybrid waits for (1).")]
+_Slo = Annotated[
+    float | None, typer.Option(help="Seconds within which requests should be answered: steers batches; 0 for none (0).")
+]
 _MaxQueue = Annotated[int | None, typer.Option(help="Requests that may wait; the next is refused (1024).")]
+_MaxAge = Annotated[
+    float | None, typer.Option(help="Refuse newcomers while the oldest has waited so many seconds; 0 never (0).")
+]
+_Priority = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SETTINGS",
+        help="One for each priority level, most urgent first, such as max_queue=100,deadline_s=0.5; "
+        '"default" for a level like the deployment; "none" alone for a single level.',
+    ),
+]
+_MaxStreams = Annotated[
+    int | None, typer.Option(help="Streams open at one time on one replica; the next is refused (64).")
+]
+_MaxSessions = Annotated[
+    int | None, typer.Option(help="Sessions open at one time, of a model that keeps state (1024).")
+]
+_SessionIdle = Annotated[float | None, typer.Option(help="Seconds after which an idle session is ended (60).")]
+_CacheBytes = Annotated[int | None, typer.Option(help="Bytes of answers kept for identical requests; 0 for none (0).")]
+_CacheTtl = Annotated[float | None, typer.Option(help="Seconds for which a kept answer is given (300).")]
 _MaxCost = Annotated[
     int | None, typer.Option(help="Cost that runs together at most, in the model's own unit; 0 for no bound (0).")
 ]
@@ -31,6 +60,16 @@ _Deadline = Annotated[float | None, typer.Option(help="Seconds a request may tak
 _Hang = Annotated[
     float | None,
     typer.Option(help="Seconds after which a batch counts as hung; 0: three times the longest seen, at least 5 (0)."),
+]
+_Load = Annotated[
+    Load | None, typer.Option(help="Load it at once, or when it is asked and others leave it the memory (eager).")
+]
+_WarmFromTraffic = Annotated[
+    bool | None,
+    typer.Option(
+        "--warm-from-traffic/--no-warm-from-traffic",
+        help="Whether a new version is tried on some of the last inputs before it serves (it is).",
+    ),
 ]
 _LoadTimeout = Annotated[float | None, typer.Option(help="Seconds that loading may take (120).")]
 _Validate = Annotated[
@@ -72,11 +111,23 @@ def deploy(  # noqa: PLR0913, PLR0917 - one argument for each option
     replicas: _Replicas = None,
     placement: _Placement = None,
     max_batch: _MaxBatch = None,
+    policy: _Policy = None,
     max_wait: _MaxWait = None,
+    min_batch: _MinBatch = None,
+    slo: _Slo = None,
     max_queue: _MaxQueue = None,
+    max_age: _MaxAge = None,
+    priority: _Priority = None,
+    max_streams: _MaxStreams = None,
+    max_sessions: _MaxSessions = None,
+    session_idle: _SessionIdle = None,
+    cache_bytes: _CacheBytes = None,
+    cache_ttl: _CacheTtl = None,
     max_cost: _MaxCost = None,
     deadline: _Deadline = None,
     hang: _Hang = None,
+    load: _Load = None,
+    warm_from_traffic: _WarmFromTraffic = None,
     load_timeout: _LoadTimeout = None,
     validate: _Validate = None,
     nonfinite: _Nonfinite = None,
@@ -98,11 +149,23 @@ def deploy(  # noqa: PLR0913, PLR0917 - one argument for each option
         replicas=replicas,
         placement=placement,
         max_batch=max_batch,
+        policy=policy,
         max_wait_s=max_wait,
+        min_batch=min_batch,
+        slo_s=slo,
         max_queue=max_queue,
+        max_age_s=max_age,
+        priorities=_levels(priority) if priority else None,
+        max_streams=max_streams,
+        max_sessions=max_sessions,
+        session_idle_s=session_idle,
+        cache_bytes=cache_bytes,
+        cache_ttl_s=cache_ttl,
         max_cost=max_cost,
         deadline_s=deadline,
         hang_s=hang,
+        load=load,
+        warm_from_traffic=warm_from_traffic,
         load_timeout_s=load_timeout,
         validate=validate,
         nonfinite=nonfinite,
@@ -116,6 +179,27 @@ def deploy(  # noqa: PLR0913, PLR0917 - one argument for each option
 def _given(**settings: Any) -> dict[str, Any]:
     """Those that were given."""
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def _levels(written: list[str]) -> list[dict[str, float]]:
+    """The priority levels as they are written on the command line."""
+    from salver.protocol.errors import SalverError
+
+    if written == ["none"]:
+        return []
+    levels: list[dict[str, float]] = []
+    for text in written:
+        level: dict[str, float] = {}
+        for part in () if text == "default" else text.split(","):
+            name, _, value = part.partition("=")
+            try:
+                level[name.strip()] = int(value) if name.strip() == "max_queue" else float(value)
+            except ValueError:
+                raise SalverError(
+                    "INVALID_SETTING", f"--priority is {text!r}", "write it as max_queue=100,deadline_s=0.5"
+                ) from None
+        levels.append(level)
+    return levels
 
 
 def _deploy(

@@ -46,7 +46,7 @@ def dev(
     trust_code: bool = typer.Option(False, "--trust-code", help="Vouch for a pickle, which can run any code."),
     reload: bool = typer.Option(True, "--reload/--no-reload", help="Deploy again whenever a file changes."),
 ) -> None:
-    """Serve a model from a throw-away home; Ctrl-C removes everything."""
+    """Serve a model from a throw-away home."""
     here: Context = context.obj
     with _interrupted_by_signals(), tempfile.TemporaryDirectory(prefix="salver-dev-") as folder:
         private = Context(Path(folder) / "home", here.json)

@@ -16,6 +16,7 @@ from salver.cli.context import Context, Exit
 from salver.cli.tables import table
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import VersionManifest
+from salver.storage.home import Home
 
 __all__ = ["add_to"]
 
@@ -88,10 +89,26 @@ def _home(here: Context) -> Iterator[Finding]:
             yield Finding("audit journal", "ok", f"{check.records} records, chain is whole")
         else:
             yield Finding("audit journal", "error", f"record {check.bad_seq}: {check.reason}", "restore from a backup")
+        yield from _jobs(home)
         yield from _stored_bytes(here, [m for s in admin.models() for m in admin.versions(s.name)])
         for endpoint in admin.status().endpoints:
             if endpoint.problem:
                 yield Finding(f"endpoint {endpoint.endpoint}", "error", endpoint.problem, "deploy a version that loads")
+
+
+def _jobs(home: Home) -> Iterator[Finding]:
+    if not home.jobs_path.exists():
+        return
+    from salver.storage.job_view import check_store
+
+    try:
+        found = check_store(home.jobs_path)
+    except SalverError as error:
+        remedy = "move jobs.db away, with jobs.db-wal and jobs.db-shm, while nothing serves: the jobs in it are lost"
+        yield Finding("job store", "error", error.message, remedy)
+    else:
+        counts = ", ".join(f"{count} {word}" for word, count in found.items()) or "no jobs"
+        yield Finding("job store", "ok", f"{counts}, {home.jobs_path.stat().st_size / 2**20:,.1f} MiB")
 
 
 def _private(path: Path) -> Iterator[Finding]:

@@ -12,6 +12,8 @@ from salver.protocol.formats import FORMATS
 
 __all__ = ["add_to"]
 
+_TARGETS = ("docker", "sagemaker", "vertex", "azureml")
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -24,11 +26,14 @@ def package(
     output: Path | None = typer.Option(None, help="The directory to write; by default ENDPOINT-image."),
     base_image: str | None = typer.Option(None, help="A Python image under an exact tag or digest."),
     image: str | None = typer.Option(None, help="Name and tag of the image to be built."),
+    target: str = typer.Option("docker", help="Who runs it: docker, or sagemaker, vertex, azureml."),
     requirement: list[str] | None = typer.Option(
         None, help="A package the model's own code imports, as for pip; repeat."
     ),
 ) -> None:
     """Write a container recipe. A directory: Dockerfile, pinned requirements, Salver, and the endpoint's version."""
+    if target not in _TARGETS:
+        raise SalverError("INVALID_SETTING", f"target is {target[:40]!r}", f"use one of {', '.join(_TARGETS)}")
     from salver.control.seed import write_seed
     from salver.packaging import write_recipe
 
@@ -51,6 +56,7 @@ def package(
         also=requirement or (),
         base_image=base_image,
         image=image,
+        managed=target != "docker",
     )
     if manifest.runs_user_code and not requirement:
         here.note(

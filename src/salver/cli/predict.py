@@ -144,7 +144,7 @@ def _post(http: httpx2.Client, url: str, endpoint: str, content: bytes) -> dict[
     import httpx2
     import msgspec
 
-    from salver.client.wire import is_certificate_error
+    from salver.client.address import is_certificate_error
     from salver.protocol.names import check_name
 
     path = f"{url.rstrip('/')}/v2/models/{check_name(endpoint, 'endpoint')}/infer"

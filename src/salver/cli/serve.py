@@ -9,7 +9,7 @@ import typer
 
 from salver.cli.context import Context, Exit
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "serve_home"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,6 +24,7 @@ def serve(
     http: int | None = typer.Option(None, help="Port of the data listener (8080); 0 takes a free one."),
     grpc: int | None = typer.Option(None, help="Port of the gRPC listener; 0 takes a free one. None without it."),
     control: int | None = typer.Option(None, help="Port of the control listener (8090); 0 takes a free one."),
+    processes: int | None = typer.Option(None, help="Server processes behind the same ports, 1-64 (1)."),
     config: Path | None = typer.Option(None, help="A file like salver.toml, with process settings."),
     tls_cert: str | None = typer.Option(None, help="File with the certificate chain in PEM; with --tls-key."),
     tls_key: str | None = typer.Option(None, help="File with its private key in PEM."),
@@ -42,17 +43,19 @@ def serve(
         "http": http,
         "grpc": grpc,
         "control": control,
+        "processes": processes,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
         "require_token": require_token,
         "insecure": insecure,
     }
-    code = _serve_home(here, config, given, 0 if until_stdin_closes else None)
+    code = serve_home(here, config, given, 0 if until_stdin_closes else None)
     if code:
         raise Exit(code)
 
 
-def _serve_home(here: Context, config: Path | None, given: dict[str, Any], leash: int | None) -> int:
+def serve_home(here: Context, config: Path | None, given: dict[str, Any], leash: int | None) -> int:
+    """Serve a home, made if it is not there, under settings of `[server]`; return the exit code."""
     import asyncio
 
     from salver.clock import SYSTEM_CLOCK

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from salver.cli.context import Context
 from salver.cli.isolated import describe_isolation
 from salver.cli.tables import table
+
+if TYPE_CHECKING:
+    from salver.runtime.status import ProcessStatus
 
 __all__ = ["add_to"]
 
@@ -33,7 +38,7 @@ def status(context: typer.Context) -> None:
         curve = sorted((int(size), seconds) for size, seconds in now.curve.items())
         ends = dict([curve[0], curve[-1]]) if curve else {}
         times = ", ".join(f"{rows}: {seconds * 1e6:.0f} us" for rows, seconds in ends.items()) or "-"
-        replicas = f"{now.replicas}/{spec.replicas}"
+        replicas = f"{now.replicas}/{spec.replicas * max(1, len(state.processes))}"
         rows.append(
             [
                 spec.endpoint,
@@ -51,11 +56,26 @@ def status(context: typer.Context) -> None:
     head = ["endpoint", "wanted", "state", "serving", "placement", "replicas", "waiting", "batch time"]
     where = f"serving at {serving.http}, control at {serving.control}, pid {serving.pid}" if serving else "not serving"
     notes = [describe_isolation(row) for row in state.isolated]
-    lines = [where, "", table(head, rows) or "nothing is deployed", *problems, *notes]
+    each = [_process(row) for row in state.processes] if len(state.processes) > 1 else []
+    lines = [where, *each, "", table(head, rows) or "nothing is deployed", *problems, *notes]
     document = {
         "serving": serving,
         "deployments": state.deployments,
         "endpoints": state.endpoints,
+        "processes": state.processes,
         "isolated": state.isolated,
     }
     here.say(document, "\n".join(lines))
+
+
+def _process(row: ProcessStatus) -> str:
+    """One server process among several."""
+    from salver.runtime.status import LoadState
+
+    if not row.pid:
+        return f"server process {row.slot}: {row.state}"
+    at_goal = sum(endpoint.state is not LoadState.LOADING for endpoint in row.endpoints)
+    return (
+        f"server process {row.slot}: {row.state}, pid {row.pid}, {row.connections} connections, "
+        f"{at_goal} of {len(row.endpoints)} endpoints settled"
+    )

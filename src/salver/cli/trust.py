@@ -25,7 +25,7 @@ def trusted(ca: Path | None) -> ssl.SSLContext | None:
 @contextlib.contextmanager
 def advising() -> Iterator[None]:
     """Say which option helps against a certificate that is not trusted, whatever Python code was asked."""
-    from salver.client.wire import is_certificate_error
+    from salver.client.address import is_certificate_error
 
     try:
         yield

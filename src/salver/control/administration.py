@@ -10,8 +10,10 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from salver.clock import Clock
+from salver.control.job_desk import JobDesk
 from salver.control.seed import draft_of
 from salver.protocol.errors import SalverError
+from salver.protocol.jobs import JobLimits, JobPage, JobView
 from salver.protocol.tables import DeploymentSpec, FileEntry, Tables, TokenRecord, VersionManifest
 from salver.registry.access_tokens import AccessTokens, ensure_admin_token
 from salver.registry.catalog import Catalog, ModelSummary
@@ -19,7 +21,8 @@ from salver.registry.deployments import Deployments
 from salver.registry.draft import VersionDraft
 from salver.registry.files import check_files
 from salver.registry.isolations import IsolatedVersion, Isolations
-from salver.runtime.status import EndpointStatus
+from salver.registry.webhooks import MintedWebhook, WebhookRecord, WebhookRequest, Webhooks
+from salver.runtime.status import EndpointStatus, ProcessStatus, merge_endpoints
 from salver.security.access import DEFAULT_TENANT, Operation, Principal, require
 from salver.security.tokens import MintedToken
 from salver.storage.blobs import BlobStore
@@ -38,6 +41,7 @@ __all__ = [
     "TokenRequest",
 ]
 
+_JOB_LIMITS: Final = JobLimits()
 _FIRST_TOKEN: Final = 1
 """The revision of a database in which nothing has happened but the first administrator's token."""
 
@@ -79,7 +83,9 @@ class ServerStatus(msgspec.Struct, frozen=True):
     serving: bool
     deployments: tuple[DeploymentSpec, ...]
     endpoints: tuple[EndpointStatus, ...] = ()
-    """Empty while no server process answers."""
+    """In all server processes together; empty while none answers."""
+    processes: tuple[ProcessStatus, ...] = ()
+    """Each server process, also one that does not answer now, and what the endpoints do in it."""
     isolated: tuple[IsolatedVersion, ...] = ()
     """What crashed or hung a server process and so gets workers under placement `auto`."""
 
@@ -120,6 +126,24 @@ class Administration(Protocol):
     def revoke_token(self, token_id: str) -> TokenRecord:
         """Make a token worthless."""
 
+    def jobs(self, endpoint: str | None, state: str | None, limit: int, after: str | None) -> JobPage:
+        """Everybody's jobs, newest first."""
+
+    def job(self, job_id: str) -> JobView:
+        """One job."""
+
+    def cancel_job(self, job_id: str) -> JobView:
+        """End a job that has not ended; returns what it is now."""
+
+    def webhooks(self) -> tuple[WebhookRecord, ...]:
+        """All webhooks, without their secrets."""
+
+    def create_webhook(self, request: WebhookRequest) -> MintedWebhook:
+        """Add a place that may be told of jobs."""
+
+    def remove_webhook(self, name: str) -> WebhookRecord:
+        """Remove a webhook; returns what it was."""
+
     def audit(self, limit: int, after: int) -> tuple[JournalRecord, ...]:
         """Records of the journal."""
 
@@ -132,7 +156,7 @@ class LocalAdministration:
 
     REQUIRES the home lock, or to be the one controller below its holder. Safe to use from
     several threads: the database serialises changes, and publications are made one at a time.
-    `endpoints` tells what the server process does, where there is one.
+    `processes` tells what each server process does, where there are any.
     """
 
     def __init__(
@@ -142,8 +166,9 @@ class LocalAdministration:
         principal: Principal,
         clock: Clock,
         *,
-        endpoints: Callable[[], tuple[EndpointStatus, ...]] | None = None,
+        processes: Callable[[], tuple[ProcessStatus, ...]] | None = None,
         publishing: threading.Lock | None = None,
+        job_limits: JobLimits = _JOB_LIMITS,
     ) -> None:
         journal = Journal(database, clock)
         self._home = home
@@ -151,12 +176,15 @@ class LocalAdministration:
         self._clock = clock
         self._principal = principal
         self._journal = journal
-        self._endpoints = endpoints
+        self._processes = processes
         self._publishing = publishing or threading.Lock()
         self._catalog = Catalog(database, journal, clock)
         self._deployments = Deployments(database, journal, clock)
         self._isolations = Isolations(home, database, journal)
         self._tokens = AccessTokens(database, journal, clock, home.pepper())
+        self._webhooks = Webhooks(database, journal, clock, home.pepper())
+        self._job_limits = job_limits
+        self._job_desk = JobDesk(home, job_limits, clock)
 
     def as_principal(self, principal: Principal) -> LocalAdministration:
         """The same for somebody else."""
@@ -165,8 +193,9 @@ class LocalAdministration:
             self._database,
             principal,
             self._clock,
-            endpoints=self._endpoints,
+            processes=self._processes,
             publishing=self._publishing,
+            job_limits=self._job_limits,
         )
 
     def begin(self) -> None:
@@ -248,19 +277,25 @@ class LocalAdministration:
     def status(self) -> ServerStatus:
         """See `Administration`."""
         require(self._principal, Operation.READ)
-        endpoints = self.endpoints()
+        processes = self._processes() if self._processes else ()
         try:
             isolated = self._isolations.list()
         except SalverError as error:
             # `isolated` says what is wrong with the file; the rest of the state can still be told.
             log_event("isolation_unreadable", level=logging.ERROR, problem=str(error))
             isolated = ()
-        return ServerStatus(self._endpoints is not None, self._deployments.list(), endpoints, isolated)
+        return ServerStatus(
+            serving=self._processes is not None,
+            deployments=self._deployments.list(),
+            endpoints=merge_endpoints(processes),
+            processes=processes,
+            isolated=isolated,
+        )
 
     def endpoints(self) -> tuple[EndpointStatus, ...]:
-        """What the server process says that its endpoints do; nothing while it does not answer. Blocks."""
+        """What the endpoints do in all server processes together; nothing while none answers. Blocks."""
         require(self._principal, Operation.READ)
-        return self._endpoints() if self._endpoints else ()
+        return merge_endpoints(self._processes()) if self._processes else ()
 
     def isolated(self) -> tuple[IsolatedVersion, ...]:
         """See `Administration`."""
@@ -285,6 +320,38 @@ class LocalAdministration:
     def revoke_token(self, token_id: str) -> TokenRecord:
         """See `Administration`."""
         record = self._tokens.revoke(self._principal, token_id)
+        self._publish()
+        return record
+
+    def jobs(self, endpoint: str | None, state: str | None, limit: int, after: str | None) -> JobPage:
+        """See `Administration`."""
+        require(self._principal, Operation.OPERATE)
+        return self._job_desk.page(endpoint, state, limit, after)
+
+    def job(self, job_id: str) -> JobView:
+        """See `Administration`."""
+        require(self._principal, Operation.OPERATE)
+        return self._job_desk.show(job_id)
+
+    def cancel_job(self, job_id: str) -> JobView:
+        """See `Administration`."""
+        require(self._principal, Operation.OPERATE)
+        return self._job_desk.cancel(job_id)
+
+    def webhooks(self) -> tuple[WebhookRecord, ...]:
+        """See `Administration`."""
+        require(self._principal, Operation.OPERATE)
+        return self._webhooks.list()
+
+    def create_webhook(self, request: WebhookRequest) -> MintedWebhook:
+        """See `Administration`."""
+        minted = self._webhooks.create(self._principal, request)
+        self._publish()
+        return minted
+
+    def remove_webhook(self, name: str) -> WebhookRecord:
+        """See `Administration`."""
+        record = self._webhooks.remove(self._principal, name)
         self._publish()
         return record
 

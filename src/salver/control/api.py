@@ -1,10 +1,9 @@
 """The control listener: the administration over HTTP, on Starlette.
 
-One table of routes says which verb and path does what; OpenAPI and the documentation page are
-written from it. Every request passes the same three checks: its Host header is ours (against
-DNS rebinding), its token is known, its body is small. The pages about the listener itself need
-no token. Whether its principal may do the thing is
-decided by the administration itself, on the operation and not on the path.
+Every request passes the same checks: its Host header is ours (against DNS rebinding), the version
+of the interface it was written for is one of ours, its token is known, its body is small. The pages
+about the listener itself need no token. Whether its principal may do the thing is decided on the
+operation and not on the path, for each route and once more by the administration.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from starlette.applications import Starlette
@@ -23,206 +22,24 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from salver import __version__
-from salver.control.administration import (
-    Administration,
-    DeployRequest,
-    LocalAdministration,
-    Registered,
-    ServerStatus,
-    TokenRequest,
-)
-from salver.control.repository import RepositoryModel, load, loaded, repository_index, unload
+from salver.control.administration import Administration, LocalAdministration
+from salver.control.model_store import ModelStore
+from salver.control.routes import ROUTES, Call, ControlRoute
+from salver.control.torchserve import Accepted
 from salver.control.waiting import Watch
+from salver.protocol.api_versions import API_VERSION_HEADER, check_api_version
 from salver.protocol.errors import SalverError
 from salver.protocol.openapi import describe_routes, documentation_page
-from salver.protocol.tables import DeploymentSpec, TokenRecord, VersionManifest
-from salver.registry.catalog import ModelSummary
-from salver.registry.draft import VersionDraft
-from salver.registry.isolations import IsolatedVersion
-from salver.security.access import Operation, Principal
+from salver.security.access import Principal, require
 from salver.security.binding import allowed_host
 from salver.security.guessing import TooManyGuessesError
-from salver.security.tokens import MintedToken
-from salver.storage.journal import ChainCheck, JournalRecord
 from salver.telemetry.logs import log_event
 
-__all__ = ["ControlRoute", "control_app"]
+__all__ = ["control_app"]
 
 _REPOSITORY: Final = "/v2/repository/"
 _BODY_LIMIT: Final = 16 * 2**20
 _TITLE: Final = "Salver control listener"
-_MOST_RECORDS: Final = 1000
-
-
-class _Call(NamedTuple):
-    """One request, decoded: its path and query parameters and its body."""
-
-    params: dict[str, str]
-    query: dict[str, str]
-    body: Any
-
-
-class ControlRoute(NamedTuple):
-    """One path and verb of the control listener."""
-
-    method: str
-    template: str
-    operation: Operation | None
-    """What the administration will require; here for people and for OpenAPI."""
-    act: Callable[[Administration, _Call], Any]
-    """Carries the action out; runs in a thread, may block, though not for long: threads are few."""
-    summary: str
-    request: Any = None
-    response: Any = None
-    then: Callable[[Watch, Any], Awaitable[Any]] | None = None
-    """Waits for what the action has begun and gives the answer; needs no thread."""
-
-
-ROUTES: Final = (
-    ControlRoute("GET", "/v1/status", Operation.READ, lambda admin, _: admin.status(), "State", None, ServerStatus),
-    ControlRoute(
-        "GET",
-        "/v1/models",
-        Operation.READ,
-        lambda admin, _: admin.models(),
-        "All models",
-        None,
-        tuple[ModelSummary, ...],
-    ),
-    ControlRoute(
-        "GET",
-        "/v1/models/{model}",
-        Operation.READ,
-        lambda admin, call: admin.versions(call.params["model"]),
-        "All versions of a model",
-        None,
-        tuple[VersionManifest, ...],
-    ),
-    ControlRoute(
-        "POST",
-        "/v1/versions",
-        Operation.REGISTER,
-        lambda admin, call: admin.register(call.body),
-        "Register a version whose blobs are stored",
-        VersionDraft,
-        Registered,
-    ),
-    ControlRoute(
-        "POST",
-        "/v1/deployments",
-        Operation.DEPLOY,
-        lambda admin, call: admin.deploy(call.body),
-        "Deploy a version to an endpoint",
-        DeployRequest,
-        DeploymentSpec,
-    ),
-    ControlRoute(
-        "DELETE",
-        "/v1/deployments/{endpoint}",
-        Operation.DEPLOY,
-        lambda admin, call: admin.undeploy(call.params["endpoint"]),
-        "Remove an endpoint",
-        None,
-        DeploymentSpec,
-    ),
-    ControlRoute(
-        "GET",
-        "/v1/isolated",
-        Operation.READ,
-        lambda admin, _: admin.isolated(),
-        "Versions that crashed or hung a server process",
-        None,
-        tuple[IsolatedVersion, ...],
-    ),
-    ControlRoute(
-        "DELETE",
-        "/v1/isolated/{reference}",
-        Operation.DEPLOY,
-        lambda admin, call: admin.end_isolation(call.params["reference"]),
-        "End the isolation of NAME@VERSION",
-        None,
-        IsolatedVersion,
-    ),
-    ControlRoute(
-        "GET",
-        "/v1/tokens",
-        Operation.READ_TOKENS,
-        lambda admin, _: admin.tokens(),
-        "All tokens",
-        None,
-        tuple[TokenRecord, ...],
-    ),
-    ControlRoute(
-        "POST",
-        "/v1/tokens",
-        Operation.CREATE_TOKEN,
-        lambda admin, call: admin.create_token(call.body),
-        "Make a token",
-        TokenRequest,
-        MintedToken,
-    ),
-    ControlRoute(
-        "DELETE",
-        "/v1/tokens/{token}",
-        Operation.REVOKE_TOKEN,
-        lambda admin, call: admin.revoke_token(call.params["token"]),
-        "Revoke a token",
-        None,
-        TokenRecord,
-    ),
-    ControlRoute(
-        "GET",
-        "/v1/audit",
-        Operation.READ_AUDIT,
-        lambda admin, call: admin.audit(_whole(call, "limit", 100, _MOST_RECORDS), _whole(call, "after", 0, 2**53)),
-        "Records of the audit journal",
-        None,
-        tuple[JournalRecord, ...],
-    ),
-    ControlRoute(
-        "GET",
-        "/v1/audit/verification",
-        Operation.READ_AUDIT,
-        lambda admin, _: admin.verify_audit(),
-        "Check the chain",
-        None,
-        ChainCheck,
-    ),
-    ControlRoute(
-        "POST",
-        "/v2/repository/index",
-        Operation.READ,
-        lambda admin, call: repository_index(admin, call.body),
-        "All endpoints, and registered models that none serves, in the Open Inference Protocol",
-        None,
-        list[RepositoryModel],
-    ),
-    ControlRoute(
-        "POST",
-        "/v2/repository/{repository}/index",
-        Operation.READ,
-        lambda admin, call: repository_index(admin, call.body),
-        "The same: there is one repository, whatever it is called",
-        None,
-        list[RepositoryModel],
-    ),
-    ControlRoute(
-        "POST",
-        "/v2/repository/models/{model}/load",
-        Operation.DEPLOY,
-        lambda admin, call: load(admin, call.params["model"], call.body),
-        "Deploy the highest release of an endpoint's model and wait until it serves",
-        then=loaded,
-    ),
-    ControlRoute(
-        "POST",
-        "/v2/repository/models/{model}/unload",
-        Operation.DEPLOY,
-        lambda admin, call: unload(admin, call.params["model"]),
-        "Remove an endpoint",
-    ),
-)
-
 
 _Page = Callable[[Request], Awaitable[Response]]
 Authenticate = Callable[[str | None, str], Principal | None]
@@ -236,6 +53,7 @@ def control_app(
     watch: Watch,
     *,
     repository_moved: bool = False,
+    store: ModelStore | None = None,
 ) -> Starlette:
     """The control listener's application; a repository that has moved is there for the Unix socket alone."""
 
@@ -244,11 +62,16 @@ def control_app(
             if repository_moved and route.template.startswith(_REPOSITORY) and request.client is not None:
                 raise SalverError("NOT_FOUND", "the repository is not here", "ask the data listener")
             principal = _principal(request, authenticate)
-            call = _Call(dict(request.path_params), dict(request.query_params), await _body(request, route.request))
+            if route.operation is not None:
+                # Once more by the administration; but no route looks anything up for those it is not for.
+                require(principal, route.operation)
+            body = await _body(request, route.request)
+            call = Call(dict(request.path_params), dict(request.query_params), body, store)
             admin = administration.as_principal(principal)
             if route.then is None:
                 return _json(await run_in_threadpool(route.act, admin, call))
-            return _json(await _act_and_wait(request, route, watch, admin, call))
+            found = await _act_and_wait(request, route, watch, admin, call)
+            return _json(found.value, 202) if isinstance(found, Accepted) else _json(found)
 
         return act
 
@@ -261,10 +84,10 @@ def control_app(
     async def docs(_: Request) -> Response:
         return HTMLResponse(documentation_page(_TITLE, __version__, ROUTES))
 
-    def answered(page: _Page) -> _Page:
-        return _answered(page, bound_host)
+    def answered(page: _Page, route: ControlRoute | None = None) -> _Page:
+        return _answered(page, bound_host, route)
 
-    routes = [Route(route.template, answered(acting(route)), methods=[route.method]) for route in ROUTES]
+    routes = [Route(route.template, answered(acting(route), route), methods=[route.method]) for route in ROUTES]
     pages = {"/v2/health/live": live, "/openapi.json": openapi, "/docs": docs}
     routes += [Route(path, answered(page), methods=["GET"]) for path, page in pages.items()]
     unknown = functools.partial(_unknown, bound_host)
@@ -273,20 +96,28 @@ def control_app(
     return app
 
 
-def _answered(page: _Page, bound_host: str) -> _Page:
-    """`page` with the check of the Host header in front, and refusals in words behind it."""
+def _answered(page: _Page, bound_host: str, route: ControlRoute | None = None) -> _Page:
+    """`page` with the checks of headers in front, and refusals in words behind it."""
 
     async def answer(request: Request) -> Response:
+        response = await attempt(request)
+        if route is not None and route.deprecated is not None:
+            for name, value in route.deprecated.headers(request.path_params):
+                response.headers[name.decode()] = value.decode()
+        return response
+
+    async def attempt(request: Request) -> Response:
         try:
             _check_host(request, bound_host)
+            _check_version(request)
             return await page(request)
         except SalverError as error:
-            return _refusal(error)
+            return _refusal(error, route)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         except Exception as error:  # noqa: BLE001 - a fault of ours must still answer, without details
             log_event("fault", level=logging.ERROR, error=error)
-            return _refusal(SalverError("INTERNAL", "the request met a fault of this server"))
+            return _refusal(SalverError("INTERNAL", "the request met a fault of this server"), route)
 
     return answer
 
@@ -311,7 +142,13 @@ def _check_host(request: Request, bound_host: str) -> None:
         raise SalverError("MISDIRECTED_HOST", f"the Host header {host[:80]!r} is none of this server's names")
 
 
-async def _act_and_wait(request: Request, route: ControlRoute, watch: Watch, admin: Administration, call: _Call) -> Any:
+def _check_version(request: Request) -> None:
+    asked = request.headers.get(API_VERSION_HEADER.decode())
+    if asked is not None:
+        check_api_version(asked.encode("latin-1"))
+
+
+async def _act_and_wait(request: Request, route: ControlRoute, watch: Watch, admin: Administration, call: Call) -> Any:
     """Begin in a thread, wait without one; QUEUE_FULL before anything is begun where too many wait."""
     assert route.then is not None
     with watch.place():
@@ -369,21 +206,15 @@ async def _body(request: Request, kind: Any) -> Any:
         raise SalverError("INVALID_JSON", "the JSON is nested too deeply") from None
 
 
-def _whole(call: _Call, name: str, default: int, most: int) -> int:
-    text = call.query.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 18 and int(text) <= most):
-        raise SalverError("INVALID_PARAMETER", f"{name} is {text[:40]!r}", f"use a whole number up to {most}")
-    return int(text)
-
-
 def _json(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
-def _refusal(error: SalverError) -> Response:
-    response = _json(
-        {"error": str(error), "code": error.code, "message": error.message, "remedy": error.remedy}, error.http
-    )
+def _refusal(error: SalverError, route: ControlRoute | None = None) -> Response:
+    told = {"error": str(error), "code": error.code, "message": error.message, "remedy": error.remedy}
+    if route is not None and route.refusal is not None:
+        told = route.refusal(error)
+    response = _json(told, error.http)
     response.headers["x-salver-error"] = error.code
     if isinstance(error, TooManyGuessesError):
         response.headers["retry-after"] = str(error.retry_after_s)

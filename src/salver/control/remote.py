@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx2
 import msgspec
 
 from salver.control.administration import DeployRequest, Registered, ServerStatus, TokenRequest
 from salver.protocol.errors import CATALOGUE, SalverError
+from salver.protocol.jobs import JobPage, JobView
 from salver.protocol.tables import DeploymentSpec, TokenRecord, VersionManifest
 from salver.registry.catalog import ModelSummary
 from salver.registry.draft import VersionDraft
 from salver.registry.isolations import IsolatedVersion
+from salver.registry.webhooks import MintedWebhook, WebhookRecord, WebhookRequest
 from salver.security.tokens import MintedToken
 from salver.storage.journal import ChainCheck, JournalRecord
 
@@ -104,6 +106,32 @@ class RemoteAdministration:
     def revoke_token(self, token_id: str) -> TokenRecord:
         """See `Administration`."""
         return self._ask("DELETE", f"/v1/tokens/{quote(token_id, safe='')}", TokenRecord)
+
+    def jobs(self, endpoint: str | None, state: str | None, limit: int, after: str | None) -> JobPage:
+        """See `Administration`."""
+        asked = {"endpoint": endpoint, "state": state, "limit": limit, "after": after}
+        query = urlencode({name: value for name, value in asked.items() if value is not None})
+        return self._ask("GET", f"/v1/jobs?{query}", JobPage)
+
+    def job(self, job_id: str) -> JobView:
+        """See `Administration`."""
+        return self._ask("GET", f"/v1/jobs/{quote(job_id, safe='')}", JobView)
+
+    def cancel_job(self, job_id: str) -> JobView:
+        """See `Administration`."""
+        return self._ask("DELETE", f"/v1/jobs/{quote(job_id, safe='')}", JobView)
+
+    def webhooks(self) -> tuple[WebhookRecord, ...]:
+        """See `Administration`."""
+        return self._ask("GET", "/v1/webhooks", tuple[WebhookRecord, ...])
+
+    def create_webhook(self, request: WebhookRequest) -> MintedWebhook:
+        """See `Administration`."""
+        return self._ask("POST", "/v1/webhooks", MintedWebhook, request)
+
+    def remove_webhook(self, name: str) -> WebhookRecord:
+        """See `Administration`."""
+        return self._ask("DELETE", f"/v1/webhooks/{quote(name, safe='')}", WebhookRecord)
 
     def audit(self, limit: int, after: int) -> tuple[JournalRecord, ...]:
         """See `Administration`."""

@@ -65,6 +65,8 @@ def _deployed(spec: DeploymentSpec, now: EndpointStatus | None) -> Iterator[Repo
         return
     if now is None:
         state, reason = "UNAVAILABLE", "deployed, but no server says what it does"
+    elif now.wanted == wanted and now.state is LoadState.COLD:
+        state, reason = "READY", "it loads when it is asked"
     elif now.wanted == wanted and now.state is LoadState.FAILED:
         state, reason = "UNAVAILABLE", now.problem or ""
     else:
@@ -105,7 +107,7 @@ async def loaded(watch: Watch, spec: DeploymentSpec) -> dict[str, Any]:
     """The answer to a load, once the server serves `spec`; raises LOAD_FAILED when it does not."""
     name = spec.endpoint
     reached = await watch.reached(spec, _LOAD_TIMEOUT_S)
-    if reached is None or reached.state is not LoadState.READY:
+    if reached is None or reached.state not in (LoadState.READY, LoadState.COLD):
         problem = reached.problem if reached else f"not serving after {_LOAD_TIMEOUT_S:g} s"
         raise SalverError("LOAD_FAILED", f"failed to load {name!r}: {problem}")
     return {"name": name, "load": True}

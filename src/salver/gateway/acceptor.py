@@ -136,6 +136,18 @@ class Acceptor:
         else:
             self._gateway.lanes.discard(protocol)
 
+    def rest(self) -> None:
+        """Accept no more until the next `start`; whoever connects waits in the kernel, or for another process."""
+        if self._paused is not None:
+            self._paused.cancel()
+            self._paused = None
+        self._loop.remove_reader(self._listener.fileno())
+
+    def let_go(self) -> None:
+        """Close the socket and accept nobody from it any more."""
+        self.rest()
+        self._listener.close()
+
     async def stop(self) -> None:
         """Accept what has connected already, then no more, and close the socket."""
         if self._paused is not None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from abc import abstractmethod
+from typing import Final
 
-__all__ = ["Connection", "peer_of"]
+__all__ = ["Connection", "bound_unsent", "peer_of"]
+
+_UNSENT_BYTES: Final = 64 * 2**10
 
 
 class Connection(asyncio.Protocol):
@@ -25,6 +30,14 @@ class Connection(asyncio.Protocol):
     @abstractmethod
     def drain(self, now_s: float) -> None:
         """Close the connection once it has been quiet for a moment and nothing is owed to the client."""
+
+
+def bound_unsent(transport: asyncio.BaseTransport | None) -> None:
+    """Let the kernel hold little that it could not send: it would take megabytes before a slow reader is noticed."""
+    connection = transport.get_extra_info("socket") if transport is not None else None
+    if connection is not None:
+        with contextlib.suppress(OSError):  # a Unix socket, which is as small by itself
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
 
 
 def peer_of(transport: asyncio.BaseTransport | None) -> str | None:

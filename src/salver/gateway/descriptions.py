@@ -14,13 +14,21 @@ from salver.protocol.datatypes import DATATYPES
 from salver.protocol.errors import SalverError
 from salver.protocol.formats import FORMATS
 from salver.protocol.signature import TensorSpec
-from salver.protocol.tables import DeploymentSpec
+from salver.protocol.tables import DeploymentSpec, VersionManifest
 from salver.routing.router import Router, Target
-from salver.telemetry.metrics import Metrics, VersionMetrics
+from salver.telemetry.metrics import CacheCounts, Metrics, VersionMetrics
 
 __all__ = ["Descriptions"]
 
-_EXTENSIONS: Final = ["classification", "binary_tensor_data", "parameters", "statistics", "model_configuration"]
+_EXTENSIONS: Final = [
+    "classification",
+    "sequence",
+    "sequence(string_id)",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+    "model_configuration",
+]
 _REPOSITORY: Final = "model_repository"
 _NANOSECONDS: Final = 1e9
 
@@ -93,10 +101,14 @@ class Descriptions:
             "input": [_configured(tensor, batched) for tensor in manifest.signature.inputs],
             "output": [_configured(tensor, batched) for tensor in manifest.signature.outputs],
             "instance_group": [{"name": spec.endpoint, "kind": _kind(spec), "count": spec.replicas}],
-            **({"dynamic_batching": _batching(spec)} if batched else {}),
-            "model_transaction_policy": {"decoupled": False},
-            "response_cache": {"enable": False},
-            "parameters": {"salver_version": {"string_value": manifest.version}},
+            **({"dynamic_batching": _batching(spec)} if batched and not manifest.keeps_state else {}),
+            **({"sequence_batching": _sequences(spec, manifest)} if manifest.keeps_state else {}),
+            "model_transaction_policy": {"decoupled": manifest.streams},
+            "response_cache": {"enable": bool(spec.cache_bytes and manifest.is_repeatable)},
+            "parameters": {
+                "salver_version": {"string_value": manifest.version},
+                "salver_idempotent": {"string_value": "true" if manifest.idempotent else "false"},
+            },
         }
 
     def statistics(self, endpoint: str | None, version: str | None) -> dict[str, Any]:
@@ -111,6 +123,7 @@ class Descriptions:
         name, version = target.spec.endpoint, target.manifest.version
         counted = self._metrics.version(name, version)
         failures = sum(counted.failures.values())
+        cache = counted.cache or CacheCounts()
         return {
             "name": name,
             "version": version,
@@ -120,12 +133,12 @@ class Descriptions:
             "inference_stats": {
                 "success": _duration(counted.successes, counted.request_s.total),
                 "fail": _duration(failures, counted.fail_s),
-                "queue": _duration(counted.successes, counted.queue_s),
-                "compute_input": _duration(counted.successes, counted.input_s),
-                "compute_infer": _duration(counted.successes, counted.compute_s),
-                "compute_output": _duration(counted.successes, counted.output_s),
-                "cache_hit": _duration(0, 0.0),
-                "cache_miss": _duration(0, 0.0),
+                "queue": _duration(counted.computed, counted.queue_s),
+                "compute_input": _duration(counted.computed, counted.input_s),
+                "compute_infer": _duration(counted.computed, counted.compute_s),
+                "compute_output": _duration(counted.computed, counted.output_s),
+                "cache_hit": _duration(cache.hits, cache.hit_s),
+                "cache_miss": _duration(cache.misses, cache.miss_s),
             },
             "response_stats": {},
             "batch_stats": _batch_stats(counted),
@@ -177,6 +190,22 @@ def _kind(spec: DeploymentSpec) -> str:
 
 def _batching(spec: DeploymentSpec) -> dict[str, Any]:
     return {"preferred_batch_size": [], "max_queue_delay_microseconds": round(spec.max_wait_s * 1e6)}
+
+
+def _sequences(spec: DeploymentSpec, manifest: VersionManifest) -> dict[str, Any]:
+    return {
+        "max_sequence_idle_microseconds": round(spec.session_idle_s * 1e6),
+        "oldest": {"max_candidate_sequences": spec.max_sessions},
+        "state": [
+            {
+                "input_name": state.input,
+                "output_name": state.output,
+                "data_type": DATATYPES[state.datatype].triton,
+                "dims": list(state.shape),
+            }
+            for state in manifest.states
+        ],
+    }
 
 
 def _duration(count: int, seconds: float) -> dict[str, int]:

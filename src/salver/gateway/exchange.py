@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from asyncio import Future
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -13,13 +14,14 @@ from salver.gateway.negotiation import check_accept
 from salver.protocol.errors import SalverError
 from salver.protocol.request import Response
 
-__all__ = ["Exchange"]
+__all__ = ["JSON", "Exchange", "Refusal", "pause_of", "plain_refusal"]
 
 JSON: Final = b"application/json"
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _RETRY_LATER: Final = frozenset(
     {
         "QUEUE_FULL",
+        "OVERLOADED",
         "TOO_MANY_CONNECTIONS",
         "TOO_MANY_GUESSES",
         "NOT_READY",
@@ -30,6 +32,30 @@ _RETRY_LATER: Final = frozenset(
 _LAST: Final = b"connection: close\r\n"
 _NO_PARAMS: Final[Mapping[str, str]] = {}
 _REPLY_JSON: Final = msgspec.json.Encoder()
+
+
+def pause_of(error: SalverError) -> float | None:
+    """Seconds after which asking again makes sense, a second where nobody knows; None where it makes none."""
+    if error.code not in _RETRY_LATER:
+        return None
+    return 1.0 if error.retry_after_s is None else error.retry_after_s
+
+
+class Refusal(NamedTuple):
+    """An error as one protocol writes it."""
+
+    status: int
+    content_type: bytes
+    body: bytes
+
+
+def plain_refusal(error: SalverError) -> Refusal:
+    """What the Open Inference Protocol says, and every other that does not say otherwise."""
+    return Refusal(error.http, JSON, _REPLY_JSON.encode({"error": str(error)}))
+
+
+def _shape_of(route: Any) -> Callable[[SalverError], Refusal]:
+    return plain_refusal if route is None else route.refusal
 
 
 class Exchange(msgspec.Struct, eq=False):
@@ -55,6 +81,8 @@ class Exchange(msgspec.Struct, eq=False):
     connection: bytes = b""
     """A header line about the connection, for clients that need to be told."""
     id: bytes = b""
+    tenant: str = ""
+    """On whose behalf, by the token; empty without one."""
     endpoint: str | None = None
     route: Any = None
     """The `HttpRoute` it was resolved to."""
@@ -63,6 +91,12 @@ class Exchange(msgspec.Struct, eq=False):
     response: Response | None = None
     """What the model answered, for the access log and for clients that ask how long it took."""
     answered: bool = False
+    also: bytes = b""
+    """Header lines that the answer has whatever it is."""
+
+    def add_header(self, name: bytes, value: bytes) -> None:
+        """Add a header to the answer, whatever that will be; REQUIRES a value without line breaks."""
+        self.also += b"%b: %b\r\n" % (name, value)
 
     def reply(
         self,
@@ -80,17 +114,18 @@ class Exchange(msgspec.Struct, eq=False):
         gateway = lane.gateway
         if gateway.draining and lane.is_last:
             self.keep_alive = False
-        if status == 200 and content_type is JSON and not headers and self.keep_alive:
+        if status == 200 and content_type is JSON and not headers and self.keep_alive and not self.also:
             # The form almost every reply has, its beginning written twice a second.
             head = b"%b%d\r\nx-request-id: %b\r\n%b\r\n" % (gateway.ok_head, len(body), self.id, self.connection)
         else:
-            head = b"%bdate: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b\r\n" % (
+            head = b"%bdate: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b%b\r\n" % (
                 _STATUS_LINES[status],
                 gateway.date,
                 content_type,
                 len(body),
                 self.id,
                 b"".join([b"%b: %b\r\n" % header for header in headers]),
+                self.also,
                 self.connection if self.keep_alive else _LAST,
             )
         if gateway.access.takes(status):
@@ -121,13 +156,16 @@ class Exchange(msgspec.Struct, eq=False):
         if close:
             self.keep_alive = False
         told = [(b"x-salver-error", error.code.encode()), *headers]
-        if error.code in _RETRY_LATER:
-            told.append((b"retry-after", b"1"))
+        pause_s = pause_of(error)
+        if pause_s is not None:
+            # Whole seconds, as RFC 9110 has them.
+            told.append((b"retry-after", b"%d" % max(1, math.ceil(pause_s))))
         if error.code == "UNAUTHENTICATED":
             told.append((b"www-authenticate", b"Bearer"))
         if not counted:
             self.lane.gateway.refused(self.endpoint, error)
-        self.reply(_REPLY_JSON.encode({"error": str(error)}), status=error.http, headers=told)
+        status, content_type, body = _shape_of(self.route)(error)
+        self.reply(body, status=status, content_type=content_type, headers=told)
 
     def fail(self, error: BaseException, *, close: bool = False, counted: bool = False) -> None:
         """Answer with what was raised: an error of the catalogue, or else a fault of ours, which is logged.

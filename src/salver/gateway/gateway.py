@@ -8,7 +8,7 @@ from __future__ import annotations
 import email.utils
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from salver.clock import Clock
 from salver.gateway.connection import Connection
@@ -16,6 +16,7 @@ from salver.gateway.exchange import Exchange
 from salver.gateway.heads import HeadMemory
 from salver.gateway.limits import Limits
 from salver.gateway.routes import HttpRoute, HttpRouteTable, WrongVerbError
+from salver.protocol.api_versions import API_VERSION_HEADER, check_api_version
 from salver.protocol.errors import SalverError
 from salver.security.access import ANONYMOUS, Operation, Principal, allows, require
 from salver.telemetry.logs import AccessSample, log_event
@@ -35,7 +36,7 @@ class Gateway:
 
     `authenticate` maps a token, and the address it comes from, to a principal or None; with
     `open_to_anyone` a request without a token is the anonymous predictor, and one with a token
-    must still be right.
+    must still be right. `default_token` counts as that of those who bring none and ask for more than that.
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class Gateway:
         open_to_anyone: bool,
         id_prefix: str,
         access: AccessSample,
+        tells_timing: bool = False,
+        default_token: str = "",
     ) -> None:
         self.routes = routes
         self.limits = limits
@@ -60,6 +63,9 @@ class Gateway:
         if open_to_anyone:
             self._free |= {operation for operation in Operation if allows(ANONYMOUS.role, operation)}
         self.access = access
+        self.tells_timing = tells_timing
+        """Whether every answer says why it took as long as it did, not only those that were asked to."""
+        self._default_credentials = b"Bearer " + default_token.encode("latin-1", "replace") if default_token else b""
         self.lanes: set[Connection] = set()
         """The connections, from when they are accepted until they are gone."""
         self.inflight_bytes = 0
@@ -86,8 +92,13 @@ class Gateway:
             if route is None:
                 route, exchange.params = self.routes.resolve(exchange.method, exchange.target)
                 exchange.route = route
+                if route.deprecated is not None:
+                    for header in route.deprecated.headers(exchange.params):
+                        cast("Exchange", exchange).add_header(*header)
+            if API_VERSION_HEADER in exchange.headers:
+                check_api_version(exchange.headers[API_VERSION_HEADER])
             if b"authorization" in exchange.headers or route.operation not in self._free:
-                self._admit(exchange, route)
+                self.admit(exchange, route)
             route.open(exchange)
         except WrongVerbError as error:
             # Behind CONNECT no HTTP would follow.
@@ -95,20 +106,31 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
             exchange.fail(error, close=exchange.method == b"CONNECT")
 
-    def _admit(self, exchange: Exchange | Call, route: HttpRoute | Method) -> None:
-        if route.operation is None:
+    def admit(self, exchange: Exchange | Call, route: HttpRoute | Method) -> None:
+        """Raise UNAUTHENTICATED or PERMISSION_DENIED unless whoever asks may do what the route is for."""
+        if route.operation is None or (route.operation in self._free and b"authorization" not in exchange.headers):
             return
-        credentials = exchange.headers.get(b"authorization", b"")
-        principal: Principal | None = None
-        if credentials[: len(_BEARER)].lower() == _BEARER:
-            principal = self.authenticate(credentials[len(_BEARER) :].decode("latin-1").strip(), exchange.lane.peer)
+        if self._default_credentials and b"authorization" not in exchange.headers:
+            # A new mapping: that of a known head belongs to all its requests. Whoever hands this one on needs it.
+            exchange.headers = {**exchange.headers, b"authorization": self._default_credentials}
+        principal = self.principal(exchange)
         if principal is None:
             raise SalverError(
                 "UNAUTHENTICATED",
-                "no valid token came with the request" if credentials else "this server asks for a token",
+                "no valid token came with the request"
+                if exchange.headers.get(b"authorization")
+                else "this server asks for a token",
                 "send Authorization: Bearer TOKEN; `salver token create` makes one",
             )
         require(principal, route.operation)
+        exchange.tenant = principal.tenant
+
+    def principal(self, exchange: Exchange | Call) -> Principal | None:
+        """Whose token came with a request; None without one, or with one that is worth nothing."""
+        credentials = exchange.headers.get(b"authorization", b"")
+        if credentials[: len(_BEARER)].lower() != _BEARER:
+            return None
+        return self.authenticate(credentials[len(_BEARER) :].decode("latin-1").strip(), exchange.lane.peer)
 
     def name(self, exchange: Exchange | Call) -> None:
         """Give a request its id: the one it brought, else one unlike all others of all processes."""
@@ -125,6 +147,7 @@ class Gateway:
         self.date = email.utils.formatdate(self.clock.wall_s(), usegmt=True).encode()
         self.ok_head = b"HTTP/1.1 200 OK\r\ndate: %b\r\ncontent-type: application/json\r\ncontent-length: " % self.date
         self.now_s = self.clock.monotonic_s()
+        self.access.renew()
         for lane in list(self.lanes):
             try:
                 lane.sweep(self.now_s)
@@ -159,7 +182,7 @@ class Gateway:
         response = exchange.response
         spent: dict[str, Any] = {}
         if response is not None:
-            spent = {"queue_s": round(response.queue_s, 6), "compute_s": round(response.compute_s, 6)}
+            spent = {"queue_s": round(response.queue_s, 6), "compute_s": round(response.batch.compute_s, 6)}
         log_event(
             "request",
             id=exchange.id.decode(),

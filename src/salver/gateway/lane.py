@@ -12,7 +12,7 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
-from salver.gateway.connection import Connection, peer_of
+from salver.gateway.connection import Connection, bound_unsent, peer_of
 from salver.gateway.exchange import Exchange
 from salver.gateway.reader import Phase, RequestReader
 from salver.protocol.errors import SalverError
@@ -39,6 +39,7 @@ class Lane(RequestReader, Connection):
         "_paced",
         "_quiet_s",
         "_refusal",
+        "_room",
         "_stalled_s",
         "_transport",
         "_unsent",
@@ -57,6 +58,8 @@ class Lane(RequestReader, Connection):
         self._unsent = 0
         """Bytes of replies that could not be sent at that time."""
         self._half_closed = False
+        self._room: asyncio.Future[None] | None = None
+        """What a reply of several parts waits for while the client does not read."""
         self._paced: tuple[Exchange, int, float] | None = None
         self._quiet_s: float | None = None
 
@@ -130,6 +133,8 @@ class Lane(RequestReader, Connection):
         self._stalled_s = None
         self._since_s = self.gateway.now_s
         self._paced = None
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
         if self._transport is None or self._transport.is_closing():
             return
         if not self._half_closed:
@@ -179,8 +184,25 @@ class Lane(RequestReader, Connection):
 
     # Replies.
 
+    def expect_parts(self) -> None:
+        """A reply of many parts begins: a client that does not read them is to be noticed soon."""
+        bound_unsent(self._transport)
+
+    async def send_part(self, exchange: Exchange, data: bytes) -> None:
+        """Write a part of the reply of the exchange being answered, and wait until the client reads; `send` ends it.
+
+        What the exchange has asked counts no longer: it is with the model.
+        """
+        if self._transport is not None:
+            self._transport.write(data)
+        if exchange.body_bytes:
+            self._release(exchange)
+        while self._stalled_s is not None and self._transport is not None:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+
     def send(self, exchange: Exchange, head: bytes, body: bytes) -> None:
-        """Write the reply of the exchange being answered and begin the next one."""
+        """Write the reply of the exchange being answered, or the rest of it, and begin the next one."""
         transport = self._transport
         if transport is None:
             return
@@ -236,6 +258,23 @@ class Lane(RequestReader, Connection):
             transport.write_eof()
         else:
             transport.close()
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the client has seen a certificate of this server."""
+        return self._transport is not None and self._transport.get_extra_info("sslcontext") is not None
+
+    def hand_over(self, exchange: Exchange, head: bytes, other: Connection) -> None:
+        """Answer an exchange for the last time, and leave the connection to another protocol."""
+        transport = self._transport
+        assert transport is not None
+        assert exchange is self._answering
+        self._release(exchange)
+        self._answering = self._transport = self._parser = None
+        self.gateway.lanes.discard(self)
+        transport.write(head)
+        transport.set_protocol(other)
+        other.connection_made(transport)
 
     @property
     def is_last(self) -> bool:

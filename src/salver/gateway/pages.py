@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -19,13 +20,28 @@ __all__ = ["page_routes"]
 _TITLE: Final = "Salver data listener"
 
 
-def page_routes(metrics_text: Callable[[], tuple[bytes, str]], other_routes: list[HttpRoute]) -> list[HttpRoute]:
+MetricsText = Callable[[], tuple[bytes, str] | Awaitable[tuple[bytes, str]]]
+"""The metrics and their media type, at once or when the other processes have told theirs."""
+
+
+def page_routes(metrics_text: MetricsText, other_routes: list[HttpRoute]) -> list[HttpRoute]:
     """`/metrics`, `/openapi.json` and `/docs`, the latter two over all routes."""
     routes = list(other_routes)
 
     def metrics(exchange: Exchange) -> None:
-        text, content_type = metrics_text()
-        exchange.reply(text, content_type=content_type.encode())
+        text = metrics_text()
+        if isinstance(text, tuple):
+            exchange.reply(text[0], content_type=text[1].encode())
+        else:
+            exchange.pending = asyncio.ensure_future(reply_soon(exchange, text))
+
+    async def reply_soon(exchange: Exchange, coming: Awaitable[tuple[bytes, str]]) -> None:
+        try:
+            text, content_type = await coming
+        except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
+            exchange.fail(error)
+        else:
+            exchange.reply(text, content_type=content_type.encode())
 
     # The routes do not change, and writing these takes thousands of times as long as an inference.
     @functools.cache
@@ -49,5 +65,6 @@ def page_routes(metrics_text: Callable[[], tuple[bytes, str]], other_routes: lis
         # Where clients that came with another server of the protocol look for the same two.
         HttpRoute("GET", "/v2/docs", Operation.PREDICT, docs, "This interface for people"),
         HttpRoute("GET", "/v2/docs/dataplane.json", Operation.PREDICT, openapi, "This interface as OpenAPI"),
+        HttpRoute("GET", "/swagger.json", Operation.PREDICT, openapi, "This interface as OpenAPI"),
     ]
     return routes

@@ -16,6 +16,7 @@ import httptools
 
 from salver.gateway.exchange import Exchange
 from salver.gateway.heads import KnownHead
+from salver.gateway.websocket.handshake import lift_token
 from salver.protocol.errors import SalverError
 
 if TYPE_CHECKING:
@@ -176,6 +177,10 @@ class RequestReader:
             exchange, self._incoming = self._incoming, None
             if exchange is None:
                 raise SalverError("UNSUPPORTED", "this server opens no tunnels")
+            if self._is_for_websocket(exchange):
+                self._incoming = exchange
+                self._take_offer(exchange, rest)
+                return
             self._parser = httptools.HttpRequestParser(self)
             self._chunks = self._repeats = 0
             self._declined = False
@@ -188,6 +193,26 @@ class RequestReader:
             if read_bytes is None:
                 return
             rest = rest[read_bytes:]
+
+    def _is_for_websocket(self, exchange: Exchange) -> bool:
+        if exchange.method != b"GET" or exchange.headers[b"upgrade"].lower() != b"websocket":
+            return False
+        try:
+            return self.gateway.routes.resolve(exchange.method, exchange.target).route.upgrades
+        except SalverError:
+            return False
+
+    def _take_offer(self, exchange: Exchange, rest: memoryview) -> None:
+        """The last request that is read here: what comes behind it is not HTTP, or nothing if it is refused."""
+        headers = exchange.headers
+        if rest or headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers:
+            raise SalverError("BAD_HTTP", "something follows the offer of WebSocket before that was taken")
+        lift_token(headers)
+        self._incoming = None
+        exchange.keep_alive = False
+        exchange.received_s = self.gateway.clock.monotonic_s()
+        self.phase = _CLOSING
+        self._take(exchange)
 
     def _parse(self, data: bytes | memoryview) -> int | None:
         """Let llhttp read; where a request offers another protocol, how many bytes it took before it stopped.
@@ -330,7 +355,8 @@ class RequestReader:
         version = self._parser.get_http_version()
         if version not in _VERSIONS:
             raise SalverError("BAD_HTTP", f"this is HTTP/{version}", "speak HTTP/1.1")
-        if version == "1.0" and exchange.keep_alive:
+        if version == "1.0":
+            # Written only to those that stay; to all it tells that they know no chunks.
             exchange.connection = _KEPT_ALIVE
         if b"upgrade" in exchange.headers and self._parser.should_upgrade():
             if version != "1.1":

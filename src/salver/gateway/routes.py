@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from salver.gateway.exchange import Exchange
+from salver.gateway.exchange import Exchange, Refusal, plain_refusal
+from salver.protocol.api_versions import Deprecation
 from salver.protocol.errors import SalverError
 from salver.security.access import Operation
 
@@ -19,6 +20,7 @@ __all__ = ["HttpRoute", "HttpRouteTable", "Resolution", "WrongVerbError"]
 
 _REMEMBERED: Final = 1024
 _PARAMETER: Final = re.compile(r"{(\w+)}")
+_VERSION: Final = re.compile(rb"/(v[0-9]+)(?=/|\Z)")
 _ORIGIN: Final = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 
 
@@ -27,7 +29,7 @@ class HttpRoute(NamedTuple):
 
     `open` answers the exchange, now or later. What it raises before it returns becomes the answer
     (`Gateway.begin`); in what it leaves for later, nobody else catches: that ends in `Exchange.fail`.
-    `template` has parameters in braces; each matches one path segment, percent-decoded once.
+    `template` has parameters in braces; each matches a path segment, or its part before a colon, percent-decoded once.
     """
 
     method: str
@@ -40,6 +42,14 @@ class HttpRoute(NamedTuple):
     """The msgspec type of a JSON body, for OpenAPI."""
     response: Any = None
     """The msgspec type of the JSON answer, for OpenAPI."""
+    refusal: Callable[[SalverError], Refusal] = plain_refusal
+    """How the protocol of this route writes errors."""
+    deprecated: Deprecation | None = None
+    """That this route will go, and when: told in headers of its answers and in OpenAPI."""
+    any_case: bool = False
+    """Whether the template fits in any case; the values of parameters keep theirs."""
+    upgrades: bool = False
+    """Whether it is for the offer to speak WebSocket, which others ignore."""
 
 
 class Resolution(NamedTuple):
@@ -62,7 +72,9 @@ class HttpRouteTable:
 
     def __init__(self, routes: Iterable[HttpRoute]) -> None:
         self.routes = tuple(routes)
-        self._patterns = [(_pattern(route.template), route) for route in self.routes]
+        self._patterns = [(_pattern(route), route) for route in self.routes]
+        versions = (_VERSION.match(route.template.encode()) for route in self.routes)
+        self._versions = {version[0] for version in versions if version is not None}
         self._remembered: dict[tuple[bytes, bytes], Resolution] = {}
 
     def resolve(self, method: bytes, target: bytes) -> Resolution:
@@ -91,6 +103,13 @@ class HttpRouteTable:
         shown = path[:200].decode("ascii", "replace")
         if verbs:
             raise WrongVerbError(shown, method, ", ".join(sorted(verbs | ({"HEAD"} if "GET" in verbs else set()))))
+        version = _VERSION.match(path)
+        if version is not None and version[0] not in self._versions:
+            raise SalverError(
+                "NOT_FOUND",
+                f"there is no version {version[1][:20].decode()} of an interface here, and so no {shown}",
+                f"paths begin with {', '.join(sorted(each.decode() for each in self._versions))}",
+            )
         raise SalverError("NOT_FOUND", f"there is no {shown}", "see /docs for what there is")
 
 
@@ -103,8 +122,11 @@ def _path(target: bytes) -> bytes:
     return target.partition(b"?")[0]
 
 
-def _pattern(template: str) -> re.Pattern[bytes]:
-    return re.compile(_PARAMETER.sub(r"(?P<\1>[^/]+)", template).encode())
+def _pattern(route: HttpRoute) -> re.Pattern[bytes]:
+    # No name has a colon: behind one some protocols put what is to be done with the named.
+    parts = _PARAMETER.split(route.template)
+    pattern = "".join(f"(?P<{part}>[^/:]+)" if at % 2 else re.escape(part) for at, part in enumerate(parts))
+    return re.compile(pattern.encode(), re.IGNORECASE if route.any_case else 0)
 
 
 def _decode(segment: bytes) -> str:

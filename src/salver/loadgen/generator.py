@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import resource
 import signal
 import ssl
@@ -108,7 +109,7 @@ class _Run:
     ) -> None:
         self._plan = plan
         self._server = server
-        self._request = plan.request(server)
+        self._requests = itertools.cycle(plan.requests(server))
         self._generator = generator
         self._on_progress = on_progress
         self._now_s = clock.monotonic_s
@@ -280,7 +281,7 @@ class _Run:
     def _send(self, connection: Connection, intended_s: float) -> None:
         self._in_flight += 1
         self._tally.left(intended_s)
-        connection.send(self._request, intended_s)
+        connection.send(next(self._requests), intended_s)
 
     def _go_on(self, connection: Connection, now_s: float) -> None:
         """Give a connection without a request its next one."""

@@ -73,6 +73,10 @@ class LoadPlan(msgspec.Struct, frozen=True):
     """Load before the measurement begins; not counted."""
     timeout_s: float = 10.0
     """How long one request may take, from the moment it was meant to leave."""
+    more_bodies: tuple[bytes, ...] = ()
+    """Further bodies, sent in turn with the first: a server is not asked the same all the time."""
+    within_s: float = 0.0
+    """Count the successful answers that came within so many seconds, too; 0 does not."""
     seed: int = 0
     """Of the arrival times, when `run_load` is given no generator."""
     max_backlog: int = 100_000
@@ -92,8 +96,9 @@ class LoadPlan(msgspec.Struct, frozen=True):
                 f"rate_per_s of an open loop is {self.rate_per_s}",
                 f"use more than 0 and at most {_HIGHEST_RATE:g} requests a second",
             )
-        if len(self.body) > _LARGEST_BODY:
-            raise SalverError("INVALID_SETTING", f"the body has {len(self.body)} bytes", f"use at most {_LARGEST_BODY}")
+        size = max(map(len, (self.body, *self.more_bodies)))
+        if size > _LARGEST_BODY:
+            raise SalverError("INVALID_SETTING", f"the body has {size} bytes", f"use at most {_LARGEST_BODY}")
         if _TARGET.fullmatch(self.path) is None:
             raise SalverError(
                 "INVALID_SETTING", f"path is {self.path[:80]!r}", "begin with '/', percent-encode the rest"
@@ -103,19 +108,22 @@ class LoadPlan(msgspec.Struct, frozen=True):
                 raise SalverError("INVALID_SETTING", f"the header {name[:80]!r} cannot be sent", "use another header")
         return _server_of(self.url)
 
-    def request(self, server: Server) -> bytes:
-        """The bytes of one request; all are the same."""
+    def requests(self, server: Server) -> list[bytes]:
+        """The bytes of each request, to be sent in turn."""
+        return [self._request(server, body) for body in (self.body, *self.more_bodies)]
+
+    def _request(self, server: Server, body: bytes) -> bytes:
         given = {name.lower() for name, _ in self.headers}
         headers = list(self.headers)
         if "host" not in given:
             headers.insert(0, ("host", server.authority))
         if "user-agent" not in given:
             headers.append(("user-agent", f"salver-bench/{__version__}"))
-        method = "POST" if self.body else "GET"
-        if self.body:
-            headers.append(("content-length", str(len(self.body))))
+        method = "POST" if body else "GET"
+        if body:
+            headers.append(("content-length", str(len(body))))
         lines = [f"{method} {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]
-        return "\r\n".join(lines).encode("ascii") + self.body
+        return "\r\n".join(lines).encode("ascii") + body
 
 
 def _server_of(url: str) -> Server:

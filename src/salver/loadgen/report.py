@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-__all__ = ["Bucket", "Latency", "Lateness", "LoadReport", "Samples", "summarise"]
+__all__ = ["Bucket", "Latency", "Lateness", "LoadReport", "Samples", "percentiles", "summarise"]
 
 _BUCKETS: Final = 20
 _BLOCK: Final = 4096
@@ -48,7 +48,7 @@ class LoadReport(msgspec.Struct, frozen=True):
 
     A request belongs to them when it was meant to leave within them. `latency` covers the
     successful answers and, with the time they had waited until then, the requests given up
-    after `timeout_s`; refusals are often fast and would flatter it, so they are only counted.
+    after `timeout_s`; refusals are often fast and would flatter it, so they have `refusals`.
     """
 
     url: str
@@ -65,11 +65,15 @@ class LoadReport(msgspec.Struct, frozen=True):
     """Requests answered with an error, given up, lost with their connection, or never sent."""
     unanswered: int
     """Requests still on the way when the run was interrupted; neither ok nor failed."""
+    within: int | None
+    """Successful answers that came within the plan's `within_s`."""
     errors: dict[str, int]
     """Failures by "STATUS CODE", TIMEOUT, CONNECTION_LOST, BAD_HTTP or BACKLOG_FULL."""
     achieved_rate_per_s: float
     """Successful answers that came within the measured seconds, per second."""
     latency: Latency | None
+    refusals: Latency | None
+    """The same for answers that were errors."""
     histogram: tuple[Bucket, ...]
     lateness: Lateness | None
     backlog_max: int
@@ -135,10 +139,16 @@ def summarise(latencies: Samples, lags: Samples) -> tuple[Latency | None, tuple[
         lateness = Lateness(p50, p99, lags.largest)
     if not latencies.seen:
         return None, (), lateness
+    return percentiles(latencies), _histogram(latencies.numpy()), lateness
+
+
+def percentiles(latencies: Samples) -> Latency | None:
+    """The percentiles of a sample; None when it is empty."""
+    if not latencies.seen:
+        return None
     values = latencies.numpy()
     p50, p90, p95, p99, p999 = _quantiles(values, 0.5, 0.9, 0.95, 0.99, 0.999)
-    latency = Latency(float(values.mean()), p50, p90, p95, p99, p999, latencies.largest, latencies.exact)
-    return latency, _histogram(values), lateness
+    return Latency(float(values.mean()), p50, p90, p95, p99, p999, latencies.largest, latencies.exact)
 
 
 def _quantiles(values: np.ndarray[Any, Any], *shares: float) -> list[float]:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from salver.loadgen.plan import LoadPlan, Mode
-from salver.loadgen.report import LoadReport, Samples, summarise
+from salver.loadgen.report import LoadReport, Samples, percentiles, summarise
 
 __all__ = ["BACKLOG_FULL", "TIMEOUT", "Tally"]
 
@@ -31,9 +31,10 @@ class Tally:
         self.answers = 0
         """Successful answers, the warm-up's included."""
         self.reconnects = self.connect_failures = self.backlog_max = 0
-        self._sent = self._ok = self._arrived = 0
+        self._sent = self._ok = self._within = self._arrived = 0
         self._errors: Counter[str] = Counter()
         self._latencies = Samples(plan.max_samples, generator)
+        self._refusals = Samples(plan.max_samples, generator)
         self._lags = Samples(plan.max_samples, generator)
         self._cpu: tuple[float, float] | None = None
         self._cpu_ratio = 0.0
@@ -63,12 +64,14 @@ class Tally:
         if problem is not None:
             if measured:
                 self._errors[problem] += 1
+                self._refusals.add(now_s - intended_s)
             return
         self.answers += 1
         if self.from_s <= now_s < self.end_s:
             self._arrived += 1
         if measured:
             self._ok += 1
+            self._within += now_s - intended_s <= self._plan.within_s
             self._latencies.add(now_s - intended_s)
 
     def gave_up(self, intended_s: float, now_s: float, problem: str) -> None:
@@ -107,11 +110,13 @@ class Tally:
             measured_s=measured_s,
             sent=self._sent,
             ok=self._ok,
+            within=self._within if plan.within_s else None,
             failed=self.failed,
             unanswered=sum(map(self.measures, waiting)),
             errors=dict(self._errors),
             achieved_rate_per_s=self._arrived / measured_s if measured_s else 0.0,
             latency=latency,
+            refusals=percentiles(self._refusals),
             histogram=histogram,
             lateness=lateness,
             backlog_max=self.backlog_max,

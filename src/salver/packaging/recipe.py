@@ -36,6 +36,17 @@ _PASSING: Final = frozenset({"lock", "serve.json", "scratch"})
 """What belongs to a running server, not to a home at rest."""
 _TEMPLATES: Final = Path(__file__).parent / "image"
 _USER: Final = 10001
+_START: Final = r"""
+ENTRYPOINT ["salver"]
+CMD ["serve", "--host", "0.0.0.0", "--http", "8080", "--require-token", \
+     "--tls-cert", "/run/secrets/tls.crt", "--tls-key", "/run/secrets/tls.key"]
+""".strip()
+_START_MANAGED: Final = r"""
+LABEL com.amazonaws.sagemaker.capabilities.multi-models="true" \
+      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true"
+ENTRYPOINT ["salver", "container"]
+CMD ["serve"]
+""".strip()
 
 
 class Recipe(msgspec.Struct, frozen=True):
@@ -59,15 +70,17 @@ def write_recipe(
     also: Iterable[str] = (),
     base_image: str | None = None,
     image: str | None = None,
+    managed: bool = False,
 ) -> Recipe:
     """Write the recipe for `endpoint`, serving the version `reference`, to a new directory.
 
     `fill_home` gets an empty directory and makes it a home that holds this endpoint's version
     only, without secrets. `extras` are those of Salver that the model's format needs, `also`
     further distributions that its own code imports. `base_image` is a Python image under an
-    exact tag, `image` what to call the result. Appears whole or not at all; nothing is
-    fetched. Raises ALREADY_EXISTS, INVALID_SETTING for an image that is not pinned or a package
-    that is not installed here, REFUSED_BY_POLICY for a home with secrets, STORAGE_FULL.
+    exact tag, `image` what to call the result. A `managed` image is for platforms that end TLS, know their
+    callers and say the rest in the environment, see `salver.packaging.platform`. Appears whole or not at
+    all; nothing is fetched. Raises ALREADY_EXISTS, INVALID_SETTING for an image that is not pinned or a
+    package that is not installed here, REFUSED_BY_POLICY for a home with secrets, STORAGE_FULL.
     """
     check_name(endpoint, "endpoint")
     base_image = _check_base_image(base_image)
@@ -94,11 +107,13 @@ def write_recipe(
                 "CONTAINER": re.sub(r"[^a-zA-Z0-9_.-]+", "-", image),
                 "WHEEL": wheel,
                 "USER": str(_USER),
+                "START": _START_MANAGED if managed else _START,
             }
             (building / "requirements.txt").write_text("".join(f"{line}\n" for line in packages))
-            for name in ("Dockerfile", "README.md", "health.py", "dockerignore"):
-                written = building / (".dockerignore" if name == "dockerignore" else name)
-                written.write_text(_filled((_TEMPLATES / name).read_text(), values))
+            templates = {name: name for name in ("Dockerfile", "README.md", "health.py")}
+            templates |= {".dockerignore": "dockerignore"} | ({"README.md": "README-managed.md"} if managed else {})
+            for name, template in templates.items():
+                (building / name).write_text(_filled((_TEMPLATES / template).read_text(), values))
             building.chmod(0o755)
             size_bytes = sum(path.stat().st_size for path in building.rglob("*") if path.is_file())
             building.rename(destination)  # replaces an empty directory, and nothing else

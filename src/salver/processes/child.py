@@ -41,8 +41,11 @@ class Child:
     a line, is never read as part of what another one says.
     """
 
-    def __init__(self, role: str, module: str) -> None:
+    def __init__(self, role: str, module: str, slot: int | None = None) -> None:
         self.role = role
+        """What it is called, in logs too."""
+        self.slot = slot
+        """Of a server process."""
         self._module = module
         self.process: subprocess.Popen[bytes] | None = None
         self.report: Report | None = None
@@ -55,10 +58,15 @@ class Child:
         self.failures = 0
         """Deaths since it last was ready."""
         self._young_deaths = 0
+        self.hung = False
+        """Whether it is being killed because its event loop stood still."""
+        self.told = False
+        """Whether it was told to end, for another to take its place."""
 
     def start(self, order: Order, passed: tuple[int, ...], now_s: float) -> None:
         """Start it with `order` and the file descriptors `passed`. REQUIRES that none lives."""
         self.report, self._said = None, b""
+        self.hung = self.told = False
         self.started_s = now_s
         self.close()
         self.pipe, told = os.pipe()
@@ -116,8 +124,11 @@ class Child:
 
     def bury(self, now_s: float) -> float:
         """Note its death; returns the seconds until it may start again."""
-        self.failures += 1
-        self._young_deaths = 1 if now_s - self.started_s > _CALM_S else self._young_deaths + 1
+        if self.told and self.ended_well:
+            self._young_deaths = 0
+        else:
+            self.failures += 1
+            self._young_deaths = 1 if now_s - self.started_s > _CALM_S else self._young_deaths + 1
         self.process = self.report = None
         pause_s = restart_pause_s(self._young_deaths)
         self.not_before_s = now_s + pause_s
@@ -127,6 +138,12 @@ class Child:
     def ended_well(self) -> bool:
         """Whether it ended as it was told to; REQUIRES that it has ended."""
         return self.process is None or self.process.returncode in _TOLD_TO_STOP
+
+    def tell_to_end(self) -> None:
+        """Let it finish what it has and end."""
+        if self.process is not None and self.lives:
+            self.told = True
+            self.process.terminate()
 
     def kill(self) -> None:
         """End it at once."""

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,18 +21,25 @@ import uvloop
 from salver.clock import SYSTEM_CLOCK
 from salver.control.administration import LocalAdministration
 from salver.control.api import control_app
+from salver.control.deliveries import Deliveries
 from salver.control.listener import ControlLimits, ControlServer
+from salver.control.model_store import ModelStore
 from salver.control.waiting import Watch
 from salver.processes.order import Order, Report, tell
+from salver.protocol.jobs import JobLimits
+from salver.registry.webhooks import WebhookRecord
 from salver.runtime.environment import die_with_parent
 from salver.runtime.recorder import FlightRecorder
-from salver.runtime.status import EndpointStatus
+from salver.runtime.status import ProcessState, ProcessStatus
 from salver.security.access import Principal, local_principal
 from salver.security.guessing import GuessLimit
 from salver.security.tokens import TokenVerifier
 from salver.security.unpickling import forbid_unpickling
+from salver.storage.blobs import BlobStore
 from salver.storage.database import Database
 from salver.storage.home import Home
+from salver.storage.job_ledger import JobLedger
+from salver.storage.owners import this_process
 from salver.storage.publication import PublishedTables
 from salver.telemetry.logs import configure_logs
 
@@ -60,7 +68,8 @@ async def _control(order: Order) -> None:
         Database.open(home.database_path),
         local_principal(),
         SYSTEM_CLOCK,
-        endpoints=_EndpointReader(order.server_socket),
+        processes=_ProcessReader(order),
+        job_limits=order.settings.jobs,
     )
     administration.begin()
     authenticate = _PublishedTokens(home)
@@ -70,6 +79,7 @@ async def _control(order: Order) -> None:
         server.control_host,
         Watch(administration.endpoints),
         repository_moved=server.repository_on_data,
+        store=ModelStore(Path(server.model_store), BlobStore(home.blobs_path)) if server.model_store else None,
     )
     shared = order.settings.limits
     limits = ControlLimits(
@@ -97,7 +107,17 @@ async def _control(order: Order) -> None:
         await asyncio.sleep(0.005)
     _beat(loop, FlightRecorder(order.pulse_path))
     tell(order, Report())
+    telling = asyncio.ensure_future(_deliveries(home, administration, order.settings.jobs).run())
     await asyncio.gather(*tasks)
+    telling.cancel()
+
+
+def _deliveries(home: Home, administration: LocalAdministration, limits: JobLimits) -> Deliveries:
+    def webhooks() -> dict[str, WebhookRecord]:
+        return {webhook.name: webhook for webhook in administration.webhooks()}
+
+    ledger = JobLedger(home.jobs_path, limits, SYSTEM_CLOCK, this_process())
+    return Deliveries(ledger, webhooks, limits, home.pepper(), SYSTEM_CLOCK)
 
 
 def _beat(loop: asyncio.AbstractEventLoop, pulse: FlightRecorder) -> None:
@@ -111,20 +131,26 @@ def _stop(servers: list[ControlServer]) -> None:
         each.should_exit = True
 
 
-class _EndpointReader:
-    """Asks the server process what its endpoints do; nothing while it does not answer."""
+class _ProcessReader:
+    """Asks the server processes, all at once, what they do; whoever does not answer is absent."""
 
-    def __init__(self, server_socket: str) -> None:
-        self._http = httpx2.Client(
-            base_url="http://localhost", transport=httpx2.HTTPTransport(uds=server_socket), timeout=_ASK_TIMEOUT_S
-        )
+    def __init__(self, order: Order) -> None:
+        self._sockets = [order.of(slot).server_socket for slot in range(len(order.http_fds))]
+        self._clients = [
+            httpx2.Client(base_url="http://localhost", transport=httpx2.HTTPTransport(uds=path), timeout=_ASK_TIMEOUT_S)
+            for path in self._sockets
+        ]
+        self._threads = ThreadPoolExecutor(len(self._clients), thread_name_prefix="processes")
 
-    def __call__(self) -> tuple[EndpointStatus, ...]:
+    def __call__(self) -> tuple[ProcessStatus, ...]:
+        return tuple(self._threads.map(self._ask, range(len(self._clients))))
+
+    def _ask(self, slot: int) -> ProcessStatus:
         try:
-            answer = self._http.get("/status")
-            return msgspec.json.decode(answer.content, type=tuple[EndpointStatus, ...])
+            answer = self._clients[slot].get("/status")
+            return msgspec.json.decode(answer.content, type=ProcessStatus)
         except (httpx2.HTTPError, msgspec.DecodeError):
-            return ()
+            return ProcessStatus(slot, 0, ProcessState.ABSENT)
 
 
 class _PublishedTokens:

@@ -19,9 +19,11 @@ __all__ = ["Listeners", "check_listeners", "open_listeners", "tls_context"]
 class Listeners(NamedTuple):
     """The open sockets and what clients call them."""
 
-    http: socket.socket
+    http: tuple[socket.socket, ...]
+    """One for each server process."""
     control: socket.socket
-    grpc: socket.socket | None
+    grpc: tuple[socket.socket, ...]
+    """Likewise; none without that listener."""
     http_url: str
     control_url: str
     grpc_target: str | None
@@ -74,16 +76,16 @@ def tls_context(server: ServerSettings, protocol: str = "http/1.1") -> ssl.SSLCo
 def open_listeners(server: ServerSettings, sockets: contextlib.ExitStack) -> Listeners:
     """Bind them all; `sockets` closes them. Raises INVALID_SETTING for an address that cannot be had."""
     scheme = "https" if server.tls_cert else "http"
-    http = sockets.enter_context(_bind(server.host, server.http))
-    control = sockets.enter_context(_bind(server.control_host, server.control))
-    grpc = sockets.enter_context(_bind(server.host, server.grpc)) if server.grpc is not None else None
+    http = _bind_each(server.host, server.http, server.processes, sockets)
+    (control,) = _bind_each(server.control_host, server.control, 1, sockets)
+    grpc = _bind_each(server.host, server.grpc, server.processes, sockets) if server.grpc is not None else ()
     return Listeners(
         http,
         control,
         grpc,
-        f"{scheme}://{_authority(server.host, http)}",
+        f"{scheme}://{_authority(server.host, http[0])}",
         f"{scheme}://{_authority(server.control_host, control)}",
-        _authority(server.host, grpc) if grpc else None,
+        _authority(server.host, grpc[0]) if grpc else None,
     )
 
 
@@ -91,14 +93,18 @@ def _authority(host: str, listener: socket.socket) -> str:
     return f"{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind_each(host: str, port: int, count: int, sockets: contextlib.ExitStack) -> tuple[socket.socket, ...]:
+    """`count` listeners at one address, between which the kernel divides new connections."""
     with contextlib.ExitStack() as undo:
         try:
-            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-            listener = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, port))
-            listener.listen(1024)
+            bound = [undo.enter_context(_bind(host, port, shares=False))]
+            if count > 1:
+                # Only now: bound with it, the port of another server of the same user would not be refused.
+                bound[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                port = bound[0].getsockname()[1]
+                bound += [undo.enter_context(_bind(host, port, shares=True)) for _ in range(count - 1)]
+            for listener in bound:
+                listener.listen(1024)
         except (OSError, UnicodeError) as error:
             problem = getattr(error, "strerror", None) or str(error)
             raise SalverError(
@@ -106,5 +112,17 @@ def _bind(host: str, port: int) -> socket.socket:
                 f"cannot listen on {host[:80]} port {port}: {problem}",
                 "free the port, choose another, or use 0 for any free one",
             ) from None
+        sockets.enter_context(undo.pop_all())
+        return tuple(bound)
+
+
+def _bind(host: str, port: int, *, shares: bool) -> socket.socket:
+    with contextlib.ExitStack() as undo:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shares:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
         undo.pop_all()
         return listener

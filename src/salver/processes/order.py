@@ -17,25 +17,28 @@ class Order(msgspec.Struct, frozen=True):
     """Everything a child needs: where the home is, its inherited sockets, the settings.
 
     `run_dir` is a private directory for Unix sockets and the children's pulses; it goes with the
-    supervisor. `ready_fd` is the child's own pipe for its `Report`.
+    supervisor. `ready_fd` is the child's own pipe for its `Report`. There is one listener of each
+    kind for each server process.
     """
 
     home: str
     run_dir: str
     settings: Settings
-    http_fd: int
-    grpc_fd: int | None
+    http_fds: tuple[int, ...]
+    grpc_fds: tuple[int, ...]
     control_fd: int
     control_socket_fd: int
     ready_fd: int
     supervisor_pid: int
     credentials_in_clear: bool = False
     """Listening beyond this machine with --insecure."""
+    slot: int = 0
+    """Which of the server processes this is for: its own listeners are those of this number."""
 
     @property
     def recorder_path(self) -> Path:
-        """The flight recorder of the server process, its pulse included."""
-        return Path(self.run_dir) / "recorder"
+        """The flight recorder of the slot's server process, its pulse included."""
+        return Path(self.run_dir) / f"recorder-{self.slot}"
 
     @property
     def pulse_path(self) -> Path:
@@ -44,8 +47,22 @@ class Order(msgspec.Struct, frozen=True):
 
     @property
     def server_socket(self) -> str:
-        """Where the server process answers the controller."""
-        return f"{self.run_dir}/server.sock"
+        """Where the slot's server process answers the controller and its siblings."""
+        return f"{self.run_dir}/server-{self.slot}.sock"
+
+    @property
+    def counts_path(self) -> Path:
+        """What the slot's server process has counted; it outlives the process."""
+        return Path(self.run_dir) / f"counts-{self.slot}"
+
+    @property
+    def places_path(self) -> Path:
+        """Which slots have a process that accepts, see `Places`."""
+        return Path(self.run_dir) / "places"
+
+    def of(self, slot: int) -> Order:
+        """The same for another slot."""
+        return msgspec.structs.replace(self, slot=slot)
 
     @property
     def control_socket(self) -> str:

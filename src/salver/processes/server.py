@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import uvloop
@@ -28,9 +28,11 @@ from salver.gateway.repository import ask_controller
 from salver.gateway.routes import HttpRoute, HttpRouteTable
 from salver.processes.listeners import tls_context
 from salver.processes.order import Order, Report, tell
+from salver.processes.places import Places
+from salver.processes.siblings import Siblings, StandIn
 from salver.runtime.environment import die_with_parent
 from salver.runtime.recorder import FlightRecorder
-from salver.runtime.status import LoadState
+from salver.runtime.status import LoadState, ProcessState, ProcessStatus
 from salver.security.access import ANONYMOUS
 from salver.security.unpickling import forbid_unpickling
 from salver.storage.home import Home
@@ -40,14 +42,16 @@ from salver.telemetry.metrics import Metrics
 __all__ = ["main"]
 
 _HEAD_START_S: Final = 2.0
-"""How long connections wait in the kernel for the versions to load."""
+"""How long connections wait in the kernel for the versions to load, where no other process takes them."""
+_LOOK_S: Final = 0.1
 
 
 def main() -> None:
     """Serve until told to stop."""
     order = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Order)
     die_with_parent(order.supervisor_pid)
-    configure_logs("server", level=order.settings.server.log_level)
+    several = len(order.http_fds) > 1
+    configure_logs(f"server-{order.slot}" if several else "server", level=order.settings.server.log_level)
     forbid_unpickling()
     uvloop.run(_serve(order))
     # Everything owed has been given. A load that is still under way in a thread, perhaps for
@@ -59,9 +63,10 @@ def main() -> None:
 async def _serve(order: Order) -> None:
     home = Home.open(order.home)
     server = order.settings.server
-    scratch = home.scratch_path
+    scratch = home.scratch_path / str(order.slot)
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(mode=0o700)
+    scratch.mkdir(mode=0o700, parents=True)
+    several = len(order.http_fds) > 1
     plane = DataPlane(
         home,
         order.settings,
@@ -71,10 +76,15 @@ async def _serve(order: Order) -> None:
         pepper=home.pepper(),
         open_to_anyone=not server.require_token,
         controller=functools.partial(ask_controller, order.control_socket) if server.repository_on_data else None,
+        siblings=Siblings(order).pictures if several else None,
+        counts_path=order.counts_path if several else None,
     )
     plane.metrics.insecure = order.credentials_in_clear
     plane.start()
-    acceptors = _data_acceptors(order, plane)
+    places = Places(order.places_path, len(order.http_fds))
+    make = functools.partial(_data_acceptors, order, plane)
+    acceptors = make(order.slot)
+    stand_in = StandIn(places, [slot for slot in range(len(order.http_fds)) if slot != order.slot], make)
     internal = _internal_acceptor(order, plane)
     stopping = asyncio.Event()
     hurried = asyncio.Event()
@@ -83,10 +93,11 @@ async def _serve(order: Order) -> None:
     loop.add_signal_handler(signal.SIGUSR1, hurried.set)
     settled = asyncio.ensure_future(plane.host.settled())
     stop = asyncio.ensure_future(stopping.wait())
-    # What loads quickly answers the first connection; a process that replaces another goes unnoticed.
-    await asyncio.wait((settled, stop), return_when=asyncio.FIRST_COMPLETED, timeout=_HEAD_START_S)
+    await _head_start(settled, stop, places, order.slot)
     for acceptor in acceptors:
         acceptor.start()
+    places.take(order.slot)
+    stand_in.start()
     await asyncio.wait((settled, stop), return_when=asyncio.FIRST_COMPLETED)
     if settled.done():
         # What is loaded now stays: collections need not look at it again and again.
@@ -96,29 +107,58 @@ async def _serve(order: Order) -> None:
         await stop
     settled.cancel()
     loop.add_signal_handler(signal.SIGTERM, os._exit, 1)
-    await _drain(plane, acceptors, 0.0 if hurried.is_set() else server.lame_duck_s, server.drain_s)
+    places.leave(order.slot)
+    acceptors += stand_in.leave()
+    # Where only this process leaves, the others accept for it from now on.
+    lame_duck_s = server.lame_duck_s if places.closing and not hurried.is_set() else 0.0
+    await _drain(plane, acceptors, lame_duck_s, server.drain_s)
+    if several:
+        plane.leave_counts()
     await internal.stop()
     plane.stop()
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _data_acceptors(order: Order, plane: DataPlane) -> list[Acceptor]:
+async def _head_start(settled: asyncio.Future[None], stop: asyncio.Future[Any], places: Places, slot: int) -> None:
+    """Wait until connections are better accepted than left in the kernel.
+
+    What loads quickly answers the first connection, and a process that replaces another goes
+    unnoticed. Where others accept meanwhile, everything that loads may take its time.
+    """
+    until_s = SYSTEM_CLOCK.monotonic_s() + _HEAD_START_S
+    while not settled.done() and not stop.done():
+        left_s = until_s - SYSTEM_CLOCK.monotonic_s()
+        if left_s <= 0 and not places.others_serve(slot):
+            break
+        await asyncio.wait(
+            (settled, stop), return_when=asyncio.FIRST_COMPLETED, timeout=left_s if left_s > 0 else _LOOK_S
+        )
+
+
+def _data_acceptors(order: Order, plane: DataPlane, slot: int) -> list[Acceptor]:
     server = order.settings.server
-    acceptors = [Acceptor(socket.socket(fileno=order.http_fd), plane.gateway, tls_context(server))]
-    if order.grpc_fd is not None:
+    acceptors = [Acceptor(socket.socket(fileno=order.http_fds[slot]), plane.gateway, tls_context(server))]
+    if order.grpc_fds:
         from salver.gateway.grpc.lane import GrpcLane, grpc_refusal  # noqa: PLC0415 - only this listener needs protobuf
 
         lane = functools.partial(GrpcLane, methods=plane.grpc_methods())
-        listener = socket.socket(fileno=order.grpc_fd)
+        listener = socket.socket(fileno=order.grpc_fds[slot])
         acceptors.append(Acceptor(listener, plane.gateway, tls_context(server, "h2"), lane, grpc_refusal))
     return acceptors
 
 
 def _internal_acceptor(order: Order, plane: DataPlane) -> Acceptor:
-    """The Unix socket on which the controller asks what this process does."""
+    """The Unix socket on which the controller asks what this process does, and the others what it has counted."""
 
     def status(exchange: Exchange) -> None:
-        exchange.reply_json(plane.status())
+        state = ProcessState.LEAVING if plane.gateway.draining else ProcessState.SERVING
+        exchange.reply_json(
+            ProcessStatus(order.slot, os.getpid(), state, len(plane.gateway.lanes), tuple(plane.status()))
+        )
+
+    def counts(exchange: Exchange) -> None:
+        # Written down before it is told: what was shown once is never taken back.
+        exchange.reply(plane.leave_counts(), content_type=b"application/msgpack")
 
     listener = socket.socket(socket.AF_UNIX)
     with contextlib.suppress(FileNotFoundError):
@@ -126,7 +166,12 @@ def _internal_acceptor(order: Order, plane: DataPlane) -> Acceptor:
     listener.bind(order.server_socket)
     listener.listen(16)
     gateway = Gateway(
-        HttpRouteTable([HttpRoute("GET", "/status", None, status, "What each endpoint does now")]),
+        HttpRouteTable(
+            [
+                HttpRoute("GET", "/status", None, status, "What this process and each endpoint does now"),
+                HttpRoute("GET", "/counts", None, counts, "What it has counted"),
+            ]
+        ),
         Limits(connections=16),
         Metrics(),
         SYSTEM_CLOCK,
@@ -155,6 +200,7 @@ async def _drain(plane: DataPlane, acceptors: Iterable[Acceptor], lame_duck_s: f
     """Readiness goes first, then new connections, then what is in flight."""
     gateway = plane.gateway
     gateway.drain()
+    plane.jobs.stop_taking()
     log_event("draining", lame_duck_s=lame_duck_s)
     await asyncio.sleep(lame_duck_s)
     for acceptor in acceptors:
@@ -166,6 +212,7 @@ async def _drain(plane: DataPlane, acceptors: Iterable[Acceptor], lame_duck_s: f
         gateway.close_idle()
     if gateway.owes:
         log_event("drain_timed_out", unanswered=gateway.owes)
+    await plane.jobs.close(max(0.0, until_s - SYSTEM_CLOCK.monotonic_s()))
     await plane.host.close(timeout_s=5.0)
 
 

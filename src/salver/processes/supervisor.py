@@ -1,4 +1,4 @@
-"""The supervisor: binds the ports, starts the controller and the server process, replaces them.
+"""The supervisor: binds the ports, starts the controller and the server processes, replaces them.
 
 It holds the listening sockets and the home's lock for its whole life, so a child that dies is
 replaced behind the same ports: connections wait in the kernel meanwhile. A server process that
@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +31,9 @@ from salver.processes.child import Child
 from salver.processes.listeners import Listeners, check_listeners, open_listeners
 from salver.processes.order import Order
 from salver.processes.orphans import Orphans
+from salver.processes.places import Places
 from salver.processes.pulse import PulseWatch
+from salver.processes.rolling import Rolling
 from salver.protocol.errors import SalverError
 from salver.runtime.recorder import read_recorder
 from salver.storage.home import Home, Serving
@@ -42,7 +44,8 @@ from salver.telemetry.logs import log_event
 
 __all__ = ["Supervisor"]
 
-_ROLES: Final = {"controller": "salver.processes.controller", "server": "salver.processes.server"}
+_CONTROLLER: Final = "salver.processes.controller"
+_SERVER: Final = "salver.processes.server"
 _LOOK_S: Final = 0.25
 _STOP_CHILD_S: Final = 5.0
 _AWAIT_CONTROLLER_S: Final = 5.0
@@ -65,15 +68,20 @@ class Supervisor:
         self._settings = settings
         self._clock = clock
         self._leash = leash
-        self._children = {role: Child(role, module) for role, module in _ROLES.items()}
+        several = settings.server.processes > 1
+        self._controller = Child("controller", _CONTROLLER)
+        self._servers = [
+            Child(f"server-{slot}" if several else "server", _SERVER, slot) for slot in range(settings.server.processes)
+        ]
+        self._children = {child.role: child for child in (self._controller, *self._servers)}
         self._stopped = asyncio.Event()
         self._announced = False
-        self._server_hung = False
-        """Whether the server process is being killed because its event loop stood still."""
         self._order: Order | None = None
         self._listeners: Listeners | None = None
         self._orphans = Orphans(lambda: {child.pid for child in self._children.values() if child.pid}, clock)
         self._pulses = PulseWatch(settings.server.hang_s)
+        self._rolling = Rolling(settings.server.drain_s + _STOP_CHILD_S)
+        self._places: Places | None = None
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT; a second signal ends everything at once with 1.
@@ -88,6 +96,7 @@ class Supervisor:
             run_dir = held.enter_context(self._run_dir())
             listeners = self._listeners = open_listeners(self._settings.server, held)
             self._order = self._make_order(listeners, run_dir, insecure, held)
+            self._places = Places(self._order.places_path, len(self._servers))
             # From now on commands go to the controller: they wait for it in its socket's queue.
             held.callback(self._home.clear_serving)
             self._home.write_serving(
@@ -98,9 +107,9 @@ class Supervisor:
             held.callback(self._kill_all)
             self._start_all()
             await self._watch()
-            listeners.http.close()
-            if listeners.grpc is not None:
-                listeners.grpc.close()
+            self._places.close_all()
+            for listener in (*listeners.http, *listeners.grpc):
+                listener.close()
             return await self._shut_down()
 
     def _make_order(self, listeners: Listeners, run_dir: str, insecure: bool, held: contextlib.ExitStack) -> Order:
@@ -109,8 +118,8 @@ class Supervisor:
             home=str(self._home.path),
             run_dir=run_dir,
             settings=self._settings,
-            http_fd=listeners.http.fileno(),
-            grpc_fd=listeners.grpc.fileno() if listeners.grpc else None,
+            http_fds=tuple(listener.fileno() for listener in listeners.http),
+            grpc_fds=tuple(listener.fileno() for listener in listeners.grpc),
             control_fd=listeners.control.fileno(),
             control_socket_fd=inner.fileno(),
             ready_fd=-1,  # each child has its own
@@ -145,21 +154,27 @@ class Supervisor:
     # Children.
 
     def _start_all(self) -> None:
+        shutil.rmtree(self._home.scratch_path, ignore_errors=True)
+        now_s = self._clock.monotonic_s()
         for child in self._children.values():
-            child.not_before_s = self._clock.monotonic_s()
+            child.not_before_s = now_s
         try:
             sound = read_tables(self._home) is not None
         except SalverError as error:
             log_event("tables_unreadable", level=logging.ERROR, problem=str(error))
             sound = False
         if not sound:
-            self._children["server"].not_before_s += _AWAIT_CONTROLLER_S
+            for server in self._servers:
+                server.not_before_s += _AWAIT_CONTROLLER_S
 
     def _start(self, child: Child) -> None:
         order = self._order
         assert order is not None
-        fds = {"server": (order.http_fd, order.grpc_fd), "controller": (order.control_fd, order.control_socket_fd)}
-        passed = tuple(fd for fd in fds[child.role] if fd is not None)
+        if child.slot is None:
+            passed: tuple[int, ...] = (order.control_fd, order.control_socket_fd)
+        else:
+            # All of them: it accepts from those of the others while they have no process.
+            order, passed = order.of(child.slot), (*order.http_fds, *order.grpc_fds)
         child.start(order, passed, self._clock.monotonic_s())
         assert child.pipe is not None
         asyncio.get_running_loop().add_reader(child.pipe, self._hear, child)
@@ -174,29 +189,34 @@ class Supervisor:
                     self._note_death(child, now_s)
                 if child.process is None and now_s >= child.not_before_s:
                     self._start(child)
+            self._rolling.look(now_s)
             self._orphans.look(now_s)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), _LOOK_S)
 
     def _note_death(self, child: Child, now_s: float) -> None:
         assert child.process is not None
-        pid, code = child.process.pid, child.process.returncode
+        pid, code, hung = child.process.pid, child.process.returncode, child.hung
+        orderly = code == 0 or (child.told and child.ended_well)
+        if child.slot is not None and self._places is not None:
+            self._places.leave(child.slot)
         self._stop_hearing(child)
         pause_s = child.bury(now_s)
         self._orphans.bereaved(now_s)
-        log_event("child_died", level=logging.ERROR, child=child.role, pid=pid, code=code, restart_in_s=pause_s)
-        if child.role == "server":
-            self._isolate_suspects()
-            self._server_hung = False
+        if orderly:
+            log_event("child_ended", child=child.role, pid=pid)
+        else:
+            log_event("child_died", level=logging.ERROR, child=child.role, pid=pid, code=code, restart_in_s=pause_s)
+        if child.slot is not None:
+            self._isolate_suspects(child.slot, Cause.HUNG if hung else Cause.CRASHED)
         self._announce_if_ready()
 
-    def _isolate_suspects(self) -> None:
+    def _isolate_suspects(self, slot: int, cause: Cause) -> None:
         assert self._order is not None
         try:
-            _, running = read_recorder(self._order.recorder_path)
+            _, running = read_recorder(self._order.of(slot).recorder_path)
             if running:
                 log_event("versions_isolated", level=logging.WARNING, digests=sorted(running))
-                cause = Cause.HUNG if self._server_hung else Cause.CRASHED
                 isolate(self._home, running, cause, self._clock.wall_s())
         except (OSError, SalverError) as error:
             log_event("isolation_not_recorded", level=logging.ERROR, problem=str(error))
@@ -206,11 +226,11 @@ class Supervisor:
         assert self._order is not None
         if child.process is None:
             return
-        path = {"server": self._order.recorder_path, "controller": self._order.pulse_path}[child.role]
+        path = self._order.pulse_path if child.slot is None else self._order.of(child.slot).recorder_path
         silent_s = self._pulses.hung_s(path, child.started_s, now_s)
         if silent_s is not None:
             log_event("child_hung", level=logging.ERROR, child=child.role, pid=child.process.pid, seconds=silent_s)
-            self._server_hung |= child.role == "server"
+            child.hung = True
             child.kill()
 
     # Reports and readiness.
@@ -220,10 +240,10 @@ class Supervisor:
         began = child.hear()
         if child.pipe is None and pipe is not None:
             asyncio.get_running_loop().remove_reader(pipe)
-        if began and child.role == "controller":
-            server = self._children["server"]
-            if server.process is None and server.failures == 0 and not self._stopped.is_set():
-                self._start(server)  # it waited for the snapshot
+        if began and child is self._controller:
+            for server in self._servers:
+                if server.process is None and server.failures == 0 and not self._stopped.is_set():
+                    self._start(server)  # it waited for the snapshot
         self._announce_if_ready()
 
     def _stop_hearing(self, child: Child) -> None:
@@ -236,8 +256,9 @@ class Supervisor:
 
         A controller that cannot begin does not keep a server process that can from serving.
         """
-        server, controller = self._children["server"], self._children["controller"]
-        if self._announced or server.report is None:
+        controller = self._controller
+        reports = [server.report for server in self._servers if server.report is not None]
+        if self._announced or len(reports) < len(self._servers):
             return
         if controller.report is None and controller.failures < _HOPELESS:
             return
@@ -251,10 +272,11 @@ class Supervisor:
             "pid": os.getpid(),
             "pids": {
                 "controller": controller.pid,
-                "servers": [server.pid],
-                "workers": list(server.report.workers),
+                "servers": [server.pid for server in self._servers],
+                "workers": [pid for report in reports for pid in report.workers],
             },
-            "failed": list(server.report.failed),
+            # What fails in one process mostly fails in all.
+            "failed": list({row.get("endpoint"): row for report in reports for row in report.failed}.values()),
         }
         sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
         sys.stdout.flush()
@@ -265,6 +287,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
+        loop.add_signal_handler(signal.SIGUSR2, self._rolling.begin, self._servers)
         if self._leash is not None:
             try:
                 loop.add_reader(self._leash, self._on_leash, self._leash)
@@ -285,21 +308,23 @@ class Supervisor:
             self._kill_all()
             os._exit(1)
         self._stopped.set()
-        server = self._children["server"]
-        if number is signal.SIGINT and server.lives and server.process is not None:
-            # Somebody waits at a terminal: no pause for load balancers.
-            server.process.send_signal(signal.SIGUSR1)
+        for server in self._servers:
+            if number is signal.SIGINT and server.lives and server.process is not None:
+                # Somebody waits at a terminal: no pause for load balancers.
+                server.process.send_signal(signal.SIGUSR1)
 
     async def _shut_down(self) -> int:
         settings = self._settings.server
-        patience = {"server": settings.lame_duck_s + settings.drain_s + _STOP_CHILD_S, "controller": _STOP_CHILD_S}
-        clean = True
-        for role in ("server", "controller"):
-            child = self._children[role]
-            if child.process is not None and child.lives:
-                child.process.terminate()
-            clean &= await self._wait(child, patience[role]) and child.ended_well
-        return 0 if clean else 1
+        drained = await self._end(self._servers, settings.lame_duck_s + settings.drain_s + _STOP_CHILD_S)
+        ended = await self._end([self._controller], _STOP_CHILD_S)
+        shutil.rmtree(self._home.scratch_path, ignore_errors=True)
+        return 0 if drained and ended else 1
+
+    async def _end(self, children: Sequence[Child], patience_s: float) -> bool:
+        for child in children:
+            child.tell_to_end()
+        in_time = await asyncio.gather(*(self._wait(child, patience_s) for child in children))
+        return all(in_time) and all(child.ended_well for child in children)
 
     async def _wait(self, child: Child, patience_s: float) -> bool:
         until_s = self._clock.monotonic_s() + patience_s

@@ -14,6 +14,7 @@ import numpy as np
 
 from salver.protocol.datatypes import DATATYPES, Datatype
 from salver.protocol.errors import SalverError
+from salver.protocol.tensor import MAX_RANK
 
 __all__ = ["fit_datatype"]
 
@@ -120,6 +121,8 @@ def _from_python(name: str, value: object, kind: Datatype) -> np.ndarray[Any, An
         objects = np.array(value, dtype=object)
     except ValueError:
         raise _ragged(name) from None
+    if objects.ndim > MAX_RANK:
+        raise SalverError("WRONG_SHAPE", f"the lists of input {name!r} are nested more than {MAX_RANK} deep")
     wanted = _FAMILIES[kind.dtype.kind]
     for item in {type(item): item for item in objects.flat}.values():
         if isinstance(item, list | tuple):

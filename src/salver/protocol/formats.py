@@ -43,6 +43,8 @@ class FormatFacts(NamedTuple):
     """Whether an artifact of one file is loaded from bytes in memory; the others need a file."""
     has_providers: bool = False
     """Whether it computes by execution providers and optimises graphs, so that those settings mean anything."""
+    has_states: bool = False
+    """Whether its versions of kind `sequence` declare their states as tensors."""
     always_code: bool = False
     """Whether its artifacts are users' code by nature: no word of trust is asked for, and they only
     ever run in a worker."""
@@ -56,6 +58,7 @@ _FORMATS: Final = (
         "onnxruntime_onnx",
         loads_from_memory=True,
         has_providers=True,
+        has_states=True,
     ),
     FormatFacts(
         "sklearn",

@@ -25,6 +25,7 @@ __all__ = [
     "ArrayHeader",
     "FrameKind",
     "ProblemHeader",
+    "StreamHeader",
     "describe_arrays",
     "pack_frame",
     "read_arrays",
@@ -38,7 +39,7 @@ SHARED_ABOVE_BYTES: Final = 128 * 2**10
 
 
 class FrameKind(enum.IntEnum):
-    """What a frame says; the first three go to the worker, the others come from it."""
+    """What a frame says. LOAD, STOP, RUN, OPEN, CREDIT, CANCEL and TAKEN go to the worker, the others come from it."""
 
     LOAD = 1
     STOP = 2
@@ -49,6 +50,20 @@ class FrameKind(enum.IntEnum):
     RAISED = 7
     BAD_OUTPUT = 8
     BEAT = 9
+    OPEN = 10
+    """Begin a stream; it has no credit yet."""
+    CREDIT = 11
+    """So many more chunks of a stream may come."""
+    CANCEL = 12
+    """Nobody wants the rest of a stream; ENDED answers it."""
+    TAKEN = 13
+    """What was in the shared memory for answers has been read."""
+    CHUNK = 14
+    ENDED = 15
+    """A stream has no more, or was cancelled."""
+    STREAM_RAISED = 16
+    STREAM_BAD_OUTPUT = 17
+    """The last word of a stream, like ENDED and STREAM_RAISED."""
 
 
 class ArrayEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -61,10 +76,10 @@ class ArrayEntry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ArrayHeader(msgspec.Struct, frozen=True, array_like=True):
-    """The header of RUN and RESULT. `seconds` is the computing time in a RESULT.
+    """The header of RUN and RESULT, OPEN and CHUNK. `seconds` is the computing time of a RESULT or CHUNK.
 
-    `batch` numbers the batches of a worker. An answer repeats it: one that nobody asked for must
-    never be taken for the one that is owed.
+    `batch` numbers the batches of a worker, and apart from them its streams. An answer repeats it: one
+    that nobody asked for must never be taken for the one that is owed.
     """
 
     batch: int
@@ -74,10 +89,17 @@ class ArrayHeader(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ProblemHeader(msgspec.Struct, frozen=True, array_like=True):
-    """The header of RAISED and BAD_OUTPUT: the batch, and what is wrong."""
+    """The header of RAISED, BAD_OUTPUT and their likes for streams: the batch or stream, and what is wrong."""
 
     batch: int
     problem: str
+
+
+class StreamHeader(msgspec.Struct, frozen=True, array_like=True):
+    """The header of CREDIT, CANCEL and ENDED: the stream, and how many more chunks may come."""
+
+    stream: int
+    chunks: int = 0
 
 
 def pack_frame(kind: FrameKind, header: object = None, body_bytes: int = 0) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from salver.protocol.api_versions import API_VERSIONS, NOTICE_DAYS, Deprecation
 from salver.protocol.errors import CATALOGUE
 
 __all__ = ["Described", "describe_routes", "documentation_page"]
@@ -42,6 +43,10 @@ class Described(Protocol):
     @property
     def response(self) -> Any:
         """The type of the JSON answer, or None."""
+
+    @property
+    def deprecated(self) -> Deprecation | None:
+        """That it will go, if it will."""
 
 
 def describe_routes(title: str, version: str, routes: Iterable[Described]) -> dict[str, Any]:
@@ -87,6 +92,11 @@ def _operation(route: Described, schema_of: dict[int, Any]) -> dict[str, Any]:
         ],
         "responses": {"200": answer, "default": {"description": "An error of the catalogue", "content": error}},
     }
+    if route.deprecated is not None:
+        described["deprecated"] = True
+        described["x-salver-sunset"] = route.deprecated.sunset.isoformat()
+        if route.deprecated.instead:
+            described["x-salver-instead"] = route.deprecated.instead
     if route.operation is not None:
         described["security"] = [{"token": []}]
         described["x-salver-operation"] = str(route.operation)
@@ -102,7 +112,8 @@ def documentation_page(title: str, version: str, routes: Iterable[Described]) ->
     """The same as one page of HTML without scripts."""
     rows = "\n".join(
         f"<tr><td><code>{route.method}</code></td><td><code>{html.escape(route.template)}</code></td>"
-        f"<td>{html.escape(route.summary)}</td><td>{html.escape(str(route.operation or 'anybody'))}</td></tr>"
+        f"<td>{html.escape(route.summary)}{_last_days(route)}</td>"
+        f"<td>{html.escape(str(route.operation or 'anybody'))}</td></tr>"
         for route in routes
     )
     codes = "\n".join(
@@ -119,6 +130,11 @@ table{{border-collapse:collapse;width:100%}}td,th{{text-align:left;padding:.25re
 <table><tr><th>Verb</th><th>Path</th><th>What it does</th><th>Who may</th></tr>
 {rows}
 </table>
+<h2 id="api-versions">API versions</h2>
+<p>Protocols have their versions in their paths. Salver's own interface is in version {API_VERSIONS[-1]}; the header
+<code>X-Salver-Api-Version</code> says which one a client was written for, and one that is not answered is refused.
+The answers of a route that will go have the headers <code>Deprecation</code>, <code>Sunset</code> and
+<code>Link</code>; it stays for at least {NOTICE_DAYS} days after that begins.</p>
 <h2>Errors</h2>
 <p>Every error is <code>{{"error": "..."}}</code> with its code in the header <code>x-salver-error</code>.</p>
 <table><tr><th>Code</th><th>Status</th><th>Meaning</th></tr>
@@ -126,3 +142,11 @@ table{{border-collapse:collapse;width:100%}}td,th{{text-align:left;padding:.25re
 </table>
 </html>
 """.encode()
+
+
+def _last_days(route: Described) -> str:
+    gone = route.deprecated
+    if gone is None:
+        return ""
+    instead = f"; use <code>{html.escape(gone.instead)}</code>" if gone.instead else ""
+    return f" <strong>Deprecated: goes after {gone.sunset}{instead}</strong>"

@@ -6,7 +6,7 @@ structs because one of each is made per request.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -14,7 +14,18 @@ import numpy as np
 
 from salver.protocol.tensor import Tensor
 
-__all__ = ["BatchOutputs", "Request", "RequestedOutput", "Response", "Service"]
+__all__ = [
+    "BatchOutputs",
+    "CacheNote",
+    "CacheWish",
+    "Chunks",
+    "Request",
+    "RequestedOutput",
+    "Response",
+    "SequenceStep",
+    "Service",
+    "StreamingService",
+]
 
 
 class RequestedOutput(NamedTuple):
@@ -23,6 +34,45 @@ class RequestedOutput(NamedTuple):
     name: str
     binary: bool | None = None
     classification: int = 0
+
+
+class CacheWish(NamedTuple):
+    """What a client asks of the cache of its endpoint; the default is what everybody gets who asks nothing."""
+
+    look: bool = True
+    """Whether a kept answer will do, or one that is being computed already."""
+    keep: bool = True
+    """Whether the answer may be kept."""
+    only_kept: bool = False
+    """Whether nothing but a kept answer will do."""
+    max_age_s: float = float("inf")
+    """A kept answer will do up to this age."""
+    min_fresh_s: float = 0.0
+    """And if it may be given for so long still."""
+    unless: frozenset[bytes] = frozenset()
+    """The tags of answers that the client has already; `*` stands for any kept one."""
+
+
+class CacheNote(NamedTuple):
+    """What the cache has to say of an answer."""
+
+    source: str
+    """`hit` for a kept answer, `miss` for one that was computed for this request, `shared` for one that was
+    computed for another, identical one."""
+    tag: str = ""
+    """Names the content: identical answers have the same tag. Empty for one that is not kept."""
+    since_s: float = 0.0
+    """When the model gave it; monotonic."""
+    ttl_s: float = 0.0
+    """For how long from then on it is given."""
+
+
+class SequenceStep(NamedTuple):
+    """Which session a request is a step of. Only a session of one step, begun and ended by it, has no id."""
+
+    id: int | str | None
+    start: bool = False
+    end: bool = False
 
 
 class Request(msgspec.Struct, eq=False):
@@ -43,21 +93,35 @@ class Request(msgspec.Struct, eq=False):
     rows: int = 1
     trace: bytes = b""
     """What the request is called in logs: the id its answer carries."""
+    priority: int = 0
+    """1 is the most urgent; 0 leaves it to the deployment."""
+    tenant: str = ""
+    """On whose behalf, by the token; empty without one."""
+    cache: CacheWish | None = None
+    """What is asked of the cache, if its endpoint has one and the client has wishes."""
+    sequence: SequenceStep | None = None
+    """The step of a session that this is, for versions that keep state."""
 
     def __repr__(self) -> str:
         return f"<Request {self.id or '-'} for {self.endpoint}, {self.rows} rows>"
 
 
 class BatchOutputs:
-    """The outputs of one batch, shared by the responses cut from it.
+    """The outputs of one batch of `rows` rows, shared by the responses cut from it.
 
-    `codec_cache` belongs to the doors: what they compute once per batch for all its requests.
+    They took `compute_s` seconds at `placement`. `codec_cache` belongs to the doors: what they
+    compute once per batch for all its requests.
     """
 
-    __slots__ = ("arrays", "codec_cache")
+    __slots__ = ("arrays", "codec_cache", "compute_s", "placement", "rows")
 
-    def __init__(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+    def __init__(
+        self, arrays: dict[str, np.ndarray[Any, Any]], rows: int = 1, compute_s: float = 0.0, placement: str = ""
+    ) -> None:
         self.arrays = arrays
+        self.rows = rows
+        self.compute_s = compute_s
+        self.placement = placement
         self.codec_cache: dict[Any, Any] = {}
 
 
@@ -75,7 +139,11 @@ class Response(msgspec.Struct, eq=False):
     stop: int | None = None
     warnings: tuple[str, ...] = ()
     queue_s: float = 0.0
-    compute_s: float = 0.0
+    """Seconds it waited for a replica."""
+    hold_s: float = 0.0
+    """Seconds it then waited for a fuller batch, although a replica was free."""
+    cache: CacheNote | None = None
+    """Where it comes from, if its endpoint has a cache that the request did not rule out."""
 
     def array(self, name: str) -> np.ndarray[Any, Any]:
         """One output of this request."""
@@ -100,3 +168,23 @@ class Service(Protocol):
 
     def __call__(self, request: Request) -> Awaitable[Response]:
         """Answer `request`."""
+
+
+class Chunks(Protocol):
+    """The answer to one request bit by bit: responses in order, then an end, or a `SalverError`."""
+
+    def __aiter__(self) -> AsyncIterator[Response]:
+        """Itself."""
+
+    async def __anext__(self) -> Response:
+        """Wait for the next one; raises StopAsyncIteration at the end."""
+
+    def close(self) -> None:
+        """Nobody wants more of it; to be called by whoever has it, however it ends."""
+
+
+class StreamingService(Service, Protocol):
+    """The service of a version whose manifest says that it streams."""
+
+    def open_stream(self, request: Request) -> Chunks:
+        """Answer `request` bit by bit; raises `SalverError` where it is refused at once."""

@@ -22,6 +22,8 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     optional: bool = False
     labels: tuple[str, ...] = ()
     """Class names along the last dimension, for classification output."""
+    pad: float | None = None
+    """Of an input: requests whose free dimensions differ may share a batch, the shorter filled up with this."""
 
 
 class Signature(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

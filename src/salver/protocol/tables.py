@@ -16,15 +16,20 @@ from salver.protocol.profile import Profile
 from salver.protocol.signature import Signature
 
 __all__ = [
+    "BatchPolicy",
     "DeploymentSpec",
     "FileEntry",
+    "Load",
     "Nonfinite",
     "Placement",
+    "QueuePolicy",
     "RuntimeOptions",
+    "StateSpec",
     "Tables",
     "TokenRecord",
     "Validate",
     "VersionManifest",
+    "Webhook",
 ]
 
 
@@ -35,6 +40,31 @@ class Placement(enum.StrEnum):
     INLINE = "inline"
     THREAD = "thread"
     PROCESS = "process"
+
+
+class Load(enum.StrEnum):
+    """When a version is loaded."""
+
+    EAGER = "eager"
+    """When it is deployed."""
+    LAZY = "lazy"
+    """When it is asked; it may be unloaded again when others need the memory."""
+
+
+class BatchPolicy(enum.StrEnum):
+    """When a free replica takes a batch that could still grow."""
+
+    EAGER = "eager"
+    """At once: it takes what waits, and waits for nobody."""
+    TIMEOUT = "timeout"
+    """When the batch is full, or its oldest request has waited `max_wait_s`."""
+    HYBRID = "hybrid"
+    """When `min_batch` rows wait, or the oldest request has waited `max_wait_s`."""
+    PREDICTIVE = "predictive"
+    """As soon as waiting for the next request would cost more time than it saves, by the rate of arrivals and
+    the service curve; `max_wait_s` bounds it where that is set."""
+    DEFERRED = "deferred"
+    """As late as the SLO, which it needs, permits: the fullest batches."""
 
 
 class Validate(enum.StrEnum):
@@ -61,6 +91,20 @@ class FileEntry(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
+class StateSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A pair of tensors of a graph by which it hands a state from one step of a sequence to the next.
+
+    `shape` has one -1, the batch dimension, and that may be any; none where the graph has no batch dimension.
+    """
+
+    input: str
+    output: str
+    datatype: str
+    shape: tuple[int, ...]
+    initial: float = 0.0
+    """What every element is before the first step."""
+
+
 class VersionManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """One immutable version: identity, bytes, signature, and how its format loads it.
 
@@ -79,6 +123,8 @@ class VersionManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     preprocess: str = ""
     postprocess: str = ""
     cost: str = ""
+    length: str = ""
+    """The input whose length says which requests are run together; see `salver.runtime.classes`."""
     idempotent: bool = True
     trusts_code: bool = False
     """Somebody with the right vouched for the code or pickle inside; it runs in a worker only."""
@@ -86,11 +132,30 @@ class VersionManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: dict[str, str] = {}
     warm_up: bool | None = None
     """Whether invented rows are run before the version serves; None leaves it to what it is made of."""
+    streams: bool = False
+    """Whether it can answer bit by bit; see `salver.runtime.streams`."""
+    states: tuple[StateSpec, ...] = ()
+    """What a graph of kind `sequence` keeps for each session; no part of the signature."""
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether its requests are steps of sessions; see `salver.runtime.sessions`."""
+        return self.kind == "sequence"
 
     @property
     def reference(self) -> str:
         """NAME@VERSION."""
         return f"{self.model}@{self.version}"
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its files."""
+        return sum(file.size_bytes for file in self.files)
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether an answer may be given again: it comes whole, and neither has asking effects nor what was before."""
+        return self.idempotent and not self.streams and self.kind in ("predict", "embed")
 
     @property
     def runs_user_code(self) -> bool:
@@ -109,6 +174,17 @@ class RuntimeOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     """ONNX graph optimisation: disabled, basic, extended or all."""
     pin: tuple[int, ...] = ()
     """Processors the computing threads are bound to; empty for no binding."""
+
+
+class QueuePolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What one priority level may queue; 0 takes the deployment's own."""
+
+    max_queue: int = 0
+    """Requests of this level that wait at most."""
+    max_age_s: float = 0.0
+    """Refuse newcomers of this level while its oldest has waited for longer."""
+    deadline_s: float = 0.0
+    """Seconds that a request of this level may take."""
 
 
 class DeploymentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -131,16 +207,41 @@ class DeploymentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     """Rows that run together at most, 1 to 65 536; a request with more rows is refused."""
     max_cost: int = 0
     """Cost that runs together at most, in the version's own `cost` unit, to 2**53; 0 for no bound."""
+    policy: BatchPolicy = BatchPolicy.EAGER
+    """When a free replica takes a batch that could still grow."""
     max_wait_s: float = 0.0
-    """Seconds the oldest request waits for a fuller batch, 0 to 10 and below `deadline_s`; less where a deadline
-    would pass. 0 waits for nobody."""
+    """Seconds the oldest request waits for a fuller batch at most, 0 to 10 and below `deadline_s`; less where a
+    deadline would pass. For the policies timeout and hybrid, which need it, and predictive."""
+    min_batch: int = 1
+    """Rows that policy hybrid waits for, 1 to `max_batch`."""
+    slo_s: float = 0.0
+    """Seconds within which requests should be answered, to 3600: steers how many rows run together, and refuses
+    requests that would come later anyway. 0 for no such objective."""
     max_queue: int = 1024
     """Requests that wait at most, 1 to 1 000 000; the next one is refused with QUEUE_FULL."""
+    max_age_s: float = 0.0
+    """Refuse newcomers while the oldest request has waited for longer, to 86 400; 0 for no such bound."""
+    priorities: tuple[QueuePolicy, ...] = ()
+    """One policy for each priority level, the most urgent first, at most 16; none for a single level."""
+    max_streams: int = 64
+    """Streams open at one time on one replica at most, 1 to 4096; the next one is refused with QUEUE_FULL."""
+    max_sessions: int = 1024
+    """Sessions that a version which keeps state has at one time at most, 1 to 1 000 000, over all replicas."""
+    session_idle_s: float = 60.0
+    """Seconds after which a session that nobody asks for is ended, 0.1 to 86 400."""
+    cache_bytes: int = 0
+    """Bytes of answers kept to answer identical requests with, to 2**40; 0 keeps none."""
+    cache_ttl_s: float = 300.0
+    """Seconds for which a kept answer is given, 0.001 to 2 592 000."""
     deadline_s: float = 30.0
     """Seconds a request may take when it names no shorter time itself, 0.001 to 86 400."""
     hang_s: float = 0.0
     """Seconds after which a running batch counts as hung, to 86 400; 0: three times the longest seen or expected,
     at least 5."""
+    load: Load = Load.EAGER
+    """Whether it is loaded when it is deployed, or when it is asked."""
+    warm_from_traffic: bool = True
+    """Whether a version that takes the place of another is tried on some of that one's last inputs before it serves."""
     load_timeout_s: float = 120.0
     """Seconds that loading and warming up one replica may take, 0.1 to 86 400, before it has failed."""
     validate: Validate = Validate.WARN
@@ -170,6 +271,14 @@ class TokenRecord(msgspec.Struct, frozen=True):
     """From this date on it is worth nothing; None for never."""
 
 
+class Webhook(msgspec.Struct, frozen=True):
+    """A place that may be told of jobs. Where it is, only the controller knows."""
+
+    name: str
+    tenant: str = ""
+    """Whose jobs may name it; empty for everybody's."""
+
+
 class Tables(msgspec.Struct, frozen=True):
     """The published snapshot: everything the data path needs to serve on its own."""
 
@@ -177,6 +286,7 @@ class Tables(msgspec.Struct, frozen=True):
     versions: tuple[VersionManifest, ...] = ()
     deployments: tuple[DeploymentSpec, ...] = ()
     tokens: tuple[TokenRecord, ...] = ()
+    webhooks: tuple[Webhook, ...] = ()
 
     def version_of(self, deployment: DeploymentSpec) -> VersionManifest:
         """The manifest a deployment names; raises KeyError in a snapshot that contradicts itself."""

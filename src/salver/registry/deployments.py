@@ -13,7 +13,8 @@ from salver.protocol.names import check_name
 from salver.protocol.tables import DeploymentSpec, Placement, Tables, VersionManifest
 from salver.registry.access_tokens import read_tokens
 from salver.registry.catalog import find_version
-from salver.registry.settings import check_settings, check_settings_of_format
+from salver.registry.settings import check_settings, check_settings_of_version
+from salver.registry.webhooks import read_webhooks
 from salver.security.access import Operation, Principal, require
 from salver.storage.database import Database, current_revision, raise_revision
 from salver.storage.journal import Journal
@@ -21,7 +22,7 @@ from salver.storage.schema import deployments, versions
 
 __all__ = ["Deployments"]
 
-_SERVED_KINDS: Final = ("predict", "embed")
+_SERVED_KINDS: Final = ("predict", "embed", "sequence")
 
 
 class Deployments:
@@ -48,7 +49,7 @@ class Deployments:
         with self._database.begin() as connection:
             manifest = find_version(connection, spec.model, spec.version)
             _check_deployable(manifest, spec)
-            check_settings_of_format(spec, manifest.format)
+            check_settings_of_version(spec, manifest)
             before = _read(connection, spec.endpoint)
             spec = msgspec.structs.replace(spec, generation=raise_revision(connection))
             connection.execute(delete(deployments).where(deployments.c.endpoint == spec.endpoint))
@@ -151,6 +152,7 @@ def _snapshot(connection: Connection) -> Tables:
         versions=_manifests(connection, {(spec.model, spec.version) for spec in specs}),
         deployments=specs,
         tokens=read_tokens(connection),
+        webhooks=read_webhooks(connection),
     )
 
 

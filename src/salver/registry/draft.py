@@ -7,7 +7,7 @@ import msgspec
 from salver.protocol.errors import SalverError
 from salver.protocol.profile import Profile
 from salver.protocol.signature import Signature
-from salver.protocol.tables import FileEntry, VersionManifest
+from salver.protocol.tables import FileEntry, StateSpec, VersionManifest
 from salver.registry.files import artifact_digest
 
 __all__ = ["VersionDraft", "difference"]
@@ -28,11 +28,14 @@ class VersionDraft(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     preprocess: str = ""
     postprocess: str = ""
     cost: str = ""
+    length: str = ""
     idempotent: bool = True
     trusts_code: bool = False
     profile: Profile | None = None
     metadata: dict[str, str] = {}
     warm_up: bool | None = None
+    states: tuple[StateSpec, ...] = ()
+    streams: bool = False
 
     def manifest(self, version: str, ordinal: int) -> VersionManifest:
         """The manifest under a number; raises INVALID_ARTIFACT for one that cannot be stored unchanged.

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import difflib
+from math import prod
 from typing import Final
 
 import msgspec
 
+from salver.protocol.datatypes import DATATYPES
 from salver.protocol.errors import SalverError
 from salver.protocol.formats import FORMATS, OPTIMIZATIONS, PROVIDERS
-from salver.protocol.tables import DeploymentSpec, RuntimeOptions
+from salver.protocol.tables import BatchPolicy, DeploymentSpec, RuntimeOptions, VersionManifest
 
-__all__ = ["RANGES", "check_settings", "check_settings_of_format"]
+__all__ = ["RANGES", "check_settings", "check_settings_of_format", "check_settings_of_version"]
 
 RANGES: Final[dict[str, tuple[float, float]]] = {
     "replicas": (1, 64),
     "max_batch": (1, 65_536),
     "max_cost": (0, 2**53),  # integers that JSON readers keep
     "max_wait_s": (0, 10),
+    "min_batch": (1, 65_536),
+    "slo_s": (0, 3600),
     "max_queue": (1, 1_000_000),
+    "max_age_s": (0, 86_400),
+    "max_streams": (1, 4096),
+    "max_sessions": (1, 1_000_000),
+    "session_idle_s": (0.1, 86_400),
+    "cache_bytes": (0, 2**40),
+    "cache_ttl_s": (0.001, 2_592_000),
     "deadline_s": (0.001, 86_400),
     "hang_s": (0, 86_400),
     "load_timeout_s": (0.1, 86_400),
     "worker_memory_bytes": (2**26, 2**43),
     "runtime.threads": (1, 256),
 }
+_MOST_PRIORITIES: Final = 16
 _HIGHEST_PROCESSOR: Final = 8191
 """CONFIG_NR_CPUS of the largest Linux builds, less one."""
 
@@ -46,11 +57,41 @@ def check_settings(spec: DeploymentSpec) -> DeploymentSpec:
         if not low <= value <= high:
             raise _refused(name, value, f"give a number from {low:g} to {high:.17g}")
     _check_runtime(spec.runtime)
+    _check_batching(spec)
+    _check_priorities(spec)
+    return spec
+
+
+def _check_batching(spec: DeploymentSpec) -> None:
+    policy = spec.policy
     if spec.max_wait_s >= spec.deadline_s:
         raise _refused(
             "max_wait_s", spec.max_wait_s, f"lower it below deadline_s, which is {spec.deadline_s:g}, or raise that"
         )
-    return spec
+    if spec.max_wait_s and policy in (BatchPolicy.EAGER, BatchPolicy.DEFERRED):
+        raise _refused(
+            "max_wait_s", spec.max_wait_s, f"policy {policy} does not heed it; set policy timeout, hybrid or predictive"
+        )
+    if not spec.max_wait_s and policy in (BatchPolicy.TIMEOUT, BatchPolicy.HYBRID):
+        raise _refused("max_wait_s", spec.max_wait_s, f"policy {policy} needs one, such as 0.005")
+    if policy is BatchPolicy.DEFERRED and not spec.slo_s:
+        raise _refused("slo_s", spec.slo_s, "policy deferred needs an objective, such as 0.1")
+    if spec.min_batch > 1 and policy is not BatchPolicy.HYBRID:
+        raise _refused("min_batch", spec.min_batch, "only policy hybrid heeds it")
+    if spec.min_batch > spec.max_batch:
+        raise _refused("min_batch", spec.min_batch, f"lower it to max_batch, which is {spec.max_batch}, or raise that")
+
+
+def _check_priorities(spec: DeploymentSpec) -> None:
+    if len(spec.priorities) > _MOST_PRIORITIES:
+        raise _refused("priorities", f"{len(spec.priorities)} levels", f"use at most {_MOST_PRIORITIES}")
+    for level, queue in enumerate(spec.priorities, start=1):
+        for name in ("max_queue", "max_age_s", "deadline_s"):
+            value, (_, high) = getattr(queue, name), RANGES[name]
+            if not 0 <= value <= high:
+                raise _refused(
+                    f"priorities[{level}].{name}", value, f"give a number to {high:g}; 0 takes the deployment's"
+                )
 
 
 def check_settings_of_format(spec: DeploymentSpec, format: str) -> None:
@@ -67,6 +108,27 @@ def check_settings_of_format(spec: DeploymentSpec, format: str) -> None:
                 f"{_written(value)}, which means nothing to a version of format {format}",
                 f"leave it out, or where it was kept from before, set it back to {_written(getattr(plain, name))}",
             )
+
+
+def check_settings_of_version(spec: DeploymentSpec, manifest: VersionManifest) -> None:
+    """Raise INVALID_SETTING for a setting that contradicts what the version declares."""
+    check_settings_of_format(spec, manifest.format)
+    if spec.cache_bytes and not manifest.is_repeatable:
+        declares = f"is of kind {manifest.kind}" if manifest.idempotent else "declares that it is not idempotent"
+        if manifest.streams:
+            declares = "streams its answers"
+        raise _refused(
+            "cache_bytes",
+            f"{spec.cache_bytes}, but {manifest.reference} {declares}",
+            "set it to 0: a kept answer would take the place of what each request does",
+        )
+    each_bytes = sum(prod(map(abs, state.shape)) * DATATYPES[state.datatype].itemsize for state in manifest.states)
+    if spec.max_sessions * each_bytes > spec.worker_memory_bytes:
+        raise _refused(
+            "max_sessions",
+            f"{spec.max_sessions}, and each session of {manifest.reference} takes {each_bytes} bytes",
+            f"use at most {spec.worker_memory_bytes // each_bytes}, or raise worker_memory_bytes",
+        )
 
 
 def _written(value: object) -> str:

@@ -73,6 +73,12 @@ def _require_sense(declaration: Declaration, chosen: Format) -> None:
         problem = f"format is {declaration.format!r}, and the artifact is to be registered as {chosen.name!r}"
     elif declaration.entry and not is_always_code(chosen.name):
         problem = f"entry is {declaration.entry!r}, and format {chosen.name!r} runs no class of yours"
+    elif declaration.states and not FORMATS[chosen.name].has_states:
+        problem = f"there are states, and format {chosen.name!r} has no tensors for them"
+    elif declaration.kind == "sequence" and not declaration.states and not is_always_code(chosen.name):
+        problem = 'kind is "sequence", and nothing says what is kept: [[states]], or a class with step()'
+    elif declaration.streams and not is_always_code(chosen.name):
+        problem = f"streams is true, and format {chosen.name!r} runs no class of yours"
     if problem:
         raise SalverError("INVALID_ARTIFACT", f"{DECLARATION_FILE}: {problem}", "correct the file, or leave that out")
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
-__all__ = ["run_aside"]
+__all__ = ["be_patient", "run_aside"]
+
+_MOST_PATIENT: Final = 19
 
 Result = TypeVar("Result")
+
+
+def be_patient() -> None:
+    """Let this thread, and those that it starts, run when no other wants the processor. It cannot be taken back."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _MOST_PATIENT)
 
 
 async def run_aside(work: Callable[[], Result], discard: Callable[[Result], None], name: str) -> Result:

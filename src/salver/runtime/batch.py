@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,13 +13,14 @@ from salver.protocol.datatypes import DATATYPES, datatype_of
 from salver.protocol.errors import SalverError
 from salver.protocol.request import Request, Response
 from salver.protocol.signature import Signature
-from salver.protocol.tensor import bytes_element
+from salver.protocol.tensor import Tensor, bytes_element
 from salver.runtime.blame import place_of
 from salver.runtime.model import Arrays
 
 __all__ = ["Batch", "Entry", "check_outputs", "join_inputs", "problem_of"]
 
 _LONGEST_PROBLEM: Final = 2000
+_NO_PADS: Final[Mapping[str, float]] = {}
 
 
 class Entry(msgspec.Struct, eq=False):
@@ -33,7 +34,13 @@ class Entry(msgspec.Struct, eq=False):
     answer: asyncio.Future[Response]
     enqueued_s: float
     cost: int
-    shape_key: object = None
+    """What it counts in a batch: its rows, or what the version says that requests cost."""
+    class_key: object = None
+    """Equal for requests that can be joined in one batch."""
+    level: int = 0
+    """Its priority level, 0 the most urgent."""
+    due_s: float = float("inf")
+    """When it should be answered: its deadline, or the deployment's objective if that is earlier."""
     kills: int = 0
     warnings: tuple[str, ...] = ()
 
@@ -46,29 +53,38 @@ class Entry(msgspec.Struct, eq=False):
 
 
 class Batch:
-    """Requests that run together: one version, one shape, `rows` rows in order.
+    """Requests that run together: one version, one class, `rows` rows in order, `size` on the service curve.
 
-    They left the queue at `cut_s`, and their joined inputs went to a replica at `started_s`.
+    They left the queue at `cut_s`, and their joined inputs went to a replica at `started_s`, which
+    had been free since `free_s`.
     """
 
-    __slots__ = ("cut_s", "entries", "inputs", "rows", "started_s")
+    __slots__ = ("cut_s", "entries", "free_s", "inputs", "rows", "size", "started_s")
 
-    def __init__(self, entries: list[Entry], inputs: Arrays, rows: int, cut_s: float, started_s: float) -> None:
+    def __init__(
+        self, entries: list[Entry], inputs: Arrays, rows: int, size: int, free_s: float, cut_s: float, started_s: float
+    ) -> None:
         self.entries = entries
         self.inputs = inputs
         self.rows = rows
+        self.size = size
+        self.free_s = free_s
         self.cut_s = cut_s
         self.started_s = started_s
 
 
-def join_inputs(entries: Sequence[Entry], rows: int | None) -> Arrays:
+def join_inputs(entries: Sequence[Entry], rows: int | None, pads: Mapping[str, float] = _NO_PADS) -> Arrays:
     """The inputs of `entries` as read-only arrays, joined along the first dimension to `rows` rows.
 
-    All entries have the same inputs and the same shape behind the batch dimension. Without a
-    batch dimension `rows` is None, and there is one entry.
+    All entries have the same inputs and, but for those of `pads`, the same shape behind the batch
+    dimension; those are filled up to the longest, behind, with the value in `pads`. Without a batch
+    dimension `rows` is None, and there is one entry.
     """
     arrays: Arrays = {}
     for name, tensor in entries[0].request.inputs.items():
+        if name in pads and rows is not None:
+            arrays[name] = _padded([entry.request.inputs[name] for entry in entries], rows, pads[name])
+            continue
         shape = tensor.shape if rows is None else (rows, *tensor.shape[1:])
         if tensor.datatype == "BYTES":
             elements = [entry.request.inputs[name].numpy().reshape(-1) for entry in entries]
@@ -78,6 +94,18 @@ def join_inputs(entries: Sequence[Entry], rows: int | None) -> Arrays:
             data = b"".join([entry.request.inputs[name].data for entry in entries])
             arrays[name] = np.frombuffer(data, dtype=DATATYPES[tensor.datatype].dtype).reshape(shape)
     return arrays
+
+
+def _padded(tensors: list[Tensor], rows: int, value: float) -> np.ndarray[Any, Any]:
+    shape = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+    joined = np.full((rows, *shape), value, dtype=DATATYPES[tensors[0].datatype].dtype)
+    start = 0
+    for tensor in tensors:
+        stop = start + tensor.shape[0]
+        joined[(slice(start, stop), *map(slice, tensor.shape[1:]))] = tensor.numpy()
+        start = stop
+    joined.flags.writeable = False
+    return joined
 
 
 def check_outputs(outputs: Any, signature: Signature, rows: int) -> Arrays:

@@ -1,55 +1,109 @@
-"""What waits for a version, and which of it runs together next. Knows no loop and no clock."""
+"""What runs together next, and when. Knows no loop and no clock."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Iterable
 from typing import Final
 
-from salver.protocol.request import Request
-from salver.protocol.tables import DeploymentSpec, VersionManifest
+from salver.protocol.request import Request, Response
+from salver.protocol.tables import BatchPolicy, DeploymentSpec, VersionManifest
+from salver.runtime.admission import Admission, queue_bounds
 from salver.runtime.batch import Entry
-from salver.runtime.curve import ServiceCurve
+from salver.runtime.classes import Classes
+from salver.runtime.curve import Line, ServiceCurve
+from salver.runtime.policies import Rules, Traffic, hold_until_s
+from salver.runtime.queue import Bounds, Gathering, WaitingQueue
+from salver.runtime.steering import SteeredLimit
 
 __all__ = ["Batcher"]
 
 _LATE_S: Final = 0.01
 """What timers and the loop may be late by, so that a wait ends so much before it must."""
+_UNBOUNDED: Final = 2**53
+_WEIGHT: Final = 0.05
+"""Of a new gap between arrivals against the old average: about forty arrivals to follow a change."""
 
 
 class Batcher:
-    """The queue of one version: first come, first served, in batches as large as may be.
+    """The queue of one version, and its cutting into batches by the deployment's policy.
 
-    A batch holds requests of one shape, at most `max_batch` rows and, if the deployment bounds
-    it, `max_cost`; a request that costs more runs alone. Requests whose caller has been
+    A batch holds requests of one class, at most `max_batch` rows and, if the deployment bounds
+    it, `max_cost`; with an objective, fewer: see `SteeredLimit`. Requests whose caller has been
     answered or has gone are never part of one.
     """
 
-    __slots__ = ("_again", "_batched", "_cost_input", "_curve", "_spec", "costed", "queue", "uniform")
+    __slots__ = (
+        "_again",
+        "_batched",
+        "_curve",
+        "_gap_s",
+        "_last_s",
+        "_plain",
+        "_rules",
+        "_spec",
+        "admission",
+        "bounds_of",
+        "classes",
+        "holds",
+        "limit",
+        "queue",
+    )
 
     def __init__(self, spec: DeploymentSpec, manifest: VersionManifest, curve: ServiceCurve) -> None:
-        self.queue: deque[Entry] = deque()
+        self.bounds_of = queue_bounds(spec)
+        """What each priority level may queue."""
+        self.queue = WaitingQueue(len(self.bounds_of))
+        self.classes = Classes(manifest)
+        self.limit = SteeredLimit(
+            curve, spec.slo_s, (spec.max_cost or _UNBOUNDED) if self.classes.costed else spec.max_batch
+        )
+        self.admission = Admission(spec, self.bounds_of, self.queue, self.limit, curve)
         self._again: deque[list[Entry]] = deque()
         self._spec = spec
         self._curve = curve
         self._batched = manifest.signature.batched
-        self._cost_input = manifest.cost
-        self.costed = bool(manifest.cost)
-        """Whether a request's cost is anything but its rows."""
-        self.uniform = all(-1 not in s.shape[1:] and not s.optional for s in manifest.signature.inputs)
-        """Whether the signature lets any two requests share a batch."""
-
-    def cost(self, request: Request) -> int:
-        """What `request` counts against `max_cost`: the elements of the version's `cost` input, else its rows."""
-        tensor = request.inputs.get(self._cost_input)
-        return request.rows if tensor is None else tensor.size
-
-    def shape_key(self, request: Request) -> object:
-        """What must be equal for two requests to share a batch."""
-        return tuple(sorted((name, tensor.shape[1:]) for name, tensor in request.inputs.items()))
+        self._rules = Rules(spec.policy, spec.max_wait_s, spec.min_batch)
+        self.holds = spec.policy is not BatchPolicy.EAGER and self._batched
+        """Whether a batch may ever wait although a replica is free."""
+        self._plain = (
+            self.classes.uniform
+            and not self.classes.costed
+            and not spec.priorities
+            and not spec.slo_s
+            and not self.holds
+        )
+        """Whether requests differ in nothing but their rows and tenants."""
+        self._gap_s = self._last_s = float("inf")
 
     def __len__(self) -> int:
         return len(self.queue) + sum(map(len, self._again))
+
+    # In.
+
+    def level_of(self, request: Request) -> int:
+        """The priority level of a request: its own, or the middle one (of two, the less urgent)."""
+        levels = len(self.bounds_of)
+        return min(request.priority or levels // 2 + 1, levels) - 1
+
+    def entry(self, request: Request, answer: asyncio.Future[Response], now_s: float, level: int) -> Entry:
+        """The entry of a request that comes now; not queued yet."""
+        if self._plain:
+            return Entry(request, answer, now_s, request.rows)
+        class_key, cost = self.classes.of(request)
+        if self._spec.priorities:
+            request.deadline_s = min(request.deadline_s, request.received_s + self.bounds_of[level].deadline_s)
+        due_s = request.deadline_s
+        if self._spec.slo_s:
+            due_s = min(due_s, request.received_s + self._spec.slo_s)
+        if self._rules.policy is BatchPolicy.PREDICTIVE:
+            self._note_arrival(now_s, request.rows)
+        return Entry(request, answer, now_s, cost, class_key, level, due_s)
+
+    def _note_arrival(self, now_s: float, rows: int) -> None:
+        gap_s = (now_s - self._last_s) / rows if self._last_s < float("inf") else float("inf")
+        self._gap_s = gap_s if self._gap_s == float("inf") else self._gap_s + _WEIGHT * (gap_s - self._gap_s)
+        self._last_s = now_s
 
     # Once more.
 
@@ -72,75 +126,61 @@ class Batcher:
 
     # In turn.
 
+    def bounds(self) -> Bounds:
+        """What a batch may hold at present."""
+        size = self.limit.size()
+        if self.classes.costed:
+            return Bounds(self._spec.max_batch, 0 if size >= _UNBOUNDED else size)
+        return Bounds(size, self._spec.max_cost)
+
     def cut(self, now_s: float) -> list[Entry]:
         """Take the next batch from the queue; empty when nothing waits or a fuller batch is waited for."""
-        queue = self.queue
-        while queue and queue[0].answer.done():
-            queue.popleft()
-        if not queue or self.hold_s(now_s) > 0:
-            return []
         if not self._batched:
-            return [queue.popleft()]
-        spec, first = self._spec, queue[0]
-        max_rows, max_cost, shape_key = spec.max_batch, spec.max_cost, first.shape_key
-        entries: list[Entry] = []
-        passed: list[Entry] = []
-        rows = cost = 0
-        while queue:
-            entry = queue.popleft()
-            if entry.answer.done():
-                continue
-            if entry.shape_key != shape_key:
-                passed.append(entry)
-                continue
-            rows += entry.request.rows
-            cost += entry.cost
-            if entries and (rows > max_rows or (max_cost and cost > max_cost)):
-                passed.append(entry)
-                break
-            entries.append(entry)
-        queue.extendleft(reversed(passed))
-        return entries
+            return self.queue.take_one()
+        bounds = self.bounds()
+        if self.holds and self.hold_s(now_s, bounds) > 0:
+            return []
+        return self.queue.take(bounds)
 
-    def hold_s(self, now_s: float) -> float:
+    def hold_s(self, now_s: float, bounds: Bounds | None = None) -> float:
         """Seconds for which a fuller batch is still worth waiting for; 0 to go ahead."""
-        spec = self._spec
-        if spec.max_wait_s <= 0 or not self._batched or not self.queue:
+        if not self.holds:
             return 0.0
-        until_s = self.queue[0].enqueued_s + spec.max_wait_s
+        bounds = bounds or self.bounds()
+        until_s = self._until_s(bounds)
         if until_s <= now_s:
-            return 0.0
-        waiting = [entry for entry in self.queue if not entry.answer.done()]
-        rows = sum(entry.request.rows for entry in waiting)
-        if rows >= spec.max_batch or (spec.max_cost and sum(entry.cost for entry in waiting) >= spec.max_cost):
-            return 0.0
-        return max(0.0, min(until_s, self._latest_start_s(waiting, rows)) - now_s)
+            # Before it goes: those that have left may have made it look fuller than it is.
+            self.queue.drop_done()
+            until_s = self._until_s(bounds)
+        return max(0.0, until_s - now_s)
 
-    def _latest_start_s(self, waiting: Iterable[Entry], rows: int) -> float:
-        """When a batch of `waiting` must begin for each of them to be answered within its deadline.
+    def _until_s(self, bounds: Bounds) -> float:
+        gathered = self.queue.gathering()
+        if gathered is None:
+            return float("-inf")
+        line, traffic = self._curve.line(), Traffic(self._gap_s, self._last_s)
+        if line is not None and self.classes.costed:
+            # Policies count rows, here at what the gathered ones cost on average.
+            line = Line(line.a_s, line.b_s * gathered.cost / gathered.rows)
+        return hold_until_s(self._rules, gathered, bounds, self._latest_start_s(gathered), line, traffic)
 
-        Where nothing was measured, half of the time that a request allows is left to the batch.
+    def _latest_start_s(self, gathered: Gathering) -> float:
+        """When a batch must begin for each of its requests to be answered in time.
+
+        Where nothing was measured, half of the time that is allowed is left to the batch.
         """
-        expected_s = self._curve.predict(rows)
-        latest_s = float("inf")
-        for entry in waiting:
-            deadline_s = entry.request.deadline_s
-            needed_s = (deadline_s - entry.enqueued_s) / 2 if expected_s is None else expected_s
-            if deadline_s < float("inf"):
-                latest_s = min(latest_s, deadline_s - needed_s)
-        return latest_s - _LATE_S
+        if gathered.due_s == float("inf"):
+            return gathered.due_s
+        expected_s = self._curve.expect(gathered.cost if self.classes.costed else gathered.rows)
+        if expected_s is None:
+            expected_s = (gathered.due_s - gathered.oldest_s) / 2
+        return gathered.due_s - expected_s - _LATE_S
 
     # Leaving.
 
-    def drop_done(self) -> None:
-        """Forget requests whose caller has been answered or has gone."""
-        live = [entry for entry in self.queue if not entry.answer.done()]
-        self.queue.clear()
-        self.queue.extend(live)
-
     def waiting(self) -> list[Entry]:
         """Everything that waits, dropped or not."""
-        return [entry for entries in (*self._again, self.queue) for entry in entries]
+        return [*(entry for entries in self._again for entry in entries), *self.queue]
 
     def clear(self) -> list[Entry]:
         """Forget everything, and return it."""

@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from salver.protocol.datatypes import DATATYPES
 from salver.protocol.errors import SalverError
 from salver.protocol.formats import KINDS
 from salver.protocol.signature import Signature, TensorSpec
+from salver.protocol.tables import StateSpec
 from salver.protocol.tensor import MAX_RANK
 
 __all__ = ["DECLARATION_FILE", "Declaration", "check_signature", "read_declaration"]
 
 DECLARATION_FILE: Final = "salver-model.toml"
 _LARGEST_DECLARATION_BYTES: Final = 1 << 20
+_NO_STATES: Final = ("BYTES", "BF16")
 
 
 class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -28,10 +31,15 @@ class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """"module:Class" of the `salver.Model` to run."""
     cost: str = ""
     """The input whose number of elements is a request's cost; rows when empty."""
+    length: str = ""
+    """The input whose rows differ in length: characters of text, or elements behind the batch dimension. Requests
+    of similar length are run together, and their padded length is their cost."""
     preprocess: str = ""
     """"module:function", inputs to inputs, run in the worker before the model."""
     postprocess: str = ""
     """"module:function", outputs to outputs, run in the worker after the model."""
+    streams: bool = False
+    """Whether the `salver.Model` has a `stream`."""
     idempotent: bool = True
     """Whether a request may run again after the worker that had it died."""
     warm_up: bool | None = None
@@ -39,6 +47,8 @@ class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     code of the user's would run them, and where a profile tells what ordinary rows are."""
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
+    states: tuple[StateSpec, ...] = ()
+    """What a graph of kind `sequence` hands from one step of a sequence to the next."""
     metadata: dict[str, str] = {}
 
 
@@ -69,13 +79,54 @@ def read_declaration(directory: Path) -> Declaration:
             )
     if declaration.inputs or declaration.outputs:
         check_signature(Signature(declaration.inputs, declaration.outputs))
-    if declaration.cost and declaration.cost not in {spec.name for spec in declaration.inputs}:
+    for setting in ("cost", "length"):
+        named = getattr(declaration, setting)
+        if named and named not in {spec.name for spec in declaration.inputs}:
+            raise SalverError(
+                "INVALID_ARTIFACT",
+                f"{DECLARATION_FILE}: {setting} is {named!r}, which is no declared input",
+                "name one of the inputs",
+            )
+    if declaration.cost and declaration.length:
         raise SalverError(
-            "INVALID_ARTIFACT",
-            f"{DECLARATION_FILE}: cost is {declaration.cost!r}, which is no declared input",
-            "name one of the inputs",
+            "INVALID_ARTIFACT", f"{DECLARATION_FILE}: both cost and length are given", "length says what requests cost"
         )
+    _check_states(declaration)
+    if declaration.kind == "sequence":
+        # A step that may have run must not run again: the state would be one step ahead.
+        return msgspec.structs.replace(declaration, idempotent=False)
     return declaration
+
+
+def _check_states(declaration: Declaration) -> None:
+    problem, states = "", declaration.states
+    if states and declaration.kind != "sequence":
+        problem = f'there are states, and kind is {declaration.kind!r}; only kind = "sequence" keeps any'
+    elif declaration.streams and declaration.kind == "sequence":
+        problem = "a step of a sequence is answered at once, so kind sequence and streams exclude each other"
+    names = [name for state in states for name in (state.input, state.output)]
+    for name in names:
+        if names.count(name) > 1:
+            problem = f"{name[:80]!r} is in more than one state"
+    for state in states:
+        found = _problem(TensorSpec(state.input, state.datatype, state.shape))
+        if not found and state.datatype in _NO_STATES:
+            found = f"has the datatype {state.datatype}, of which no state can be"
+        if not found and state.shape.count(-1) > 1:
+            found = f"has the shape {list(state.shape)}; only the batch dimension is free"
+        if not found and not _holds(state.datatype, state.initial):
+            found = f"cannot begin with {state.initial:g}, which is no {state.datatype}"
+        if found:
+            problem = f"state {state.input[:80]!r} {found}"
+    if problem:
+        raise SalverError("INVALID_ARTIFACT", f"{DECLARATION_FILE}: {problem}", "correct the file")
+
+
+def _holds(datatype: str, value: float) -> bool:
+    with np.errstate(all="ignore"):
+        kept = np.array(value).astype(DATATYPES[datatype].dtype)
+    # A fraction may lose digits, as in any tensor; a whole number must be itself.
+    return bool(np.isfinite(kept)) if kept.dtype.kind == "f" else float(kept) == value
 
 
 def check_signature(signature: Signature) -> Signature:
@@ -88,7 +139,24 @@ def check_signature(signature: Signature) -> Signature:
             problem = _problem(spec) or ("is declared twice" if names.count(spec.name) > 1 else "")
             if problem:
                 raise SalverError("INVALID_ARTIFACT", f"{side} {spec.name[:80]!r} {problem}")
+    _check_pads(signature)
     return signature
+
+
+def _check_pads(signature: Signature) -> None:
+    padded = [spec for spec in signature.inputs if spec.pad is not None]
+    for spec in padded:
+        if spec.datatype == "BYTES" or -1 not in spec.shape[1:]:
+            raise SalverError(
+                "INVALID_ARTIFACT", f"input {spec.name!r} has a pad, but no free dimension of numbers to fill up"
+            )
+    for spec in signature.outputs:
+        if spec.pad is not None or (padded and -1 in spec.shape[1:]):
+            raise SalverError(
+                "INVALID_ARTIFACT",
+                f"output {spec.name!r} would be as long as the padded inputs, not as the request's",
+                "pad inputs only where every output has fixed dimensions behind the batch",
+            )
 
 
 def _problem(spec: TensorSpec) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Final
 
 from salver.protocol.errors import SalverError
 
-__all__ = ["allow_users_code", "child_environment", "die_with_parent", "require_users_code"]
+__all__ = ["allow_users_code", "child_environment", "die_with_parent", "ending_copies", "require_users_code"]
 
 _PASSED_ON: Final = (
     "PATH",
@@ -44,6 +46,17 @@ def die_with_parent(parent_pid: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent_pid:
         os._exit(1)
+
+
+@contextlib.contextmanager
+def ending_copies() -> Iterator[None]:
+    """End a process that the model has forked and let come back: it would answer in this one's place."""
+    pid = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != pid:
+            os._exit(1)
 
 
 def allow_users_code() -> None:

@@ -3,7 +3,8 @@
 Level-triggered: `apply` takes the whole desired state and starts what differs. Loading,
 warming up and freeing happen off the event loop; the swap between two versions is one
 assignment, after which the old one drains and is freed. A load that fails leaves the serving
-version as it is; one that nobody wishes for any more is cancelled, its worker killed.
+version as it is; one that nobody wishes for any more is cancelled, its worker killed. A lazy
+version is loaded when it is asked, and may be unloaded while it has no work.
 """
 
 from __future__ import annotations
@@ -17,20 +18,26 @@ from pathlib import Path
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
-from salver.protocol.tables import DeploymentSpec, Placement, Tables, VersionManifest
-from salver.runtime.aside import run_aside
+from salver.protocol.tables import DeploymentSpec, Load, Placement, Tables, VersionManifest
+from salver.runtime.aside import be_patient, run_aside
 from salver.runtime.curve import Measured
+from salver.runtime.endpoint import HostedEndpoint, load_error, placement_of, status_of
 from salver.runtime.formats import Loaded
 from salver.runtime.inprocess import InProcessReplica
+from salver.runtime.lazy import LazyVersion
 from salver.runtime.loader import load_version
+from salver.runtime.memory import MemoryBudget, Occupant, private_bytes
 from salver.runtime.pool import Pool
+from salver.runtime.recent import Sample
 from salver.runtime.recorder import FlightRecorder
-from salver.runtime.status import EndpointStatus, LoadState
+from salver.runtime.rehearsal import may_rehearse, rehearse
+from salver.runtime.sessions import Serving, Sessions, pools_of
+from salver.runtime.status import EndpointStatus
 from salver.runtime.warmup import warm_up
 from salver.runtime.worker_replica import WorkerReplica
 from salver.storage.blobs import BlobStore
 from salver.telemetry.logs import log_event
-from salver.telemetry.metrics import Metrics
+from salver.telemetry.metrics import Metrics, VersionMetrics
 
 __all__ = ["Host", "placement_of"]
 
@@ -48,24 +55,6 @@ a version that takes minutes to load must not keep all others waiting."""
 
 def _taken_away() -> SalverError:
     return SalverError("NOT_READY", "the version was taken away before it could answer", "retry")
-
-
-class _Endpoint:
-    """One endpoint: what is wanted, what serves, and the task that brings the two together."""
-
-    def __init__(self, spec: DeploymentSpec, manifest: VersionManifest) -> None:
-        self.wanted = (spec, manifest)
-        self.reached: tuple[DeploymentSpec, VersionManifest] | None = None
-        self.pool: Pool | None = None
-        self.error: SalverError | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.load: asyncio.Task[Pool] | None = None
-        self.removed = False
-
-    def overtake(self) -> None:
-        """End the load that is under way: something else is wanted."""
-        if self.load is not None:
-            self.load.cancel()
 
 
 class Host:
@@ -87,6 +76,7 @@ class Host:
         isolated: Iterable[str],
         on_change: Callable[[], None],
         on_hang: Callable[[str], None],
+        memory_bytes: int = 0,
     ) -> None:
         self._blobs = blobs
         self._blobs_path = blobs_path
@@ -97,10 +87,18 @@ class Host:
         self._isolated = set(isolated)
         self._on_change = on_change
         self._on_hang = on_hang
-        self._endpoints: dict[str, _Endpoint] = {}
+        self._endpoints: dict[str, HostedEndpoint] = {}
         self._retiring: set[asyncio.Task[None]] = set()
-        self._loading = asyncio.Semaphore(_LOADS_AT_ONCE)
+        self._sizes: dict[Serving, int] = {}
+        """Bytes that what was loaded takes, until an endpoint has it."""
+        self._formats: set[str] = set()
+        """Those whose library is in this process already."""
+        # By how much the process grew says what a version takes only if one is loaded at a time.
+        self._loading = asyncio.Semaphore(1 if memory_bytes else _LOADS_AT_ONCE)
+        self._gently = asyncio.Semaphore(1)
+        """For versions that are loaded while others serve, which they must not disturb."""
         self._launching = asyncio.Semaphore(_LAUNCHES_AT_ONCE)
+        self._memory = MemoryBudget(memory_bytes, clock, self._occupants, self._put_to_rest)
 
     # Desired state.
 
@@ -116,30 +114,33 @@ class Host:
         for name, pair in wanted.items():
             endpoint = self._endpoints.get(name)
             if endpoint is None:
-                endpoint = self._endpoints[name] = _Endpoint(*pair)
+                endpoint = self._endpoints[name] = HostedEndpoint(*pair)
             elif endpoint.wanted == pair:
                 continue
             endpoint.wanted = pair
             endpoint.overtake()
             self._converge_soon(endpoint)
 
-    def _converge_soon(self, endpoint: _Endpoint) -> None:
+    def _converge_soon(self, endpoint: HostedEndpoint) -> None:
         if endpoint.task is None or endpoint.task.done():
             endpoint.task = asyncio.get_running_loop().create_task(self._converge(endpoint))
 
-    async def _converge(self, endpoint: _Endpoint) -> None:
-        while endpoint.reached != endpoint.wanted and not endpoint.removed:
+    async def _converge(self, endpoint: HostedEndpoint) -> None:
+        while (endpoint.reached != endpoint.wanted or endpoint.awake) and not endpoint.removed:
             target = endpoint.wanted
             spec, manifest = target
+            if self._stays_cold(endpoint, target):
+                continue
             endpoint.load = asyncio.get_running_loop().create_task(self._load(spec, manifest))
             try:
                 pool = await endpoint.load
             except asyncio.CancelledError:
                 if endpoint.wanted == target and not endpoint.removed:
                     raise
+                endpoint.awake = False  # whoever waits wakes the next one
                 continue
             except Exception as error:  # noqa: BLE001 - whatever loading raises, the old version serves on
-                endpoint.error = _load_error(error, spec, manifest)
+                endpoint.error, endpoint.awake = load_error(error, spec, manifest), False
                 log_event(
                     "load_failed",
                     level=logging.WARNING,
@@ -148,17 +149,76 @@ class Host:
                     problem=str(endpoint.error),
                     error=error,
                 )
+                if endpoint.lazy is not None and endpoint.is_lazy_for(target):
+                    endpoint.lazy.failed(endpoint.error)
             else:
                 if endpoint.removed or endpoint.wanted != target:
                     self._retire(pool)
                     continue
-                endpoint.error = None
+                endpoint.error, endpoint.awake = None, False
                 old, endpoint.pool = endpoint.pool, pool
+                endpoint.size_bytes = self._sizes.pop(pool, 0)
+                self._renew_lazy(endpoint, target)
                 log_event("serving", endpoint=spec.endpoint, version=manifest.reference, placement=placement_of(pool))
                 if old is not None:
+                    if isinstance(pool, Sessions) and isinstance(old, Sessions):
+                        pool.succeed(old)
                     self._retire(old)
             endpoint.reached = target
             self._on_change()
+            await self._memory.settle(spec, manifest)
+
+    def _stays_cold(self, endpoint: HostedEndpoint, target: tuple[DeploymentSpec, VersionManifest]) -> bool:
+        """Leave a lazy version unloaded if nobody waits for it, and nothing older serves that it must not interrupt."""
+        if target[0].load is Load.EAGER or endpoint.pool is not None:
+            return False
+        if not endpoint.is_lazy_for(target):
+            endpoint.awake, endpoint.error = False, None
+            self._renew_lazy(endpoint, target)  # by which those who waited for the one before wake it
+            endpoint.reached = target
+            self._on_change()
+        elif endpoint.reached != target:
+            endpoint.reached, endpoint.error = target, None
+            self._on_change()
+        return not endpoint.awake
+
+    def _renew_lazy(self, endpoint: HostedEndpoint, target: tuple[DeploymentSpec, VersionManifest]) -> None:
+        """Have whom this version needs to answer while it is cold; nobody if it never is."""
+        if endpoint.is_lazy_for(target):
+            return
+        spec, manifest = target
+        before, endpoint.lazy = endpoint.lazy, None
+        if spec.load is Load.LAZY:
+            counted = self._metrics.version(spec.endpoint, manifest.version)
+            wake = functools.partial(self._wake, endpoint)
+            endpoint.lazy = LazyVersion(spec, manifest, counted, self._clock, wake)
+        if before is not None:
+            before.end(endpoint.lazy)
+
+    def _wake(self, endpoint: HostedEndpoint) -> None:
+        """Somebody waits for a version that is not loaded."""
+        if endpoint.awake or endpoint.removed or endpoint.pool is not None:
+            return
+        spec, manifest = endpoint.wanted
+        endpoint.awake = True
+        self._metrics.version(spec.endpoint, manifest.version).loading.cold_starts += 1
+        self._converge_soon(endpoint)
+
+    # Memory.
+
+    def _occupants(self) -> list[Occupant]:
+        return [endpoint.occupant() for endpoint in self._endpoints.values() if endpoint.pool is not None]
+
+    async def _put_to_rest(self, name: str) -> None:
+        """Unload what may leave, and wait until it is free."""
+        endpoint = self._endpoints.get(name)
+        if endpoint is None or not endpoint.leaves or endpoint.pool is None or endpoint.lazy is None:
+            return
+        # In one turn of the loop: from here on requests wait for the next load, and none is in the pool.
+        endpoint.lazy.rest()
+        pool, endpoint.pool, endpoint.size_bytes = endpoint.pool, None, 0
+        self._on_change()
+        await asyncio.wait((self._retire(pool),))
 
     def _remove(self, name: str) -> None:
         endpoint = self._endpoints.pop(name)
@@ -167,18 +227,43 @@ class Host:
         if endpoint.task is not None:
             self._keep_until_done(endpoint.task)
         self._on_change()
+        if endpoint.lazy is not None:
+            endpoint.lazy.end()
         if endpoint.pool is not None:
             self._retire(endpoint.pool)
 
     # Loading and freeing.
 
-    async def _load(self, spec: DeploymentSpec, manifest: VersionManifest) -> Pool:
-        pool = Pool(spec, manifest, self._metrics.version(spec.endpoint, manifest.version), self._clock)
-        load = self._load_in_worker if self._goes_to_worker(spec, manifest) else self._load_in_process
-        loads = [asyncio.ensure_future(load(pool)) for _ in range(spec.replicas)]
+    async def _load(self, spec: DeploymentSpec, manifest: VersionManifest) -> Serving:
+        counted = self._metrics.version(spec.endpoint, manifest.version)
+        began_s = self._clock.monotonic_s()
         try:
-            await asyncio.gather(*loads)
+            await self._memory.make_room(spec, manifest)
+            pool = await self._load_all(spec, manifest, counted)
         except BaseException:
+            self._memory.release(spec)
+            raise
+        counted.loading.loads += 1
+        counted.loading.seconds += self._clock.monotonic_s() - began_s
+        if self._sizes[pool] > spec.replicas * manifest.size_bytes:
+            self._memory.measured(spec, manifest, self._sizes[pool])
+        return pool
+
+    async def _load_all(self, spec: DeploymentSpec, manifest: VersionManifest, counted: VersionMetrics) -> Serving:
+        samples = self._samples_for(spec, manifest)
+        kind = Sessions if manifest.keeps_state else Pool
+        # What is only tried is not counted.
+        pool = kind(spec, manifest, VersionMetrics() if samples else counted, self._clock)
+        pools = pool.pools if isinstance(pool, Sessions) else [pool] * spec.replicas
+        load = self._load_in_worker if self._goes_to_worker(spec, manifest) else self._load_in_process
+        loads = [asyncio.ensure_future(load(each)) for each in pools]
+        try:
+            self._sizes[pool] = sum(await asyncio.gather(*loads))
+            if samples and isinstance(pool, Pool):
+                await rehearse(pool, samples, self._clock)
+                pool.count_in(counted)
+        except BaseException:
+            self._sizes.pop(pool, None)
             # The first failure decides; what the others have loaded so far goes with it.
             for each in loads:
                 each.cancel()
@@ -187,29 +272,51 @@ class Host:
             raise
         return pool
 
-    async def _load_in_worker(self, pool: Pool) -> None:
+    def _samples_for(self, spec: DeploymentSpec, manifest: VersionManifest) -> tuple[Sample, ...]:
+        """What the version that serves now was asked lately, if this one takes the same and may be asked for trial."""
+        endpoint = self._endpoints.get(spec.endpoint)
+        before = endpoint.pool if endpoint else None
+        if not isinstance(before, Pool) or before.recent is None or before.manifest.signature != manifest.signature:
+            return ()
+        return before.recent.samples() if spec.warm_from_traffic and may_rehearse(manifest) else ()
+
+    async def _load_in_worker(self, pool: Pool) -> int:
         worker = WorkerReplica(pool, self._blobs_path, self._scratch, self._clock)
         async with self._launching, asyncio.timeout(pool.spec.load_timeout_s):
             await worker.launch()
         pool.add(worker)
+        return private_bytes(worker.pid)
 
-    async def _load_in_process(self, pool: Pool) -> None:
+    async def _load_in_process(self, pool: Pool) -> int:
+        if pool.spec.load is Load.LAZY:
+            async with self._gently:
+                return await self._load_aside(pool)
+        return await self._load_aside(pool)
+
+    async def _load_aside(self, pool: Pool) -> int:
         spec, manifest = pool.spec, pool.manifest
         async with self._loading, asyncio.timeout(spec.load_timeout_s):
+            before_bytes, serves = private_bytes(), any(endpoint.pool for endpoint in self._endpoints.values())
             loaded, measured = await run_aside(
-                functools.partial(self._load_here, spec, manifest),
+                # Threads that a library starts while it loads would stay as patient as the loading one.
+                functools.partial(self._load_here, spec, manifest, patient=serves and spec.runtime.threads == 1),
                 lambda result: result[0].unload(),
                 f"salver load {manifest.reference}",
             )
         pool.learn(measured)
         pool.add(InProcessReplica(pool, loaded, self._clock, self._recorder, self._hung))
+        grown_bytes = private_bytes() - before_bytes if manifest.format in self._formats else 0
+        self._formats.add(manifest.format)
+        return max(grown_bytes, manifest.size_bytes)
 
     def _goes_to_worker(self, spec: DeploymentSpec, manifest: VersionManifest) -> bool:
         if manifest.runs_user_code or spec.placement is Placement.PROCESS:
             return True
         return spec.placement is Placement.AUTO and manifest.digest in self._isolated
 
-    def _load_here(self, spec: DeploymentSpec, manifest: VersionManifest) -> tuple[Loaded, Measured]:
+    def _load_here(self, spec: DeploymentSpec, manifest: VersionManifest, *, patient: bool) -> tuple[Loaded, Measured]:
+        if patient:
+            be_patient()
         with self._recorder.computing(manifest.digest):
             loaded = load_version(manifest, spec.runtime, self._blobs, self._scratch)
             try:
@@ -219,19 +326,23 @@ class Host:
                 raise
         return loaded, measured
 
-    def _retire(self, pool: Pool) -> None:
-        self._keep_until_done(asyncio.get_running_loop().create_task(self._drain_and_free(pool)))
+    def _retire(self, pool: Serving) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._drain_and_free(pool))
+        self._sizes.pop(pool, None)
+        self._keep_until_done(task)
+        return task
 
     def _keep_until_done(self, task: asyncio.Task[None]) -> None:
         """Hold a task that frees something, for `close` to wait for."""
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    async def _drain_and_free(self, pool: Pool) -> None:
+    async def _drain_and_free(self, pool: Serving) -> None:
         try:
             await pool.drain(min(max(_DRAIN_S, pool.spec.deadline_s), _LONGEST_DRAIN_S))
         finally:
             await pool.stop(_taken_away())
+            self._metrics.version(pool.spec.endpoint, pool.manifest.version).loading.unloads += 1
             log_event("unloaded", version=pool.manifest.reference)
 
     def _hung(self, pool: Pool) -> None:
@@ -239,21 +350,35 @@ class Host:
         self._isolated.add(pool.manifest.digest)
         self._on_hang(pool.manifest.digest)
         for endpoint in self._endpoints.values():
-            if endpoint.pool is pool and pool.spec.placement is Placement.AUTO:
+            if pool in pools_of(endpoint.pool) and pool.spec.placement is Placement.AUTO:
                 endpoint.reached = None
                 self._converge_soon(endpoint)
         self._on_change()
 
     # What is.
 
-    def pools(self) -> dict[str, Pool]:
-        """The pool that serves each endpoint, for those that serve."""
+    def pools(self) -> dict[str, Serving]:
+        """The pool that serves each endpoint, for those that have one loaded."""
         return {name: endpoint.pool for name, endpoint in self._endpoints.items() if endpoint.pool is not None}
+
+    def lazy_versions(self) -> dict[str, LazyVersion]:
+        """Who answers for each endpoint that need not be loaded."""
+        return {name: endpoint.lazy for name, endpoint in self._endpoints.items() if endpoint.lazy is not None}
+
+    def size_bytes(self, name: str) -> int:
+        """The memory that the version of an endpoint takes."""
+        endpoint = self._endpoints.get(name)
+        return endpoint.size_bytes if endpoint else 0
 
     def error_of(self, name: str) -> SalverError | None:
         """Why the wanted version of an endpoint is not loaded, if it failed."""
         endpoint = self._endpoints.get(name)
         return endpoint.error if endpoint else None
+
+    def wanted_of(self, name: str) -> tuple[VersionManifest, SalverError | None] | None:
+        """The version that an endpoint should serve, and why it is not loaded if it failed; None for no endpoint."""
+        endpoint = self._endpoints.get(name)
+        return (endpoint.wanted[1], endpoint.error) if endpoint else None
 
     def names(self) -> Iterable[str]:
         """All endpoints, serving or not."""
@@ -261,15 +386,11 @@ class Host:
 
     def status(self) -> list[EndpointStatus]:
         """What each endpoint does now."""
-        return [_status(endpoint) for endpoint in self._endpoints.values()]
+        return [status_of(endpoint) for endpoint in self._endpoints.values()]
 
     def is_ready(self) -> bool:
         """Whether every required endpoint has a healthy replica."""
-        return all(
-            endpoint.pool is not None and endpoint.pool.available
-            for endpoint in self._endpoints.values()
-            if endpoint.wanted[0].required
-        )
+        return all(endpoint.is_ready for endpoint in self._endpoints.values() if endpoint.wanted[0].required)
 
     async def settled(self) -> None:
         """Wait until every endpoint serves what is wanted or has definitively failed to."""
@@ -286,6 +407,8 @@ class Host:
                 endpoint.task.cancel()
         await asyncio.gather(*loading, return_exceptions=True)
         for endpoint in endpoints:
+            if endpoint.lazy is not None:
+                endpoint.lazy.end()
             if endpoint.pool is not None:
                 self._retire(endpoint.pool)
         retiring = set(self._retiring)
@@ -294,43 +417,3 @@ class Host:
             for task in late:
                 task.cancel()
             await asyncio.gather(*retiring, return_exceptions=True)
-
-
-def placement_of(pool: Pool) -> str:
-    """Where a pool computes at present."""
-    return "+".join(sorted({str(replica.placement) for replica in pool.replicas})) or "none"
-
-
-def _status(endpoint: _Endpoint) -> EndpointStatus:
-    spec, manifest = endpoint.wanted
-    pool = endpoint.pool
-    state = LoadState.LOADING
-    if endpoint.reached == endpoint.wanted:
-        state = LoadState.FAILED if endpoint.error else LoadState.READY
-    replicas = pool.replicas if pool else []
-    return EndpointStatus(
-        spec.endpoint,
-        state,
-        spec.required,
-        manifest.reference,
-        pool.manifest.reference if pool else None,
-        pool.available if pool else False,
-        endpoint.error.code if endpoint.error else None,
-        str(endpoint.error) if endpoint.error else None,
-        placement_of(pool) if pool else None,
-        len(replicas),
-        pool.waiting if pool else 0,
-        pool.running if pool else 0,
-        tuple(replica.pid for replica in replicas if replica.pid is not None),
-        sum(replica.restarts for replica in replicas),
-        endpoint.reached[0].generation if endpoint.reached else 0,
-        {str(rows): seconds for rows, seconds in pool.curve.points().items()} if pool else {},
-    )
-
-
-def _load_error(error: Exception, spec: DeploymentSpec, manifest: VersionManifest) -> SalverError:
-    if isinstance(error, SalverError):
-        return error
-    if isinstance(error, TimeoutError):
-        return SalverError("LOAD_FAILED", f"{manifest.reference} did not load within {spec.load_timeout_s:g} s")
-    return SalverError("LOAD_FAILED", f"failed to load {manifest.reference}: {type(error).__name__}", "see the log")

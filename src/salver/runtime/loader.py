@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Final, cast
 
@@ -21,15 +21,17 @@ from salver.protocol.errors import SalverError
 from salver.protocol.formats import FORMATS, is_always_code
 from salver.protocol.tables import RuntimeOptions, VersionManifest
 from salver.runtime.artifact import source_of
+from salver.runtime.chunks import mapped
 from salver.runtime.declaration import DECLARATION_FILE, Declaration, read_declaration
 from salver.runtime.environment import require_users_code
-from salver.runtime.formats import Format, Loaded, Source, format_named
+from salver.runtime.formats import Format, Loaded, Source, Streaming, format_named
 from salver.runtime.model import Arrays
+from salver.runtime.states import keep_states
 from salver.storage.blobs import BlobStore
 
 __all__ = ["load_version"]
 
-_AGREED: Final = ("preprocess", "postprocess", "kind", "cost", "idempotent", "warm_up")
+_AGREED: Final = ("preprocess", "postprocess", "kind", "cost", "idempotent", "warm_up", "streams", "states")
 """What a manifest and a declaration both say, each for the other to hold to."""
 
 
@@ -93,7 +95,14 @@ def _load(
     # What is code by nature only ever gets here in a worker.
     if not manifest.trusts_code and not is_always_code(chosen.name) and chosen.code_in(source):
         raise SalverError("REFUSED_BY_POLICY", f"{manifest.reference} can execute code and nobody vouched for it")
-    return _with_processing(chosen.load(source, declaration, options), declaration, source.directory)
+    loaded = chosen.load(source, declaration, options)
+    if manifest.keeps_state:
+        before, after = (
+            _function(source.directory, named) if named else None
+            for named in (declaration.preprocess, declaration.postprocess)
+        )
+        return keep_states(loaded, manifest, before, after)
+    return _with_processing(loaded, declaration, source.directory)
 
 
 class _Materialised:
@@ -103,6 +112,10 @@ class _Materialised:
         self._loaded = loaded
         self._directory = directory
         self.run = loaded.run
+        self.predicts = getattr(loaded, "predicts", True)
+
+    def stream(self, inputs: Arrays) -> Generator[Arrays, None, None]:
+        return cast("Streaming", self._loaded).stream(inputs)
 
     def unload(self) -> None:
         self._loaded.unload()
@@ -116,9 +129,13 @@ class _Processed:
         self._loaded = loaded
         self._before = before
         self._after = after
+        self.predicts = getattr(loaded, "predicts", True)
 
     def run(self, inputs: Arrays) -> Arrays:
         return self._after(self._loaded.run(self._before(inputs)))
+
+    def stream(self, inputs: Arrays) -> Generator[Arrays, None, None]:
+        yield from mapped(cast("Streaming", self._loaded).stream(self._before(inputs)), self._after)
 
     def unload(self) -> None:
         self._loaded.unload()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ __all__ = ["Arrays", "Model"]
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
-class Model(abc.ABC):
+class Model:
     """A model in Python: subclass it, write `predict`, and name the class as the `entry`.
 
     It lives in a worker process of its own and is used by one thread: `load` once, then
     `preprocess`, `predict` and `postprocess` for each batch. An exception fails the requests
-    that cause it and nothing else.
+    that cause it and nothing else. A model answers with `predict`, with `stream`, or with both.
 
     Examples:
         >>> class Doubler(Model):
@@ -38,21 +37,39 @@ class Model(abc.ABC):
     """The signature, where no `salver-model.toml` gives it."""
     outputs: Sequence[TensorSpec] = ()
 
-    def load(self, path: Path) -> None:  # noqa: B027 - optional to override
+    def load(self, path: Path) -> None:
         """Read what the model needs from `path`, the directory of its artifact."""
 
     def preprocess(self, inputs: Arrays) -> Arrays:
         """Turn a batch of inputs into what `predict` takes."""
         return inputs
 
-    @abc.abstractmethod
-    def predict(self, inputs: Arrays) -> Arrays:
-        """Answer a batch.
+    def predict(self, inputs: Arrays) -> Arrays:  # noqa: ARG002 - for those who override it
+        """Answer a batch. Without it the chunks of `stream` are joined where one answer is wanted.
 
         `inputs` holds read-only arrays by input name. In a batched signature the first
         dimension of each is the number of rows, which differs from call to call; every output
         must have as many, in the same order, with exactly the declared datatype.
         """
+        raise TypeError(f"{type(self).__name__} has no predict()")
+
+    def stream(self, inputs: Arrays) -> Iterator[Arrays]:  # noqa: ARG002 - likewise
+        """Answer one request bit by bit; `salver-model.toml` must say `streams = true`.
+
+        A generator: each chunk it yields is sent at once and holds every output, for as many rows as
+        `inputs` has. Between two chunks other requests have their turn, and where the client does not
+        read the generator is left waiting. When nobody wants the rest it is closed, so `finally` runs.
+        """
+        raise TypeError(f"{type(self).__name__} has no stream()")
+
+    def step(self, inputs: Arrays, states: list[Any]) -> Arrays:  # noqa: ARG002 - as those that override it
+        """Answer a batch of steps, each of another session; `salver-model.toml` must say `kind = "sequence"`.
+
+        `states` has one element for each row: None at the first step of a session, later what stood
+        there after the step before. Put the new state into the list, and leave the object that was
+        there as it is: when a step raises, the batch is run again in parts, with the states as they were.
+        """
+        raise TypeError(f"{type(self).__name__} has no step()")
 
     def postprocess(self, outputs: Arrays) -> Arrays:
         """Turn what `predict` gave into the declared outputs."""

@@ -13,20 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.request import BatchOutputs, Request, Response
-from salver.protocol.tables import DeploymentSpec, Validate, VersionManifest
+from salver.protocol.tables import DeploymentSpec, VersionManifest
 from salver.runtime.batch import Batch, Entry, check_outputs, join_inputs
 from salver.runtime.batcher import Batcher
 from salver.runtime.curve import Measured, ServiceCurve
-from salver.runtime.model import Arrays
+from salver.runtime.recent import RecentInputs
 from salver.runtime.replica import Replica
-from salver.runtime.screen import ProfileScreen
+from salver.runtime.settlement import Settlement
 from salver.telemetry.logs import log_event
 from salver.telemetry.metrics import VersionMetrics
+
+if TYPE_CHECKING:
+    from salver.runtime.streams import ReplicaStreams
 
 __all__ = ["Pool"]
 
@@ -48,14 +51,23 @@ class Pool:
         self.manifest = manifest
         self.curve = ServiceCurve()
         self.replicas: list[Replica] = []
-        self._metrics = metrics
+        self.streams: list[ReplicaStreams] = []
+        """Of the replicas that can have any open."""
+        self.predicts = True
+        """Whether the version answers batches; one that streams need not."""
+        self.metrics = metrics
+        keeps = spec.warm_from_traffic and manifest.is_repeatable
+        self.recent = RecentInputs() if keeps else None
+        """What it was asked lately, for its successor."""
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._batched = manifest.signature.batched
-        self._screen = ProfileScreen(manifest)
+        self._settlement = Settlement(manifest, spec.validate, metrics, clock)
         self._batcher = Batcher(spec, manifest, self.curve)
         self._queue = self._batcher.queue
-        self._idle: list[Replica] = []
+        self._admission = self._batcher.admission
+        self._idle: dict[Replica, float] = {}
+        """The replicas that run nothing, each with the time since when."""
         self._running: dict[Replica, Batch] = {}
         self._scheduled = False
         self._earliest_s = float("inf")
@@ -72,32 +84,24 @@ class Pool:
         return self.enqueue(request).answer
 
     def enqueue(self, request: Request) -> Entry:
-        """Take `request` into the queue; raises QUEUE_FULL, NOT_READY or TOO_MANY_ROWS instead."""
-        spec = self.spec
+        """Take `request` into the queue; raises QUEUE_FULL, OVERLOADED, NOT_READY or TOO_MANY_ROWS instead."""
+        spec, batcher = self.spec, self._batcher
         if self._unavailable is not None:
-            # Without the traceback of the last time, or each raise would add to it for ever.
-            raise self._unavailable.with_traceback(None)
-        now_s = self._clock.monotonic_s()
-        if len(self._queue) >= spec.max_queue and not self._tidy(now_s):
-            raise SalverError(
-                "QUEUE_FULL",
-                f"{len(self._queue)} requests wait for {spec.endpoint}; at most {spec.max_queue} may",
-                "retry later, add replicas, or raise --max-queue",
-            )
+            self.require_available()
         if request.rows > spec.max_batch:
             raise SalverError(
                 "TOO_MANY_ROWS",
                 f"the request has {request.rows} rows; {spec.endpoint} runs at most {spec.max_batch} together",
                 "split the request, or deploy with a larger --max-batch",
             )
-        batcher = self._batcher
-        entry = Entry(
-            request,
-            self._loop.create_future(),
-            now_s,
-            batcher.cost(request) if batcher.costed else request.rows,
-            None if batcher.uniform else batcher.shape_key(request),
-        )
+        now_s = self._clock.monotonic_s()
+        level = batcher.level_of(request) if spec.priorities else 0
+        entry = batcher.entry(request, self._loop.create_future(), now_s, level)
+        admission = self._admission
+        if admission.guards_wait:
+            admission.check_wait(entry, now_s, self._until_free_s(now_s), len(self.replicas))
+        if self._queue.waiting(level) >= batcher.bounds_of[level].max_queue:
+            self._make_room(entry, now_s)
         self._queue.append(entry)
         self._earliest_s = min(self._earliest_s, request.deadline_s)
         if self._watch is None:
@@ -107,12 +111,34 @@ class Pool:
             self._wake()
         return entry
 
-    def _tidy(self, now_s: float) -> bool:
-        """Drop callers that have gone, now and then; whether there is room in the queue."""
+    def require_available(self) -> None:
+        """Raise why nothing can be answered here, if so."""
+        if self._unavailable is not None:
+            # Without the traceback of the last time, or each raise would add to it for ever.
+            raise self._unavailable.with_traceback(None)
+
+    def _make_room(self, entry: Entry, now_s: float) -> None:
+        """Find a place in a full queue: of one who has left, or of the tenant that has queued most."""
+        self._tidy(now_s)
+        if self._queue.waiting(entry.level) < self._batcher.bounds_of[entry.level].max_queue:
+            return
+        refusal = self._admission.refusal(entry.level, len(self.replicas))
+        pushed_out = self._queue.push_out(entry.level, entry.request.tenant, entry.cost)
+        if pushed_out is None:
+            raise refusal
+        self._settlement.fail(pushed_out, refusal)
+
+    def _until_free_s(self, now_s: float) -> float:
+        if self._idle or not self._running:
+            return 0.0
+        ends_s = [batch.started_s + (self.curve.expect(batch.size) or 0.0) for batch in self._running.values()]
+        return max(0.0, min(ends_s) - now_s)
+
+    def _tidy(self, now_s: float) -> None:
+        """Drop callers that have gone, now and then."""
         if now_s - self._tidied_s >= _TIDY_S:
             self._tidied_s = now_s
-            self._batcher.drop_done()
-        return len(self._queue) < self.spec.max_queue
+            self._queue.drop_done()
 
     # Starting batches.
 
@@ -133,16 +159,17 @@ class Pool:
             if not entries:
                 self._hold_on(now_s)
                 break
-            replica = self._idle.pop()
-            if not self._start(replica, entries, now_s, fresh=not again):
-                if replica not in self._idle:
-                    self._idle.append(replica)
+            # Held was the batch since any replica has been free, whichever takes it.
+            free_s = min(self._idle.values()) if self._batcher.holds else now_s
+            replica, since_s = self._idle.popitem()
+            if not self._start(replica, entries, free_s, now_s, fresh=not again):
+                self._idle.setdefault(replica, since_s)
                 continue
             if replica not in self._running:
                 # It ran inline and is idle again; let the loop turn before the next batch.
                 break
             now_s = self._running[replica].started_s
-        self._note_drained()
+        self.note_drained()
 
     def _hold_on(self, now_s: float) -> None:
         hold_s = self._batcher.hold_s(now_s)
@@ -155,35 +182,35 @@ class Pool:
         self._hold = None
         self._wake()
 
-    def _start(self, replica: Replica, entries: list[Entry], now_s: float, *, fresh: bool) -> bool:
+    def _start(self, replica: Replica, entries: list[Entry], free_s: float, now_s: float, *, fresh: bool) -> bool:
         """Begin a batch; False when nothing of it runs."""
+        classes = self._batcher.classes
         try:
             rows = sum([entry.request.rows for entry in entries])
-            inputs = join_inputs(entries, rows if self._batched else None)
-            if fresh and self._screen and self.spec.validate is not Validate.OFF:
-                kept = self._screened(entries, inputs)
+            if self.recent is not None and now_s >= self.recent.due_s:
+                self.recent.take(entries[0].request, now_s)
+            inputs = join_inputs(entries, rows if self._batched else None, classes.pads)
+            if fresh and self._settlement.screens:
+                kept = self._settlement.screened(entries, inputs)
                 if not kept:
                     return False
                 if len(kept) < len(entries):
-                    return self._start(replica, kept, now_s, fresh=False)
-            self._running[replica] = batch = Batch(entries, inputs, rows, now_s, self._clock.monotonic_s())
+                    return self._start(replica, kept, free_s, now_s, fresh=False)
+            size = sum([entry.cost for entry in entries]) if classes.costed else rows
+            started_s = self._clock.monotonic_s()
+            self._running[replica] = batch = Batch(entries, inputs, rows, size, free_s, now_s, started_s)
             replica.start(batch)
         except Exception as error:  # noqa: BLE001 - a fault of ours must still answer everybody
             log_event("batch_failed", level=logging.ERROR, version=self.manifest.reference, error=error)
             self._running.pop(replica, None)
-            self._fail_all(entries, SalverError("INTERNAL", "the batch could not be run"))
+            self._settlement.fail_all(entries, SalverError("INTERNAL", "the batch could not be run"))
             return False
         return True
 
-    def _screened(self, entries: list[Entry], inputs: Arrays) -> list[Entry]:
-        """Warn about values outside the profile or, if the deployment is strict, refuse them."""
-        for entry, message in self._screen.outside(entries, inputs):
-            self._metrics.outside_profile += 1
-            if self.spec.validate is Validate.STRICT:
-                self._fail(entry, SalverError("OUTSIDE_PROFILE", message, "check the units and the preprocessing"))
-            else:
-                entry.warnings = (*entry.warnings, message)
-        return [entry for entry in entries if not entry.answer.done()]
+    def count_in(self, metrics: VersionMetrics) -> None:
+        """Count there from now on."""
+        self.metrics = metrics
+        self._settlement.count_in(metrics)
 
     # The replica's side.
 
@@ -195,19 +222,21 @@ class Pool:
     def ready(self, replica: Replica) -> None:
         """A replica can take a batch (again)."""
         self._unavailable = None
-        self._idle.append(replica)
+        self._idle[replica] = self._clock.monotonic_s()
         self._wake()
 
     def learn(self, measured: Measured) -> None:
         """Take in what was measured when a replica was tried."""
+        if self._batcher.classes.costed:
+            # What invented rows would cost says little about what real ones do.
+            measured = Measured({}, measured.longest_s, measured.problem)
         self.curve.adopt(measured)
         if measured.problem:
             log_event("warm_up_ended", version=self.manifest.reference, problem=measured.problem)
 
     def suspend(self, replica: Replica) -> None:
         """A replica takes no more batches for now; what it runs is not decided yet."""
-        if replica in self._idle:
-            self._idle.remove(replica)
+        self._idle.pop(replica, None)
 
     def unavailable(self, error: SalverError) -> None:
         """A replica will not be ready soon. If no other is left: answer what waits, and what comes, with `error`."""
@@ -216,7 +245,7 @@ class Pool:
 
     def _refuse(self, error: SalverError) -> None:
         self._unavailable = error
-        self._fail_all(self._batcher.clear(), error)
+        self._settlement.fail_all(self._batcher.clear(), error)
 
     def finished(self, replica: Replica, outputs: object, compute_s: float) -> None:
         """The running batch of `replica` returned `outputs` after `compute_s` seconds."""
@@ -224,64 +253,31 @@ class Pool:
         batch = self._freed(replica)
         if batch is None:
             return
-        self.curve.observe(batch.rows, compute_s)
+        # From the queue to here, which is what a batch costs those who wait for the next.
+        self.curve.observe(batch.size, returned_s - batch.cut_s)
         try:
-            arrays = BatchOutputs(check_outputs(outputs, self.manifest.signature, batch.rows))
+            checked = check_outputs(outputs, self.manifest.signature, batch.rows)
         except SalverError as error:
-            self._reject(batch, error)
-        else:
-            self._answer(batch, arrays, compute_s, returned_s)
+            self._settlement.reject(batch, error)
+            return
+        answered = BatchOutputs(checked, batch.rows, compute_s, replica.placement)
+        slowest_s = self._settlement.answer(batch, answered, returned_s)
+        if self.spec.slo_s:
+            self._batcher.limit.answered(batch.size, slowest_s, batch.size / len(batch.entries))
 
     def bad_output(self, replica: Replica, problem: str) -> None:
         """The running batch of `replica` returned what cannot be attributed to requests: all fail."""
         batch = self._freed(replica)
         if batch is not None:
-            self._reject(batch, SalverError("BAD_MODEL_OUTPUT", problem))
+            self._settlement.reject(batch, SalverError("BAD_MODEL_OUTPUT", problem))
 
     def _freed(self, replica: Replica) -> Batch | None:
         """The batch that `replica` is done with; None for one that `stop` has answered in the meantime."""
         batch = self._running.pop(replica, None)
         if batch is not None:
-            self._idle.append(replica)
+            self._idle[replica] = self._clock.monotonic_s()
             self._wake()
         return batch
-
-    def _reject(self, batch: Batch, error: SalverError) -> None:
-        log_event("bad_model_output", level=logging.WARNING, version=self.manifest.reference, problem=error.message)
-        self._fail_all(batch.entries, error)
-
-    def _answer(self, batch: Batch, arrays: BatchOutputs, compute_s: float, returned_s: float) -> None:
-        model, version = self.manifest.model, self.manifest.version
-        cut_s = batch.cut_s
-        answered: list[Entry] = []
-        start = 0
-        for entry in batch.entries:
-            stop = start + entry.request.rows
-            if not entry.answer.done():
-                answered.append(entry)
-                entry.answer.set_result(
-                    Response(
-                        model,
-                        version,
-                        arrays,
-                        start,
-                        stop if self._batched else None,
-                        warnings=entry.warnings,
-                        queue_s=cut_s - entry.enqueued_s,
-                        compute_s=compute_s,
-                    )
-                )
-            start = stop
-        now_s = self._clock.monotonic_s()
-        self._metrics.batch_done(
-            batch.rows,
-            batch.started_s - cut_s,
-            compute_s,
-            now_s - returned_s,
-            [cut_s - entry.enqueued_s for entry in answered],
-            [now_s - entry.request.received_s for entry in answered],
-            self._clock.wall_s(),
-        )
 
     def raised(self, replica: Replica, problem: str) -> None:
         """The running batch of `replica` raised; halve it until the request that raises is alone."""
@@ -299,7 +295,7 @@ class Pool:
             request=entries[0].request.trace.decode(),
             problem=problem,
         )
-        self._fail(
+        self._settlement.fail(
             entries[0], SalverError("MODEL_ERROR", f"{self.manifest.reference} raised an exception on this request")
         )
 
@@ -321,7 +317,7 @@ class Pool:
                 continue
             else:
                 error = SalverError("WORKER_LOST", f"the worker of {self.manifest.reference} died: {cause}")
-            self._fail(entry, error)
+            self._settlement.fail(entry, error)
         self._wake()
 
     # Time.
@@ -332,7 +328,7 @@ class Pool:
         stalled, self._looked_s = now_s - self._looked_s > _STALL_S, now_s
         try:
             for replica, batch in list(self._running.items()):
-                if now_s - batch.started_s > self.hang_limit_s(batch.rows) and not stalled:
+                if now_s - batch.started_s > self.hang_limit_s(batch.size) and not stalled:
                     self._hung(replica, batch)
             if now_s >= self._earliest_s:
                 self._expire(now_s)
@@ -340,7 +336,7 @@ class Pool:
         finally:
             outstanding = self._running or len(self._batcher)
             self._watch = self._loop.call_later(_WATCH_S, self._look) if outstanding else None
-            self._note_drained()
+            self.note_drained()
 
     def _expire(self, now_s: float) -> None:
         self._earliest_s = float("inf")
@@ -351,12 +347,12 @@ class Pool:
                 continue
             if deadline_s <= now_s:
                 waited_s = now_s - entry.request.received_s
-                self._fail(entry, SalverError("DEADLINE_EXCEEDED", f"no answer after {waited_s:.3f} s"))
+                self._settlement.fail(entry, SalverError("DEADLINE_EXCEEDED", f"no answer after {waited_s:.3f} s"))
             elif deadline_s < self._earliest_s:
                 self._earliest_s = deadline_s
 
-    def hang_limit_s(self, rows: int) -> float:
-        """Seconds after which a running batch of `rows` counts as hung."""
+    def hang_limit_s(self, size: int) -> float:
+        """Seconds after which a running batch of `size` counts as hung."""
         if self.spec.hang_s:
             return self.spec.hang_s
         longest_s = self.curve.longest_s
@@ -364,10 +360,10 @@ class Pool:
             # Nothing is known yet, and a first run pays for what later ones find ready.
             return max(_LEAST_HANG_S, self.spec.deadline_s)
         # A batch larger than any seen may take longer than any seen.
-        return max(_LEAST_HANG_S, 3 * max(longest_s, self.curve.predict(rows) or 0.0))
+        return max(_LEAST_HANG_S, 3 * max(longest_s, self.curve.predict(size) or 0.0))
 
     def _hung(self, replica: Replica, batch: Batch) -> None:
-        limit_s = self.hang_limit_s(batch.rows)
+        limit_s = self.hang_limit_s(batch.size)
         log_event(
             "model_hung",
             level=logging.WARNING,
@@ -377,16 +373,10 @@ class Pool:
         )
         del self._running[replica]
         reference = self.manifest.reference
-        self._fail_all(batch.entries, SalverError("MODEL_HUNG", f"{reference} did not return within {limit_s:g} s"))
+        self._settlement.fail_all(
+            batch.entries, SalverError("MODEL_HUNG", f"{reference} did not return within {limit_s:g} s")
+        )
         replica.give_up()
-
-    def _fail(self, entry: Entry, error: SalverError) -> None:
-        if entry.fail(error):
-            self._metrics.failed(error.code, self._clock.monotonic_s() - entry.request.received_s)
-
-    def _fail_all(self, entries: Iterable[Entry], error: SalverError) -> None:
-        for entry in entries:
-            self._fail(entry, error)
 
     # What is, and the end.
 
@@ -394,6 +384,25 @@ class Pool:
     def available(self) -> bool:
         """Whether a replica is there to answer, see `Service`; without one, requests still wait for the next."""
         return self._unavailable is None and bool(self._idle or self._running)
+
+    @property
+    def batch_limit(self) -> int:
+        """The size a batch may have at present: rows, or the version's cost."""
+        return self._batcher.limit.size()
+
+    @property
+    def counts_cost(self) -> bool:
+        """Whether sizes are the version's own cost, not rows."""
+        return self._batcher.classes.costed
+
+    @property
+    def settlement(self) -> Settlement:
+        """How the requests of this version end."""
+        return self._settlement
+
+    def now_s(self) -> float:
+        """The time by which deadlines go."""
+        return self._clock.monotonic_s()
 
     @property
     def waiting(self) -> int:
@@ -405,17 +414,18 @@ class Pool:
         """Batches running."""
         return len(self._running)
 
-    def _note_drained(self) -> None:
-        if not self._running and not self._batcher:
+    def note_drained(self) -> None:
+        """Say so to whoever waits for it, if nothing is queued, running or open."""
+        if not self._running and not self._batcher and not any(map(len, self.streams)):
             self._drained.set()
 
     async def drain(self, timeout_s: float) -> bool:
-        """Wait until nothing is queued or running; False if that took longer than `timeout_s`.
+        """Wait until nothing is queued, running or open; False if that took longer than `timeout_s`.
 
         REQUIRES: no new request is sent here.
         """
         self._drained.clear()
-        self._note_drained()
+        self.note_drained()
         try:
             await asyncio.wait_for(self._drained.wait(), timeout_s)
         except TimeoutError:
@@ -426,7 +436,7 @@ class Pool:
         """Free the replicas; what is still unanswered, and what comes, is answered with `error`."""
         self._refuse(error)
         for batch in self._running.values():
-            self._fail_all(batch.entries, error)
+            self._settlement.fail_all(batch.entries, error)
         self._running.clear()
         self._idle.clear()
         for timer in (self._watch, self._hold):

@@ -1,9 +1,10 @@
 """`python -m salver.runtime.worker SOCKET REQUESTS ANSWERS PARENT`: a worker process.
 
 It loads one version, warms it up, and runs batches that come over the inherited Unix socket,
-one at a time; large ones come and go through the two inherited memory files. This is the only
-place where users' code runs. It dies with its server, the process PARENT: the kernel is asked to
-kill it then, and a thread that sends a heartbeat ends it when the socket is gone.
+one at a time, and open streams step by step between them; large ones come and go through the two
+inherited memory files. This is the only place where users' code runs. It dies with its server, the
+process PARENT: the kernel is asked to kill it then, and a thread that sends a heartbeat ends it when
+the socket is gone.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import ctypes
 import mmap
 import os
 import resource
+import select
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -27,23 +28,24 @@ from salver.protocol.errors import SalverError
 from salver.protocol.frames import (
     ARENA_BYTES,
     PREFIX,
-    SHARED_ABOVE_BYTES,
     ArrayHeader,
     FrameKind,
     ProblemHeader,
-    describe_arrays,
+    StreamHeader,
     pack_frame,
     read_arrays,
 )
 from salver.protocol.tables import RuntimeOptions, VersionManifest
 from salver.runtime.batch import problem_of
-from salver.runtime.environment import allow_users_code, die_with_parent
+from salver.runtime.curve import Measured
+from salver.runtime.environment import allow_users_code, die_with_parent, ending_copies
 from salver.runtime.formats import Loaded
 from salver.runtime.loader import load_version
 from salver.runtime.warmup import warm_up
+from salver.runtime.worker_streams import Answers, WorkerStreams
 from salver.storage.blobs import BlobStore
 
-__all__ = ["LoadOrder", "main"]
+__all__ = ["LoadOrder", "LoadReport", "main"]
 
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -61,12 +63,26 @@ class LoadOrder(msgspec.Struct, frozen=True):
     """Seconds between two signs of life."""
 
 
+class LoadReport(msgspec.Struct, frozen=True):
+    """What a worker says when it has loaded the version."""
+
+    measured: Measured
+    predicts: bool = True
+    """Whether it answers batches; a version that streams need not."""
+
+
 class _Connection:
     """The worker's end of the socket; sending is locked because the heartbeat sends too."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._lock = threading.Lock()
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+
+    def has_more(self) -> bool:
+        """Whether a frame, or the end, has begun to come."""
+        return bool(self._poll.poll(0))
 
     def receive(self) -> tuple[FrameKind, bytes, bytes]:
         kind, header_bytes, body_bytes = PREFIX.unpack(self._exactly(PREFIX.size))
@@ -151,9 +167,10 @@ def _beat(connection: _Connection, beat_s: float) -> None:
 
 def _load(connection: _Connection, order: LoadOrder) -> Loaded | None:
     try:
-        with _ending_copies():
+        with ending_copies():
             loaded = load_version(order.manifest, order.options, BlobStore(Path(order.blobs)), Path(order.scratch))
-            measured = warm_up(loaded, order.manifest, order.max_batch, SYSTEM_CLOCK)
+            predicts = getattr(loaded, "predicts", True)
+            measured = warm_up(loaded, order.manifest, order.max_batch, SYSTEM_CLOCK) if predicts else Measured()
     except SalverError as error:
         connection.send(pack_frame(FrameKind.REFUSED, (error.code, error.message, error.remedy)))
     except Exception as error:  # noqa: BLE001 - user code may raise anything
@@ -161,54 +178,64 @@ def _load(connection: _Connection, order: LoadOrder) -> Loaded | None:
         sys.excepthook(type(error), error, error.__traceback__)
         connection.send(pack_frame(FrameKind.REFUSED, ("LOAD_FAILED", problem, "see the server's log")))
     else:
-        connection.send(pack_frame(FrameKind.LOADED, measured))
+        connection.send(pack_frame(FrameKind.LOADED, LoadReport(measured, predicts)))
         return loaded
     return None
 
 
-@contextlib.contextmanager
-def _ending_copies() -> Iterator[None]:
-    """End a process that the model has forked and let come back: it would answer in this one's place."""
-    pid = os.getpid()
-    try:
-        yield
-    finally:
-        if os.getpid() != pid:
-            os._exit(1)
-
-
-def _serve(connection: _Connection, loaded: Loaded, requests: mmap.mmap, answers: mmap.mmap) -> None:
+def _serve(connection: _Connection, loaded: Loaded, requests: mmap.mmap, memory: mmap.mmap) -> None:
+    answers = Answers(connection.send, memory)
+    streams = WorkerStreams(loaded, connection.send, answers)
     while True:
-        kind, header, body = connection.receive()
-        if kind is FrameKind.STOP:
-            return
-        asked = msgspec.msgpack.decode(header, type=ArrayHeader)
-        if asked.shared:
-            # A copy: the next batch comes to the same memory, and a model may keep what it was given.
-            body = requests[: sum(entry.size_bytes for entry in asked.arrays)]
-        inputs = read_arrays(asked.arrays, body)
-        began_s = SYSTEM_CLOCK.monotonic_s()
-        try:
-            with _ending_copies():
-                outputs = loaded.run(inputs)
-        except Exception as error:  # noqa: BLE001 - whatever a model raises fails its requests
-            connection.send(pack_frame(FrameKind.RAISED, ProblemHeader(asked.batch, problem_of(error))))
-            continue
-        seconds = SYSTEM_CLOCK.monotonic_s() - began_s
-        try:
-            entries, parts = describe_arrays(outputs)
-        except (TypeError, ValueError) as error:
-            problem = f"the model's answer cannot be served: {error}"
-            connection.send(pack_frame(FrameKind.BAD_OUTPUT, ProblemHeader(asked.batch, problem)))
-            continue
-        total = sum(entry.size_bytes for entry in entries)
-        shared = SHARED_ABOVE_BYTES < total <= ARENA_BYTES
-        if shared:
-            answers.seek(0)
-            for part in parts:
-                answers.write(part)
-            parts, total = [], 0
-        connection.send(pack_frame(FrameKind.RESULT, ArrayHeader(asked.batch, entries, shared, seconds), total), *parts)
+        if not streams.can_step or connection.has_more():
+            kind, header, body = connection.receive()
+            if kind is FrameKind.STOP:
+                streams.close()
+                return
+            if kind is FrameKind.RUN:
+                _run(connection, loaded, answers, msgspec.msgpack.decode(header, type=ArrayHeader), body, requests)
+            else:
+                _heed(streams, answers, kind, header, body)
+                continue
+        # Also behind each batch: where one follows another, streams still get on.
+        if streams.can_step:
+            streams.step()
+
+
+def _heed(streams: WorkerStreams, answers: Answers, kind: FrameKind, header: bytes, body: bytes) -> None:
+    """Take a frame that is no batch."""
+    if kind is FrameKind.OPEN:
+        opened = msgspec.msgpack.decode(header, type=ArrayHeader)
+        streams.open(opened.batch, read_arrays(opened.arrays, body))
+    elif kind is FrameKind.CREDIT:
+        granted = msgspec.msgpack.decode(header, type=StreamHeader)
+        streams.credit(granted.stream, granted.chunks)
+    elif kind is FrameKind.CANCEL:
+        streams.cancel(msgspec.msgpack.decode(header, type=StreamHeader).stream)
+    elif kind is FrameKind.TAKEN:
+        answers.taken()
+
+
+def _run(
+    connection: _Connection, loaded: Loaded, answers: Answers, asked: ArrayHeader, body: bytes, requests: mmap.mmap
+) -> None:
+    if asked.shared:
+        # A copy: the next batch comes to the same memory, and a model may keep what it was given.
+        body = requests[: sum(entry.size_bytes for entry in asked.arrays)]
+    inputs = read_arrays(asked.arrays, body)
+    began_s = SYSTEM_CLOCK.monotonic_s()
+    try:
+        with ending_copies():
+            outputs = loaded.run(inputs)
+    except Exception as error:  # noqa: BLE001 - whatever a model raises fails its requests
+        connection.send(pack_frame(FrameKind.RAISED, ProblemHeader(asked.batch, problem_of(error))))
+        return
+    seconds = SYSTEM_CLOCK.monotonic_s() - began_s
+    try:
+        answers.give(FrameKind.RESULT, asked.batch, outputs, seconds)
+    except (TypeError, ValueError) as error:
+        problem = f"the model's answer cannot be served: {error}"
+        connection.send(pack_frame(FrameKind.BAD_OUTPUT, ProblemHeader(asked.batch, problem)))
 
 
 if __name__ == "__main__":

@@ -27,14 +27,14 @@ from salver.protocol.frames import (
     ArrayHeader,
     FrameKind,
     ProblemHeader,
+    StreamHeader,
     describe_arrays,
     pack_frame,
     read_arrays,
 )
-from salver.runtime.curve import Measured
 from salver.runtime.environment import child_environment
 from salver.runtime.model import Arrays
-from salver.runtime.worker import LoadOrder
+from salver.runtime.worker import LoadOrder, LoadReport
 from salver.telemetry.logs import log_event
 
 __all__ = ["WorkerListener", "WorkerProcess"]
@@ -58,6 +58,12 @@ class WorkerListener(Protocol):
 
     def bad_output(self, problem: str) -> None:
         """The batch returned something that is no arrays by name."""
+
+    def chunk(self, stream: int, outputs: Arrays, seconds: float) -> None:
+        """A stream goes on; raises ValueError for one that has no credit."""
+
+    def ended(self, stream: int, kind: FrameKind, problem: str) -> None:
+        """A stream has had its last word, `kind`; raises ValueError for one that is not open."""
 
     def leaving(self) -> None:
         """The worker takes no more batches. It may still answer, and `died` follows."""
@@ -87,7 +93,7 @@ class WorkerProcess(asyncio.Protocol):
         self._buffer = bytearray()
         self._asked = self._told = 0
         """The batch asked last and the one answered last."""
-        self._loaded: asyncio.Future[Measured] = self._loop.create_future()
+        self._loaded: asyncio.Future[LoadReport] = self._loop.create_future()
         self._spawned = self._launched = self._leaving = self._exited = self._disconnected = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._heard_s = self._looked_s = 0.0
@@ -100,8 +106,8 @@ class WorkerProcess(asyncio.Protocol):
 
     # Starting.
 
-    async def launch(self) -> Measured:
-        """Start the worker, wait until it has loaded the version, and return what its warm-up measured.
+    async def launch(self) -> LoadReport:
+        """Start the worker, wait until it has loaded the version, and return what it says of that.
 
         Raises what the loading refused with, or LOAD_FAILED when the worker died of it. After a
         failure, cancellation included, nothing of the worker is left.
@@ -117,7 +123,7 @@ class WorkerProcess(asyncio.Protocol):
                 await self._loop.create_connection(lambda: self, sock=ours)
                 self._spawn(theirs.fileno())
             self._look()
-            measured = await self._loaded
+            report = await self._loaded
             self._require_alive()
         except BaseException:
             if self._spawned:
@@ -127,7 +133,7 @@ class WorkerProcess(asyncio.Protocol):
             await asyncio.shield(self._ended)
             raise
         self._launched = True
-        return measured
+        return report
 
     def _unwind(self, ours: socket.socket) -> None:
         """Give back what a start that failed half-way has taken."""
@@ -185,6 +191,24 @@ class WorkerProcess(asyncio.Protocol):
                 b"".join((pack_frame(FrameKind.RUN, ArrayHeader(self._asked, entries), total), *parts))
             )
 
+    def open_stream(self, number: int, arrays: Arrays) -> None:
+        """Begin a stream with a number that no other has had; nothing of it runs before `grant`."""
+        assert self._transport is not None
+        entries, parts = describe_arrays(arrays)
+        # Through the socket whatever their size: the shared memory is the batches'.
+        total = sum(entry.size_bytes for entry in entries)
+        self._transport.write(b"".join((pack_frame(FrameKind.OPEN, ArrayHeader(number, entries), total), *parts)))
+
+    def grant(self, number: int, chunks: int) -> None:
+        """Let so many more chunks of a stream come."""
+        assert self._transport is not None
+        self._transport.write(pack_frame(FrameKind.CREDIT, StreamHeader(number, chunks)))
+
+    def cancel(self, number: int) -> None:
+        """End a stream; its last word still comes."""
+        assert self._transport is not None
+        self._transport.write(pack_frame(FrameKind.CANCEL, StreamHeader(number)))
+
     def data_received(self, data: bytes) -> None:
         """asyncio: the worker says something."""
         self._heard_s = self._clock.monotonic_s()
@@ -211,18 +235,31 @@ class WorkerProcess(asyncio.Protocol):
         if kind is FrameKind.RESULT:
             result = msgspec.msgpack.decode(header, type=ArrayHeader)
             self._require_asked(result.batch)
-            if result.shared:
-                body = memoryview(self._answers.read(sum(entry.size_bytes for entry in result.arrays)))
-            listener.answered(read_arrays(result.arrays, body), result.seconds)
+            listener.answered(self._read(result, body), result.seconds)
         elif kind in (FrameKind.RAISED, FrameKind.BAD_OUTPUT):
             told = msgspec.msgpack.decode(header, type=ProblemHeader)
             self._require_asked(told.batch)
             (listener.raised if kind is FrameKind.RAISED else listener.bad_output)(told.problem)
+        elif kind is FrameKind.CHUNK:
+            chunk = msgspec.msgpack.decode(header, type=ArrayHeader)
+            listener.chunk(chunk.batch, self._read(chunk, body), chunk.seconds)
+        elif kind is FrameKind.ENDED:
+            listener.ended(msgspec.msgpack.decode(header, type=StreamHeader).stream, kind, "")
+        elif kind in (FrameKind.STREAM_RAISED, FrameKind.STREAM_BAD_OUTPUT):
+            told = msgspec.msgpack.decode(header, type=ProblemHeader)
+            listener.ended(told.batch, kind, told.problem)
         elif not self._loaded.done():
             if kind is FrameKind.LOADED:
-                self._loaded.set_result(msgspec.msgpack.decode(header, type=Measured))
+                self._loaded.set_result(msgspec.msgpack.decode(header, type=LoadReport))
             elif kind is FrameKind.REFUSED:
                 self._loaded.set_exception(SalverError(*msgspec.msgpack.decode(header, type=tuple[str, str, str])))
+
+    def _read(self, answer: ArrayHeader, body: memoryview) -> Arrays:
+        if answer.shared:
+            assert self._transport is not None
+            body = memoryview(self._answers.read(sum(entry.size_bytes for entry in answer.arrays)))
+            self._transport.write(pack_frame(FrameKind.TAKEN))
+        return read_arrays(answer.arrays, body)
 
     def _require_asked(self, batch: int) -> None:
         """Raise ValueError for an answer to another batch than the one asked last, or a second one to that."""

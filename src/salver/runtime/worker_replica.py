@@ -14,10 +14,12 @@ from typing import Final
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
+from salver.protocol.frames import FrameKind
 from salver.protocol.tables import Placement
 from salver.runtime.batch import Batch
 from salver.runtime.model import Arrays
 from salver.runtime.pool import Pool
+from salver.runtime.streams import ReplicaStreams
 from salver.runtime.worker import LoadOrder
 from salver.runtime.worker_process import WorkerProcess
 from salver.telemetry.logs import log_event
@@ -59,6 +61,8 @@ class WorkerReplica:
         self._restart: asyncio.Task[None] | None = None
         self._stopped = False
         self._restarts = 0
+        self._streams = ReplicaStreams(pool, clock, lambda: self._owes, self.give_up)
+        pool.streams.append(self._streams)
 
     @property
     def placement(self) -> Placement:
@@ -78,9 +82,11 @@ class WorkerReplica:
     async def launch(self) -> None:
         """Start a worker and wait until it has loaded and tried the version; raises what that raises."""
         worker = WorkerProcess(self._order, self._clock, self, self._silence_s)
-        measured = await worker.launch()
+        report = await worker.launch()
         self._worker = worker
-        self._pool.learn(measured)
+        self._pool.learn(report.measured)
+        self._pool.predicts = report.predicts
+        self._streams.serve(worker)
 
     # The pool's side.
 
@@ -91,7 +97,7 @@ class WorkerReplica:
         self._owes = True
 
     def give_up(self) -> None:
-        """Kill the worker, whose batch hangs; a new one is started."""
+        """Kill the worker, in which a batch or a stream hangs; a new one is started."""
         self._owes = False
         if self._worker is not None:
             self._worker.kill()
@@ -100,6 +106,7 @@ class WorkerReplica:
         """Let the worker unload and end, and start no other."""
         self._stopped = True
         self._owes = False
+        self._streams.lost(SalverError("NOT_READY", "the version was taken away before the stream ended", "retry"))
         if self._restart is not None:
             self._restart.cancel()
             await asyncio.wait((self._restart,))
@@ -123,18 +130,28 @@ class WorkerReplica:
         if self._settles():
             self._pool.bad_output(self, problem)
 
+    def chunk(self, stream: int, outputs: Arrays, seconds: float) -> None:
+        """A stream goes on."""
+        self._streams.chunk(stream, outputs, seconds)
+
+    def ended(self, stream: int, kind: FrameKind, problem: str) -> None:
+        """A stream has had its last word."""
+        self._streams.ended(stream, kind, problem)
+
     def _settles(self) -> bool:
         owed, self._owes = self._owes, False
         return owed
 
     def leaving(self) -> None:
         """The worker takes no more batches."""
+        self._streams.suspend()
         self._pool.suspend(self)
 
     def died(self, cause: str) -> None:
         """The worker has ended: its batch is lost, and another worker is started."""
         pid, self._worker = self.pid, None
         self._owes = False
+        self._streams.lost(SalverError("WORKER_LOST", f"the worker of {self._pool.manifest.reference} died: {cause}"))
         if self._stopped:
             return
         log_event("worker_died", level=logging.WARNING, version=self._pool.manifest.reference, pid=pid, cause=cause)

@@ -58,6 +58,8 @@ class Operation(enum.StrEnum):
     """Agree to a change that another principal proposes."""
     DEPLOY = "deploy"
     """Change what endpoints serve: deploy, undeploy, load, unload."""
+    OPERATE = "operate"
+    """See and cancel everybody's jobs, and say which webhooks there are."""
     READ_AUDIT = "read_audit"
     """Read and verify the journal."""
     READ_TOKENS = "read_tokens"
@@ -76,6 +78,7 @@ PERMISSIONS: Final[Mapping[Role, frozenset[Operation]]] = MappingProxyType(
                 Operation.REGISTER,
                 Operation.TRUST_CODE,
                 Operation.DEPLOY,
+                Operation.OPERATE,
                 Operation.READ_AUDIT,
             }
         ),

@@ -1,6 +1,6 @@
 """Who sends wrong tokens is slowed down, by address; who has shown a right one is not.
 
-Each wrong token costs its peer one of `_FREE`, of which one comes back each second. A peer that
+Each wrong token costs its peer one of `FREE_GUESSES`, of which one comes back each second. A peer that
 has none left is refused before its token is looked at, so that it learns nothing. A token that
 was verified before passes all the same: behind a proxy, or on one machine, all clients share an
 address, and one that guesses must not shut the others out.
@@ -18,9 +18,9 @@ from salver.protocol.errors import SalverError
 from salver.security.access import Principal
 from salver.security.tokens import TokenVerifier
 
-__all__ = ["GuessLimit", "TooManyGuessesError"]
+__all__ = ["FREE_GUESSES", "GuessLimit", "TooManyGuessesError"]
 
-_FREE: Final = 100
+FREE_GUESSES: Final = 100
 _BACK_PER_S: Final = 1.0
 _PEERS: Final = 4096
 _SITE_BITS: Final = 64
@@ -47,7 +47,7 @@ class GuessLimit:
 
     __slots__ = ("_clock", "_free", "_peers", "_wrong")
 
-    def __init__(self, clock: Clock, *, free: int = _FREE, peers: int = _PEERS) -> None:
+    def __init__(self, clock: Clock, *, free: int = FREE_GUESSES, peers: int = _PEERS) -> None:
         self._clock = clock
         self._free = free
         self._peers = peers

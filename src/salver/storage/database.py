@@ -19,12 +19,12 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, select, up
 from sqlalchemy.exc import DBAPIError
 
 from salver.protocol.errors import SalverError
+from salver.storage.refusals import BUSY_TIMEOUT_S, sqlite_refusal
 from salver.storage.schema import METADATA, SCHEMA_VERSION, TRIGGERS, journal_head, revision, schema
 from salver.storage.snapshot import create_once
 
 __all__ = ["Database", "current_revision", "raise_revision"]
 
-_BUSY_TIMEOUT_S: Final = 10.0
 _BEGIN: Final = "salver_begin"
 _PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
@@ -53,7 +53,7 @@ class Database:
         if not path.exists():
             create_once(path, b"", 0o600)
         url = URL.create("sqlite", database=str(path))
-        engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S})
+        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
         database = cls(engine)
@@ -93,12 +93,12 @@ class Database:
             with self._engine.connect().execution_options(**{_BEGIN: begin}) as connection, connection.begin():
                 yield connection
         except DBAPIError as error:
-            refusal = _refusal(error.orig)
+            refusal = sqlite_refusal(error.orig, waited_s=BUSY_TIMEOUT_S)
             if refusal is None:
                 raise
             raise refusal from error
         except sqlite3.Error as error:  # from the pragmas of a new connection
-            refusal = _refusal(error)
+            refusal = sqlite_refusal(error, waited_s=BUSY_TIMEOUT_S)
             if refusal is None:
                 raise
             raise refusal from error
@@ -141,26 +141,6 @@ def _prepare(connection: Connection) -> None:
             f"the database has schema {found}; this Salver knows {SCHEMA_VERSION}",
             "use the Salver that wrote it, or another home",
         )
-
-
-def _refusal(error: BaseException | None) -> SalverError | None:
-    """What a driver error means to a user; None for faults of our own."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-        return SalverError(
-            "STORAGE_FULL",
-            "the database cannot be written: no space is left or the disk fails",
-            "free some space or move the home to a larger disk, then repeat",
-        )
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return SalverError(
-            "CONFLICT",
-            f"another writer has held the database for {_BUSY_TIMEOUT_S:g} s",
-            "repeat, and look for a stopped process that uses this home",
-        )
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return SalverError("CORRUPT_ARTIFACT", "the database is damaged", "restore the home from a backup")
-    return None
 
 
 def current_revision(connection: Connection) -> int:

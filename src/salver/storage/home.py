@@ -6,6 +6,7 @@
     tables.json        the published snapshot that servers read
     serve.json         who serves: pid and addresses
     isolated.json      versions that crashed or hung once and run in a process of their own
+    jobs.db            jobs: what was asked, and answers until they expire
     lock               flock of the one process that may change this home
     run/               sockets and pulses of the processes that serve; gone when they are
     scratch/           versions as they are loaded; gone when nobody serves
@@ -86,6 +87,7 @@ class Home:
         "blobs_path",
         "database_path",
         "isolated_path",
+        "jobs_path",
         "lock_path",
         "path",
         "pepper_path",
@@ -103,6 +105,7 @@ class Home:
         self.tables_path = path / "tables.json"
         self.serving_path = path / "serve.json"
         self.isolated_path = path / "isolated.json"
+        self.jobs_path = path / "jobs.db"
         self.lock_path = path / "lock"
         self.run_path = path / "run"
         self.scratch_path = path / "scratch"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     Float,
@@ -34,9 +35,10 @@ __all__ = [
     "schema",
     "tokens",
     "versions",
+    "webhooks",
 ]
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 METADATA: Final = MetaData()
 
 
@@ -92,6 +94,17 @@ tokens: Final = Table(
     Column("hash", Text, nullable=False),
     Column("created_s", Float, nullable=False),
     Column("expires_s", Float),
+)
+
+webhooks: Final = Table(
+    "webhooks",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("allow_private", Boolean, nullable=False),
+    Column("created_s", Float, nullable=False),
 )
 
 journal: Final = Table(

@@ -82,18 +82,29 @@ def log_event(event: str, *, level: int = logging.INFO, error: BaseException | N
 
 
 class AccessSample:
-    """Which requests are logged: every failure of the server, and one in `every` of the rest."""
+    """Which requests are logged: every failure of the server, and one in `every` of the rest.
 
-    __slots__ = ("_count", "_every")
+    Of a storm of failures - refusals of an overloaded server, say - only as many as the log would
+    take: even what it drops costs tens of microseconds, which that server does not have.
+    """
+
+    __slots__ = ("_count", "_every", "_failures")
 
     def __init__(self, every: int) -> None:
         self._every = every
         self._count = 0
+        self._failures = 0
+
+    def renew(self) -> None:
+        """Another half second begins; to be called twice a second."""
+        self._failures = 0
 
     def takes(self, status: int) -> bool:
         """Whether to log a request that was answered with `status`."""
         if status >= 500:
-            return True
+            self._failures += 1
+            # One more than the log takes, so that it says how many it has dropped.
+            return self._failures <= _PER_SECOND + 1
         if self._every <= 0:
             return False
         self._count += 1

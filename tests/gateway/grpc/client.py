@@ -31,6 +31,9 @@ class Got(NamedTuple):
     payload: bytes
 
 
+_TOLD = ("grpc-", "x-salver", "server-timing", "retry-after", "etag", "cache-control", "age")
+
+
 class Answer:
     """What came on one stream."""
 
@@ -158,7 +161,7 @@ class Http2Client:
             if not answer.headers:
                 answer.headers = dict(pairs)
             if got.flags & f.END_STREAM:
-                answer.trailers = {k: v for k, v in pairs if k.startswith(("grpc-st", "grpc-m", "x-sal", "server-"))}
+                answer.trailers = {k: v for k, v in pairs if k.startswith(_TOLD)}
         answer.ended = bool(got.flags & f.END_STREAM)
 
     def answer(self, stream_id: int) -> Answer:

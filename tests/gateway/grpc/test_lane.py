@@ -103,6 +103,12 @@ def test_request_ids_go_in_and_out(client: Http2Client) -> None:
     assert refused.headers["x-request-id"] not in ("", "x" * 129)
 
 
+def test_a_version_of_the_interface_is_asked_for_in_metadata(client: Http2Client) -> None:
+    assert client.call("ServerLive", headers=[("x-salver-api-version", "1")]).status == 0
+    refused = client.call("ServerLive", headers=[("x-salver-api-version", "2")])
+    assert (refused.status, refused.headers["x-salver-error"]) == (3, "INVALID_PARAMETER")
+
+
 def test_the_time_it_took_is_told_to_those_who_ask(client: Http2Client) -> None:
     request = row()
     request.parameters["salver_timing"].bool_param = True

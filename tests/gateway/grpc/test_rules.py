@@ -168,6 +168,7 @@ def test_a_message_that_comes_too_slowly_is_refused(hasty: Served) -> None:
 def test_a_call_that_computes_keeps_its_connection(hasty: Served) -> None:
     client = dial(hasty)
     stream_id = client.start("ModelInfer", row(model="held"))
+    eventually(lambda: hasty.gateway.lanes)
     (lane,) = hasty.gateway.lanes
     begun_s = hasty.gateway.now_s
     eventually(lambda: hasty.gateway.now_s > begun_s + 1.0)

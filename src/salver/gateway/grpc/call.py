@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
+from salver.gateway.exchange import pause_of
 from salver.gateway.grpc.compression import open_compressed
 from salver.gateway.grpc.headers import Head, encode_headers, literal
 from salver.protocol.errors import SalverError
@@ -112,6 +114,7 @@ class Call:
         "since_s",
         "stream_id",
         "target",
+        "tenant",
         "unsent",
         "window",
     )
@@ -155,6 +158,7 @@ class Call:
         """Whether the headers of the answer have been sent."""
         self.answered = False
         self.id = b""
+        self.tenant = ""
         self.endpoint: str | None = None
         self.params = _NO_PARAMS
         self.pending: asyncio.Future[Any] | None = None
@@ -280,6 +284,7 @@ class Call:
                 (b"grpc-status", b"%d" % STATUS_NUMBERS[error.grpc]),
                 (b"grpc-message", quote(str(error)[:_LONGEST_MESSAGE], safe=_SAFE).encode()),
                 (b"x-salver-error", error.code.encode()),
+                *_pause(error),
                 *headers,
             ]
         )
@@ -304,6 +309,17 @@ class Call:
     def drained(self) -> None:
         """The windows have taken all that was sent."""
         _wake(self.room)
+
+
+def _pause(error: SalverError) -> Sequence[tuple[bytes, bytes]]:
+    """When to ask again: for clients with a retry policy of gRPC (gRFC A6), and in words of HTTP for others."""
+    pause_s = pause_of(error)
+    if pause_s is None:
+        return ()
+    return (
+        (b"grpc-retry-pushback-ms", b"%d" % max(1, math.ceil(pause_s * 1e3))),
+        (b"retry-after", b"%d" % max(1, math.ceil(pause_s))),
+    )
 
 
 def _wake(waiting: asyncio.Future[None] | None) -> None:

@@ -6,13 +6,14 @@ import asyncio
 import functools
 from typing import Final, NamedTuple
 
-from salver.gateway.contracts import TIMING, Contracts, ask, read_wait_s, refuse_unwritten, server_timing
+from salver.gateway.chunks import open_chunks
+from salver.gateway.contracts import Contracts, ask, headers_of, make_request, refuse_unwritten
 from salver.gateway.grpc.call import Call
 from salver.gateway.grpc.streams import Stream
 from salver.protocol.codecs.oip_grpc import DecodedInfer, GrpcEncoder, decode_infer
 from salver.protocol.errors import SalverError
 from salver.protocol.proto import message
-from salver.protocol.request import Request, Response
+from salver.protocol.request import Chunks, Request, Response
 from salver.protocol.signature import SignatureCheck
 from salver.routing.router import Router, Target
 
@@ -52,6 +53,15 @@ class _Failure(NamedTuple):
         return encoded
 
 
+class _Opened(NamedTuple):
+    """The answers to a message of a stream, as they come."""
+
+    chunks: Chunks
+    request: Request
+    encoder: GrpcEncoder
+    typed: bool
+
+
 class GrpcInferDoor:
     """Turns messages into requests of the router, and answers back."""
 
@@ -69,38 +79,77 @@ class GrpcInferDoor:
         future.add_done_callback(functools.partial(_answered, call, request, contract.encoder, infer.typed))
 
     async def stream(self, stream: Stream) -> None:
-        """ModelStreamInfer: answer each message, in their order; several are under way at a time."""
+        """ModelStreamInfer: answer each message, in their order; several are under way at a time.
+
+        A version that streams answers a message several times.
+        """
         call = stream.call
         raises = call.headers.get(_RAISES) == b"true"
-        asked: asyncio.Queue[asyncio.Task[bytes | _Failure] | _Failure | None] = asyncio.Queue()
+        asked: asyncio.Queue[asyncio.Task[bytes | _Opened | _Failure] | _Failure | None] = asyncio.Queue()
         room = asyncio.Semaphore(call.lane.gateway.limits.pipelined)
+        opened: set[Chunks] = set()
 
         async def read() -> None:
             try:
                 async for body in stream.messages():
                     await room.acquire()
-                    asked.put_nowait(tasks.create_task(self._answer(call, body)))
+                    asked.put_nowait(tasks.create_task(self._answer(call, body, opened)))
             except SalverError as error:
                 # Behind the answers to what came before.
                 asked.put_nowait(_Failure(error, False, None))
             else:
                 asked.put_nowait(None)
 
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(read())
-            while (answer := await asked.get()) is not None:
-                found = answer if isinstance(answer, _Failure) else await answer
-                if isinstance(found, _Failure):
-                    if raises or found.id is None:
-                        call.refuse(found.error, counted=found.counted)
-                    elif not found.counted:
-                        call.lane.gateway.refused(call.endpoint, found.error)
-                    found = found.message()
-                await stream.send(found)
-                room.release()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(read())
+                while (answer := await asked.get()) is not None:
+                    given = answer if isinstance(answer, _Failure) else await answer
+                    found: bytes | _Failure | None
+                    if isinstance(given, _Opened):
+                        found = await self._send_chunks(stream, given)
+                        opened.discard(given.chunks)
+                    else:
+                        found = given
+                    if isinstance(found, _Failure):
+                        if raises or found.id is None:
+                            call.refuse(found.error, counted=found.counted)
+                        elif not found.counted:
+                            call.lane.gateway.refused(call.endpoint, found.error)
+                        found = found.message()
+                    if found is None:
+                        stream.settle()
+                    else:
+                        await stream.send(found)
+                    room.release()
+        finally:
+            for chunks in opened:
+                chunks.close()
 
-    async def _answer(self, call: Call, body: bytes) -> bytes | _Failure:
-        """The answer to one message of a stream, which counts as in flight until then; never raises."""
+    async def _send_chunks(self, stream: Stream, opened: _Opened) -> bytes | _Failure | None:
+        """Send the answers of a version that streams; returns what comes last, if anything does."""
+        chunks, request, encoder, typed = opened
+        counted = True
+        try:
+            async for response in chunks:
+                counted = False
+                encoded = encoder.encode_streamed(request, response, typed=typed, final=False)
+                counted = True
+                await stream.send(encoded, more=True)
+        except SalverError as error:
+            return _Failure(error, counted, request.id or "")
+        except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
+            stream.call.lane.gateway.fault(error)
+            return _Failure(SalverError("INTERNAL", _LOST), False, request.id or "")
+        finally:
+            chunks.close()
+        return encoder.encode_last(request)
+
+    async def _answer(self, call: Call, body: bytes, opened: set[Chunks]) -> bytes | _Opened | _Failure:
+        """The answer to one message of a stream, which counts as in flight until then; never raises.
+
+        Chunks that it opens are in `opened`, to be closed however the stream ends.
+        """
         gateway, name, counted, size = call.lane.gateway, "", False, len(body)
         gateway.inflight_bytes += size
         try:
@@ -110,6 +159,10 @@ class GrpcInferDoor:
             name = infer.id or ""
             contract = self._contracts.of(infer.model, infer.version)
             request = _request(call, infer, contract)
+            if contract.target.manifest.streams:
+                chunks = open_chunks(contract.target, request)
+                opened.add(chunks)
+                return _Opened(chunks, request, contract.encoder, infer.typed)
             counted = True
             response = await ask(contract.target, request)
             counted = False
@@ -124,27 +177,18 @@ class GrpcInferDoor:
 
 
 def _request(call: Call, infer: DecodedInfer, contract: _Contract) -> Request:
-    target = contract.target
-    spec = target.spec
-    call.endpoint = spec.endpoint
-    rows = contract.check.rows(infer.inputs)
-    if infer.outputs is not None:
-        contract.check.require_outputs(infer.outputs)
-    # A stream as a whole has the time its client gives it; each of its messages is one request.
-    received_s = call.lane.gateway.clock.monotonic_s() if call.route.streaming else call.received_s
-    parameters = infer.parameters
-    wait_s = spec.deadline_s if parameters is None else read_wait_s(parameters, spec.deadline_s)
-    return Request(
-        spec.endpoint,
+    call.endpoint = contract.target.spec.endpoint
+    return make_request(
+        call,
+        contract.target,
+        contract.check,
         infer.inputs,
-        target.manifest.version,
-        infer.id,
-        infer.outputs,
-        parameters,
-        received_s,
-        received_s + min(wait_s, call.timeout_s),
-        rows,
-        call.id,
+        id=infer.id,
+        outputs=infer.outputs,
+        parameters=infer.parameters,
+        # A stream as a whole has the time its client gives it; each of its messages is one request.
+        received_s=call.lane.gateway.clock.monotonic_s() if call.route.streaming else None,
+        longest_s=call.timeout_s,
     )
 
 
@@ -166,7 +210,4 @@ def _answered(
     except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
         refuse_unwritten(call, request, response, error)
         return
-    if request.parameters is not None and request.parameters.get(TIMING):
-        call.reply(encoded, [(b"server-timing", server_timing(response, call.lane.gateway.clock, call.received_s))])
-    else:
-        call.reply(encoded)
+    call.reply(encoded, headers_of(call, request, response))

@@ -67,11 +67,16 @@ class Stream:
             # It was refused meanwhile: nobody wants to hear more of it.
             raise asyncio.CancelledError
 
-    async def send(self, message: bytes) -> None:
-        """Send one answer, and wait until the windows have taken it."""
+    def settle(self) -> None:
+        """The message whose turn it was has all its answers."""
+        self.call.owed -= 1
+
+    async def send(self, message: bytes, *, more: bool = False) -> None:
+        """Send an answer to a message, its last or with `more` one of several; wait until the windows have taken it."""
         call = self.call
         self._require_open()
-        call.owed -= 1
+        if not more:
+            self.settle()
         call.lane.send(call, MESSAGE_HEAD.pack(0, len(message)) + message, None)
         while call.unsent is not None:
             call.room = asyncio.get_running_loop().create_future()

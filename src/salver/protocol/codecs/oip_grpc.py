@@ -39,7 +39,9 @@ _RAW_TAG: Final = b"\x32"
 _INFER_RESPONSE_TAG: Final = b"\x12"
 """Field 2 of ModelStreamInferResponse, of wire type 2."""
 _FINAL: Final = _RESPONSE(parameters={"triton_final_response": {"bool_param": True}}).SerializeToString()
-"""For clients that ask which answer of a request is the last: here each is."""
+"""For clients that ask which answer of a request is the last: of a version that does not stream each is."""
+_NOT_FINAL: Final = _RESPONSE(parameters={"triton_final_response": {"bool_param": False}}).SerializeToString()
+_ASKS_FOR_LAST: Final = "triton_enable_empty_final_response"
 _CONTENTS: Final = {
     "BOOL": "bool_contents",
     "UINT8": "uint_contents",
@@ -155,6 +157,7 @@ class GrpcEncoder:
         self._all = tuple(RequestedOutput(name) for name in outputs)
         self._nonfinite = nonfinite
         self._prefix = _RESPONSE(model_name=endpoint, model_version=version).SerializeToString()
+        self._version = version
         self._model = model if model != endpoint else ""
         self._fixed_size = all(spec.datatype != "BYTES" for spec in outputs.values())
         self._typable = all(spec.datatype in _CONTENTS for spec in outputs.values())
@@ -162,6 +165,9 @@ class GrpcEncoder:
     def encode(self, request: Request, response: Response, *, typed: bool) -> bytes:
         """The ModelInferResponse, with typed contents if asked and the datatypes have them, else raw."""
         head: bytes = self._prefix
+        if response.version != self._version:
+            # A session goes on with the version that it began with, while that one drains. The last of a field counts.
+            head += _RESPONSE(model_version=response.version).SerializeToString()
         if request.id is not None:
             head += _RESPONSE(id=request.id).SerializeToString()
         if self._model or response.warnings:
@@ -179,12 +185,19 @@ class GrpcEncoder:
             contents.append(_raw_field(raw_bytes(array, datatype)))
         return b"".join((*parts, *contents))
 
-    def encode_streamed(self, request: Request, response: Response, *, typed: bool) -> bytes:
-        """The same as the answer to one message of a stream."""
+    def encode_streamed(self, request: Request, response: Response, *, typed: bool, final: bool = True) -> bytes:
+        """The same as an answer to one message of a stream, the only one unless `final` is false."""
         encoded = self.encode(request, response, typed=typed)
-        if request.parameters and request.parameters.get("triton_enable_empty_final_response"):
-            encoded += _FINAL
-        return b"%b%b%b" % (_INFER_RESPONSE_TAG, _varint(len(encoded)), encoded)
+        if request.parameters and request.parameters.get(_ASKS_FOR_LAST):
+            encoded += _FINAL if final else _NOT_FINAL
+        return _streamed(encoded)
+
+    def encode_last(self, request: Request) -> bytes | None:
+        """What says, without outputs, that there were all answers; None for clients that do not ask."""
+        if not (request.parameters and request.parameters.get(_ASKS_FOR_LAST)):
+            return None
+        named: bytes = _RESPONSE(id=request.id or "").SerializeToString()
+        return _streamed(self._prefix + named + _FINAL)
 
     def _parameters(self, response: Response) -> bytes:
         answer = _RESPONSE()
@@ -241,6 +254,10 @@ def _described(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
         output = _OUTPUT(name=name, datatype=datatype, shape=shape)
         found = _described_before[key] = _RESPONSE(outputs=[output]).SerializeToString()
     return found
+
+
+def _streamed(encoded: bytes) -> bytes:
+    return b"%b%b%b" % (_INFER_RESPONSE_TAG, _varint(len(encoded)), encoded)
 
 
 def _raw_field(data: bytes) -> bytes:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import struct
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
+from salver.protocol.codecs.plain_json import refuse_duplicate_keys
 from salver.protocol.datatypes import DATATYPES, Datatype
 from salver.protocol.errors import SalverError
 from salver.protocol.request import RequestedOutput
@@ -121,7 +121,7 @@ def _decode_envelope(body: bytes) -> _JsonRequest:
     # Every JSON member has one colon, so as many colons as decoded members means that no key
     # came twice. Strings with colons and keys we ignore merely lead to the exact check.
     if body.count(b":") != _members(request):
-        _refuse_duplicate_keys(body)
+        refuse_duplicate_keys(body)
     return request
 
 
@@ -142,24 +142,6 @@ def _members(request: _JsonRequest) -> int:
 
 def _parameter_members(parameters: dict[str, Scalar] | msgspec.UnsetType) -> int:
     return 0 if parameters is msgspec.UNSET else 1 + len(parameters)
-
-
-def _refuse_duplicate_keys(body: bytes) -> None:
-    def unique(pairs: list[tuple[str, object]]) -> object:
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise SalverError("DUPLICATE_KEY", f"the key {name[:80]!r} stands twice in one JSON object")
-            seen.add(name)
-        return None
-
-    try:
-        # The numbers do not matter here, and one of thousands of digits would not convert.
-        json.loads(body, object_pairs_hook=unique, parse_int=len, parse_float=len)
-    except RecursionError:
-        raise SalverError("INVALID_JSON", "the JSON is nested too deeply") from None
-    except ValueError as error:
-        raise SalverError("INVALID_JSON", f"the body is not JSON: {error}") from None
 
 
 def _assemble(request: _JsonRequest, tail: memoryview, max_elements: int) -> InferBody:

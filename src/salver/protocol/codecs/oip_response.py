@@ -40,7 +40,8 @@ class ResponseEncoder:
         self._outputs = outputs
         self._all = tuple(RequestedOutput(name) for name in outputs)
         self._nonfinite = nonfinite
-        self._prefix = b'{"model_name":%b,"model_version":%b' % (_JSON.encode(endpoint), _JSON.encode(version))
+        self._prefix = b'{"model_name":%b%b' % (_JSON.encode(endpoint), _named(version))
+        self._version = version
         self._model = model if model != endpoint else ""
         self._fixed_size = all(spec.datatype != "BYTES" for spec in outputs.values())
 
@@ -75,8 +76,18 @@ class ResponseEncoder:
             return body, None
         return b"".join((body, *tail)), len(body)
 
+    def encode_last(self, request: Request) -> bytes:
+        """What stands behind the last answer of a stream: no outputs, and that it is the end."""
+        head = self._prefix
+        if request.id is not None:
+            head += b',"id":' + _JSON.encode(request.id)
+        return head + b',"parameters":{"triton_final_response":true},"outputs":[]}'
+
     def _head(self, request: Request, response: Response) -> bytes:
         head = self._prefix
+        if response.version != self._version:
+            # A session goes on with the version that it began with, while that one drains.
+            head = head.removesuffix(_named(self._version)) + _named(response.version)
         if request.id is not None:
             head += b',"id":' + _JSON.encode(request.id)
         if self._model or response.warnings:
@@ -226,6 +237,10 @@ def _refuse_nonfinite() -> SalverError:
 def warnings_text(warnings: Iterable[str]) -> str:
     """The warnings of a response as one parameter, a line each."""
     return "\n".join(map(_in_a_line, warnings))
+
+
+def _named(version: str) -> bytes:
+    return b',"model_version":' + _JSON.encode(version)
 
 
 def _in_a_line(warning: str) -> str:

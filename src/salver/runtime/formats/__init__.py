@@ -9,6 +9,7 @@ imports scikit-learn.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Generator
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from salver.protocol.tables import RuntimeOptions
 from salver.runtime.declaration import Declaration
 from salver.runtime.model import Arrays
 
-__all__ = ["Format", "Loaded", "Source", "format_named"]
+__all__ = ["Format", "Loaded", "Source", "Streaming", "format_named"]
 
 
 class Source:
@@ -45,6 +46,16 @@ class Loaded(Protocol):
 
     def unload(self) -> None:
         """Free what `load` took; called once, after the last `run`."""
+
+
+class Streaming(Loaded, Protocol):
+    """A loaded version whose manifest says that it streams."""
+
+    predicts: bool
+    """Whether it has a `run`, too; False for one that only streams."""
+
+    def stream(self, inputs: Arrays) -> Generator[Arrays, None, None]:
+        """Answer one request bit by bit; runs between two chunks only. Closed when nobody wants the rest."""
 
 
 class Format(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,8 @@ from salver.protocol.errors import SalverError
 from salver.protocol.signature import Signature
 from salver.protocol.tables import RuntimeOptions
 from salver.runtime.blame import code_comes_from
-from salver.runtime.declaration import Declaration
+from salver.runtime.chunks import mapped
+from salver.runtime.declaration import DECLARATION_FILE, Declaration
 from salver.runtime.environment import require_users_code
 from salver.runtime.formats import Source
 from salver.runtime.model import Arrays, Model
@@ -39,8 +41,12 @@ class PythonFormat:
     def signature(self, source: Source, declaration: Declaration) -> Signature:
         """As declared in `salver-model.toml`, else as the class attributes `inputs` and `outputs`."""
         if declaration.inputs and declaration.outputs:
+            if declaration.streams or declaration.kind == "sequence":
+                # What would be missed when the version is loaded, said when it is registered.
+                _require_answers(_model_class(source, declaration), declaration)
             return Signature(declaration.inputs, declaration.outputs)
         cls = _model_class(source, declaration)
+        _require_answers(cls, declaration)
         if not cls.inputs or not cls.outputs:
             raise SalverError(
                 "INVALID_ARTIFACT",
@@ -52,7 +58,9 @@ class PythonFormat:
     def load(self, source: Source, declaration: Declaration, options: RuntimeOptions) -> PythonModel:
         """Import the class, construct it without arguments and call its `load`."""
         del options
-        model = _model_class(source, declaration)()
+        cls = _model_class(source, declaration)
+        _require_answers(cls, declaration)
+        model = cls()
         model.load(source.directory)
         return PythonModel(model)
 
@@ -62,11 +70,24 @@ class PythonModel:
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        cls = type(model)
+        self.predicts = cls.stream is Model.stream or cls.predict is not Model.predict
+        """False for one that only streams."""
 
     def run(self, inputs: Arrays) -> Arrays:
         """Answer a batch through the three steps of the model."""
         model = self._model
         return model.postprocess(model.predict(model.preprocess(inputs)))
+
+    def stream(self, inputs: Arrays) -> Generator[Arrays, None, None]:
+        """Answer one request bit by bit, through the same three steps."""
+        model = self._model
+        yield from mapped(model.stream(model.preprocess(inputs)), model.postprocess)
+
+    def step(self, inputs: Arrays, states: list[Any]) -> Arrays:
+        """Answer a batch of steps likewise; `states` holds the new ones afterwards."""
+        model = self._model
+        return model.postprocess(model.step(model.preprocess(inputs), states))
 
     def unload(self) -> None:
         """Nothing beyond garbage collection."""
@@ -91,6 +112,27 @@ def _model_class(source: Source, declaration: Declaration) -> type[Model]:
             'keep one, or name it with entry = "module:Class" in salver-model.toml',
         )
     return classes[0]
+
+
+def _require_answers(cls: type[Model], declaration: Declaration) -> None:
+    """Raise INVALID_ARTIFACT unless the class answers, and streams exactly if that is declared."""
+    streams, steps = cls.stream is not Model.stream, cls.step is not Model.step
+    if steps != (declaration.kind == "sequence"):
+        raise SalverError(
+            "INVALID_ARTIFACT",
+            f"{cls.__name__} has {'a' if steps else 'no'} step(), and kind is {declaration.kind!r} "
+            f"in {DECLARATION_FILE}",
+            f'write kind = "sequence" into {DECLARATION_FILE}' if steps else "write step(), or choose another kind",
+        )
+    if not streams and not steps and cls.predict is Model.predict:
+        raise SalverError("INVALID_ARTIFACT", f"{cls.__name__} answers nothing", "write predict() or stream()")
+    if streams != declaration.streams:
+        raise SalverError(
+            "INVALID_ARTIFACT",
+            f"{cls.__name__} has {'a' if streams else 'no'} stream(), and streams is "
+            f"{'true' if declaration.streams else 'not true'} in {DECLARATION_FILE}",
+            f"write streams = true into {DECLARATION_FILE}" if streams else "write stream(), or leave that out",
+        )
 
 
 def import_attribute(directory: Path, reference: str) -> Any:

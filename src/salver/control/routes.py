@@ -1,0 +1,275 @@
+"""The routes of the control listener: every path and verb, what it requires and what it does.
+
+The table is the single source: requests are dispatched from it, OpenAPI and the documentation
+page are written from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+from salver.control.administration import Administration, DeployRequest, Registered, ServerStatus, TokenRequest
+from salver.control.model_store import ModelStore
+from salver.control.repository import RepositoryModel, load, loaded, repository_index, unload
+from salver.control.torchserve import MANAGEMENT
+from salver.control.waiting import Watch
+from salver.protocol.api_versions import Deprecation
+from salver.protocol.codecs.torchserve import torchserve_error
+from salver.protocol.errors import SalverError
+from salver.protocol.jobs import JobPage, JobView
+from salver.protocol.tables import DeploymentSpec, TokenRecord, VersionManifest
+from salver.registry.catalog import ModelSummary
+from salver.registry.draft import VersionDraft
+from salver.registry.isolations import IsolatedVersion
+from salver.registry.webhooks import MintedWebhook, WebhookRecord, WebhookRequest
+from salver.security.access import Operation
+from salver.security.tokens import MintedToken
+from salver.storage.journal import ChainCheck, JournalRecord
+
+__all__ = ["ROUTES", "Call", "ControlRoute"]
+
+_MOST_RECORDS: Final = 1000
+
+
+class Call(NamedTuple):
+    """One request, decoded: its path and query parameters and its body."""
+
+    params: dict[str, str]
+    query: dict[str, str]
+    body: Any
+    store: ModelStore | None = None
+    """The artifacts that may be registered by a path; None where there is no such directory."""
+
+
+class ControlRoute(NamedTuple):
+    """One path and verb of the control listener."""
+
+    method: str
+    template: str
+    operation: Operation | None
+    """What the administration will require; here for people and for OpenAPI."""
+    act: Callable[[Administration, Call], Any]
+    """Carries the action out; runs in a thread, may block, though not for long: threads are few."""
+    summary: str
+    request: Any = None
+    response: Any = None
+    then: Callable[[Watch, Any], Awaitable[Any]] | None = None
+    """Waits for what the action has begun and gives the answer; needs no thread."""
+    refusal: Callable[[SalverError], dict[str, Any]] | None = None
+    """How the protocol of this route writes errors, where it has a way of its own."""
+    deprecated: Deprecation | None = None
+    """That this route will go, and when."""
+
+
+ROUTES: Final = (
+    ControlRoute("GET", "/v1/status", Operation.READ, lambda admin, _: admin.status(), "State", None, ServerStatus),
+    ControlRoute(
+        "GET",
+        "/v1/models",
+        Operation.READ,
+        lambda admin, _: admin.models(),
+        "All models",
+        None,
+        tuple[ModelSummary, ...],
+    ),
+    ControlRoute(
+        "GET",
+        "/v1/models/{model}",
+        Operation.READ,
+        lambda admin, call: admin.versions(call.params["model"]),
+        "All versions of a model",
+        None,
+        tuple[VersionManifest, ...],
+    ),
+    ControlRoute(
+        "POST",
+        "/v1/versions",
+        Operation.REGISTER,
+        lambda admin, call: admin.register(call.body),
+        "Register a version whose blobs are stored",
+        VersionDraft,
+        Registered,
+    ),
+    ControlRoute(
+        "POST",
+        "/v1/deployments",
+        Operation.DEPLOY,
+        lambda admin, call: admin.deploy(call.body),
+        "Deploy a version to an endpoint",
+        DeployRequest,
+        DeploymentSpec,
+    ),
+    ControlRoute(
+        "DELETE",
+        "/v1/deployments/{endpoint}",
+        Operation.DEPLOY,
+        lambda admin, call: admin.undeploy(call.params["endpoint"]),
+        "Remove an endpoint",
+        None,
+        DeploymentSpec,
+    ),
+    ControlRoute(
+        "GET",
+        "/v1/isolated",
+        Operation.READ,
+        lambda admin, _: admin.isolated(),
+        "Versions that crashed or hung a server process",
+        None,
+        tuple[IsolatedVersion, ...],
+    ),
+    ControlRoute(
+        "DELETE",
+        "/v1/isolated/{reference}",
+        Operation.DEPLOY,
+        lambda admin, call: admin.end_isolation(call.params["reference"]),
+        "End the isolation of NAME@VERSION",
+        None,
+        IsolatedVersion,
+    ),
+    ControlRoute(
+        "GET",
+        "/v1/tokens",
+        Operation.READ_TOKENS,
+        lambda admin, _: admin.tokens(),
+        "All tokens",
+        None,
+        tuple[TokenRecord, ...],
+    ),
+    ControlRoute(
+        "POST",
+        "/v1/tokens",
+        Operation.CREATE_TOKEN,
+        lambda admin, call: admin.create_token(call.body),
+        "Make a token",
+        TokenRequest,
+        MintedToken,
+    ),
+    ControlRoute(
+        "DELETE",
+        "/v1/tokens/{token}",
+        Operation.REVOKE_TOKEN,
+        lambda admin, call: admin.revoke_token(call.params["token"]),
+        "Revoke a token",
+        None,
+        TokenRecord,
+    ),
+    ControlRoute(
+        "GET",
+        "/v1/jobs",
+        Operation.OPERATE,
+        lambda admin, call: admin.jobs(
+            call.query.get("endpoint"),
+            call.query.get("state"),
+            _whole(call, "limit", 100, _MOST_RECORDS),
+            call.query.get("after"),
+        ),
+        "Everybody's jobs, newest first",
+        None,
+        JobPage,
+    ),
+    ControlRoute(
+        "GET",
+        "/v1/jobs/{job}",
+        Operation.OPERATE,
+        lambda admin, call: admin.job(call.params["job"]),
+        "What a job is doing",
+        None,
+        JobView,
+    ),
+    ControlRoute(
+        "DELETE",
+        "/v1/jobs/{job}",
+        Operation.OPERATE,
+        lambda admin, call: admin.cancel_job(call.params["job"]),
+        "Cancel a job",
+        None,
+        JobView,
+    ),
+    ControlRoute(
+        "GET",
+        "/v1/webhooks",
+        Operation.OPERATE,
+        lambda admin, _: admin.webhooks(),
+        "All webhooks, without their secrets",
+        None,
+        tuple[WebhookRecord, ...],
+    ),
+    ControlRoute(
+        "POST",
+        "/v1/webhooks",
+        Operation.OPERATE,
+        lambda admin, call: admin.create_webhook(call.body),
+        "Add a place that may be told of jobs; its secret is shown once",
+        WebhookRequest,
+        MintedWebhook,
+    ),
+    ControlRoute(
+        "DELETE",
+        "/v1/webhooks/{webhook}",
+        Operation.OPERATE,
+        lambda admin, call: admin.remove_webhook(call.params["webhook"]),
+        "Remove a webhook",
+        None,
+        WebhookRecord,
+    ),
+    ControlRoute(
+        "GET",
+        "/v1/audit",
+        Operation.READ_AUDIT,
+        lambda admin, call: admin.audit(_whole(call, "limit", 100, _MOST_RECORDS), _whole(call, "after", 0, 2**53)),
+        "Records of the audit journal",
+        None,
+        tuple[JournalRecord, ...],
+    ),
+    ControlRoute(
+        "GET",
+        "/v1/audit/verification",
+        Operation.READ_AUDIT,
+        lambda admin, _: admin.verify_audit(),
+        "Check the chain",
+        None,
+        ChainCheck,
+    ),
+    ControlRoute(
+        "POST",
+        "/v2/repository/index",
+        Operation.READ,
+        lambda admin, call: repository_index(admin, call.body),
+        "All endpoints, and registered models that none serves, in the Open Inference Protocol",
+        None,
+        list[RepositoryModel],
+    ),
+    ControlRoute(
+        "POST",
+        "/v2/repository/{repository}/index",
+        Operation.READ,
+        lambda admin, call: repository_index(admin, call.body),
+        "The same: there is one repository, whatever it is called",
+        None,
+        list[RepositoryModel],
+    ),
+    ControlRoute(
+        "POST",
+        "/v2/repository/models/{model}/load",
+        Operation.DEPLOY,
+        lambda admin, call: load(admin, call.params["model"], call.body),
+        "Deploy the highest release of an endpoint's model and wait until it serves",
+        then=loaded,
+    ),
+    ControlRoute(
+        "POST",
+        "/v2/repository/models/{model}/unload",
+        Operation.DEPLOY,
+        lambda admin, call: unload(admin, call.params["model"]),
+        "Remove an endpoint",
+    ),
+    *(ControlRoute(*row, refusal=torchserve_error) for row in MANAGEMENT),
+)
+
+
+def _whole(call: Call, name: str, default: int, most: int) -> int:
+    text = call.query.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 18 and int(text) <= most):
+        raise SalverError("INVALID_PARAMETER", f"{name} is {text[:40]!r}", f"use a whole number up to {most}")
+    return int(text)

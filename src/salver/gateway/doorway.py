@@ -1,0 +1,160 @@
+"""The way through every door of inference over HTTP: a plain body in, one answer out.
+
+A protocol's own door reads the body and says how answers are written; what lies between -
+content codings, deadlines, the queue, failures, timing, compression - is the same for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+from salver.gateway.contracts import ask, headers_of, refuse_unwritten
+from salver.gateway.exchange import JSON, Exchange
+from salver.gateway.negotiation import OFFLOAD_BYTES, compress, decompress, wanted_encoding
+from salver.protocol.errors import SalverError
+from salver.protocol.request import Request, Response
+from salver.routing.router import Target
+
+__all__ = ["Writer", "Written", "aside", "decode", "read_plain", "send"]
+
+_OFFLOAD_ANSWER_BYTES: Final = 256 * 2**10
+"""An answer larger than this is compressed off the event loop."""
+
+_DECODE_ASIDE_BYTES: Final = 128 * 2**10
+"""Above this, values that are read one by one are read off the event loop: some milliseconds' worth."""
+
+Done = TypeVar("Done")
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Written(NamedTuple):
+    """An answer as its protocol has it."""
+
+    body: bytes
+    content_type: bytes = JSON
+    headers: Headers = ()
+
+
+Writer = Callable[[Request, Response], Written]
+"""Writes what the model answered; raises SalverError where the protocol cannot say it."""
+
+
+def read_plain(exchange: Exchange, then: Callable[[Exchange, bytes], None]) -> None:
+    """Call `then` with the body without its content coding, now or soon; what it raises is answered.
+
+    The exchange no longer holds the body. A decompressed body counts in place of the compressed one.
+    """
+    body, exchange.body = exchange.body, b""
+    if b"content-encoding" not in exchange.headers:
+        then(exchange, body)
+        return
+    coding, limit = exchange.headers[b"content-encoding"], exchange.lane.gateway.limits.body_bytes
+    if len(body) <= OFFLOAD_BYTES:
+        _go_on(exchange, decompress(body, coding, limit), then)
+        return
+    aside(exchange, lambda: decompress(body, coding, limit), lambda exchange, plain: _go_on(exchange, plain, then))
+
+
+def aside(exchange: Exchange, work: Callable[[], Done], then: Callable[[Exchange, Done], None]) -> None:
+    """Let `work` run beside the event loop, and call `then` with its result unless the client has gone.
+
+    What either raises is answered.
+    """
+    exchange.pending = asyncio.get_running_loop().run_in_executor(None, work)
+    exchange.pending.add_done_callback(functools.partial(_done_aside, exchange, then))
+
+
+def decode(
+    exchange: Exchange, body: bytes, read: Callable[[bytes], Done], then: Callable[[Exchange, Done], None]
+) -> None:
+    """Call `then` with what `read` makes of a body: now, or soon if reading it would hold up the event loop.
+
+    For protocols that are read value by value, which takes many times as long as the Open Inference Protocol.
+    """
+    if len(body) <= _DECODE_ASIDE_BYTES:
+        then(exchange, read(body))
+    else:
+        aside(exchange, lambda: read(body), then)
+
+
+def _done_aside(exchange: Exchange, then: Callable[[Exchange, Done], None], done: asyncio.Future[Done]) -> None:
+    if done.cancelled() or exchange.answered:
+        return
+    try:
+        then(exchange, done.result())
+    except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
+        exchange.fail(error)
+
+
+def _go_on(exchange: Exchange, body: bytes, then: Callable[[Exchange, bytes], None]) -> None:
+    gateway = exchange.lane.gateway
+    gateway.inflight_bytes += len(body) - exchange.body_bytes
+    exchange.body_bytes = len(body)
+    if gateway.inflight_bytes > gateway.limits.inflight_bytes:
+        raise SalverError(
+            "QUEUE_FULL",
+            f"the bodies in flight would have {gateway.inflight_bytes} bytes, decompressed; "
+            f"at most {gateway.limits.inflight_bytes} may be",
+            "retry later",
+        )
+    then(exchange, body)
+
+
+def send(exchange: Exchange, target: Target, request: Request, write: Writer) -> None:
+    """Ask the service behind `target`, and answer the exchange with what `write` makes of its answer.
+
+    Raises what the service refuses the request with at once; every later failure is answered here.
+    """
+    future = ask(target, request)
+    exchange.pending = future
+    future.add_done_callback(functools.partial(_answered, exchange, request, write))
+
+
+def _answered(exchange: Exchange, request: Request, write: Writer, answer: asyncio.Future[Response]) -> None:
+    """The model has answered, or the request has failed on the way to it."""
+    if answer.cancelled() or exchange.answered:
+        return
+    try:
+        response = answer.result()
+    except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
+        # Whoever failed a request that had been accepted has counted it.
+        exchange.fail(error, counted=True)
+        return
+    exchange.response = response
+    try:
+        body, content_type, headers = write(request, response)
+    except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
+        refuse_unwritten(exchange, request, response, error)
+        return
+    told = headers_of(exchange, request, response)
+    if told:
+        headers = (*headers, *told)
+    if b"accept-encoding" in exchange.headers:
+        _reply_encoded(exchange, body, content_type, headers)
+    else:
+        exchange.reply(body, content_type=content_type, headers=headers)
+
+
+def _reply_encoded(exchange: Exchange, body: bytes, content_type: bytes, headers: Headers) -> None:
+    coding = wanted_encoding(exchange.headers[b"accept-encoding"], len(body))
+    if coding is None:
+        exchange.reply(body, content_type=content_type, headers=headers)
+        return
+    headers = [*headers, (b"content-encoding", coding), (b"vary", b"accept-encoding")]
+    if len(body) <= _OFFLOAD_ANSWER_BYTES:
+        exchange.reply(compress(body, coding), content_type=content_type, headers=headers)
+        return
+    exchange.pending = asyncio.get_running_loop().run_in_executor(None, compress, body, coding)
+    exchange.pending.add_done_callback(functools.partial(_compressed, exchange, content_type, headers))
+
+
+def _compressed(exchange: Exchange, content_type: bytes, headers: Headers, packed: asyncio.Future[bytes]) -> None:
+    if packed.cancelled():
+        return
+    if (error := packed.exception()) is not None:
+        exchange.fail(error)
+        return
+    exchange.reply(packed.result(), content_type=content_type, headers=headers)

@@ -1,0 +1,124 @@
+"""Answers that come bit by bit, written to a client of HTTP as they come: server-sent events.
+
+A client that does not read stops the model that answers it, and one that leaves ends it. Until the
+first event everything is refused as ever; what fails later is the last event of a stream that
+has begun with 200.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from salver.gateway.chunks import failure_json, open_chunks
+from salver.gateway.exchange import Exchange
+from salver.gateway.infer import EVENTS
+from salver.protocol.errors import SalverError
+from salver.protocol.request import Chunks, Request, Response
+from salver.routing.router import Target
+
+__all__ = ["EventReply", "send_events"]
+
+_HTTP_OK: Final = 200
+_HEAD: Final = (
+    b"HTTP/1.1 200 OK\r\ndate: %b\r\ncontent-type: %b\r\ncache-control: no-store\r\nx-request-id: %b\r\n%b%b\r\n"
+)
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+class EventReply:
+    """A reply in parts: chunked to a client that knows chunks, else up to the end of the connection."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._chunked = not exchange.connection
+        self.begun = False
+
+    def _head(self) -> bytes:
+        exchange = self._exchange
+        gateway = exchange.lane.gateway
+        exchange.answered = self.begun = True
+        if not self._chunked or (gateway.draining and exchange.lane.is_last):
+            exchange.keep_alive = False
+        return _HEAD % (
+            gateway.date,
+            EVENTS,
+            exchange.id,
+            b"transfer-encoding: chunked\r\n" if self._chunked else b"",
+            b"" if exchange.keep_alive else b"connection: close\r\n",
+        )
+
+    def _part(self, data: bytes) -> bytes:
+        event = b"data: %b\n\n" % data
+        part = b"%x\r\n%b\r\n" % (len(event), event) if self._chunked else event
+        return part if self.begun else self._head() + part
+
+    async def event(self, data: bytes) -> None:
+        """Send an event of one line, and wait until the client reads."""
+        if not self.begun:
+            self._exchange.lane.expect_parts()
+        await self._exchange.lane.send_part(self._exchange, self._part(data))
+
+    def end(self, last: bytes | None = None) -> None:
+        """Send a last event, if there is one, and that it was the last."""
+        exchange = self._exchange
+        rest = self._part(last) if last is not None else b"" if self.begun else self._head()
+        gateway = exchange.lane.gateway
+        if gateway.access.takes(_HTTP_OK):
+            gateway.observe(exchange, _HTTP_OK)
+        exchange.lane.send(exchange, rest, _LAST_CHUNK if self._chunked else b"")
+
+
+def send_events(
+    exchange: Exchange,
+    target: Target,
+    request: Request,
+    write: Callable[[Request, Response], bytes],
+    last: bytes | None = None,
+) -> None:
+    """Answer an exchange with an event for each part of the answer, and `last` behind them.
+
+    Raises what the service refuses the request with at once; every later failure is answered here.
+    """
+    chunks = open_chunks(target, request)
+    task = asyncio.get_running_loop().create_task(_send(exchange, request, chunks, write, last))
+    # Not in the task: one that is cancelled before its first step runs nothing, not even its end.
+    task.add_done_callback(lambda _: chunks.close())
+    exchange.pending = task
+
+
+async def _send(
+    exchange: Exchange,
+    request: Request,
+    chunks: Chunks,
+    write: Callable[[Request, Response], bytes],
+    last: bytes | None,
+) -> None:
+    reply = EventReply(exchange)
+    counted = True
+    try:
+        async for response in chunks:
+            exchange.response = response
+            counted = False
+            data = write(request, response)
+            counted = True
+            await reply.event(data)
+    except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
+        _fail(exchange, reply, error, counted=counted)
+    else:
+        reply.end(last)
+
+
+def _fail(exchange: Exchange, reply: EventReply, error: Exception, *, counted: bool) -> None:
+    """End a reply with what went wrong: `counted` is whether whoever raised it has counted it."""
+    gateway = exchange.lane.gateway
+    if not reply.begun:
+        exchange.fail(error, counted=counted)
+        return
+    if not isinstance(error, SalverError):
+        gateway.fault(error)
+        error, counted = SalverError("INTERNAL", "the request met a fault of this server"), False
+    if not counted:
+        gateway.refused(exchange.endpoint, error)
+    reply.end(failure_json(error))

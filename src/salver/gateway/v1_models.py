@@ -1,0 +1,164 @@
+"""The paths under `/v1/models`, which TensorFlow Serving, KServe and OpenAI's clients share.
+
+Each family of clients reads only its own members, so every answer has the members of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from salver.gateway.exchange import Exchange, Refusal, plain_refusal
+from salver.gateway.routes import HttpRoute
+from salver.gateway.schemas_v1 import (
+    Alive,
+    ClassifyResponse,
+    ExamplesRequest,
+    ListedModels,
+    ModelStatus,
+    PredictRequest,
+    PredictResponse,
+    RegressResponse,
+    SignatureMetadata,
+)
+from salver.gateway.tfs import TfsDoor, not_found
+from salver.protocol.codecs.tfs_response import signature_def
+from salver.protocol.errors import SalverError
+from salver.protocol.tables import VersionManifest
+from salver.routing.router import Router
+from salver.security.access import Operation
+
+__all__ = ["V1Pages", "v1_refusal", "v1_routes"]
+
+_ALIVE: Final = b'{"status":"alive"}'
+_OWNER: Final = "salver"
+_UNPROCESSABLE: Final = 422
+Wanted = Callable[[str], tuple[VersionManifest, SalverError | None] | None]
+"""The version that an endpoint should serve, and why it could not be loaded if it could not; None for no endpoint."""
+
+
+class V1Pages:
+    """What there is and how it does, for clients of three families."""
+
+    def __init__(self, router: Router, wanted: Wanted) -> None:
+        self._router = router
+        self._wanted = wanted
+
+    def alive(self, exchange: Exchange) -> None:
+        """The event loop turns."""
+        exchange.reply(_ALIVE)
+
+    def models(self, exchange: Exchange) -> None:
+        """All endpoints, ready or not."""
+        names = self._router.names()
+        exchange.reply_json({"models": names, "object": "list", "data": [_listed(name) for name in names]})
+
+    def model(self, exchange: Exchange) -> None:
+        """One endpoint: 200 if it, or the version named, answers; else 503 with the same members."""
+        name, version = exchange.params["model"], exchange.params.get("version")
+        states = self._states(name)
+        if states is None:
+            raise SalverError("NOT_FOUND", f"Could not find any versions of model {name[:140]}")
+        exchange.endpoint = name
+        shown = [state for named, state in states if version is None or version in named]
+        if not shown:
+            raise SalverError("NOT_FOUND", f"Could not find version {str(version)[:64]} of model {name}")
+        ready = any(state["state"] == "AVAILABLE" for state in shown)
+        exchange.reply_json(
+            {**_listed(name), "name": name, "ready": ready, "model_version_status": shown}, status=200 if ready else 503
+        )
+
+    def metadata(self, exchange: Exchange) -> None:
+        """The signature of the version that an endpoint serves, in TensorFlow's words."""
+        name, version = exchange.params["model"], exchange.params.get("version")
+        try:
+            manifest = self._router.resolve(name, version).manifest
+        except SalverError as error:
+            which = f"Latest({name[:140]})" if version is None else f"Specific({name[:140]}, {version[:64]})"
+            raise not_found(error, f"Servable not found for request: {which}") from None
+        exchange.endpoint = name
+        exchange.reply_json(
+            {
+                "model_spec": {"name": name, "signature_name": "", "version": str(manifest.ordinal)},
+                "metadata": {"signature_def": signature_def(manifest.signature)},
+            }
+        )
+
+    def _states(self, name: str) -> list[tuple[tuple[str, str], dict[str, Any]]] | None:
+        """Each version that serves or should, by what it may be called; None for an endpoint that is not there."""
+        versions: dict[str, tuple[VersionManifest, str, SalverError | None]] = {}
+        for endpoint, target in self._router.targets():
+            if endpoint == name:
+                state = "AVAILABLE" if target.service.available else "LOADING"
+                versions[target.manifest.version] = (target.manifest, state, None)
+        wanted = self._wanted(name)
+        if wanted is not None:
+            manifest, error = wanted
+            versions.setdefault(manifest.version, (manifest, "LOADING" if error is None else "END", error))
+        if not versions:
+            return None
+        return [
+            ((manifest.version, str(manifest.ordinal)), _state(manifest, state, error))
+            for manifest, state, error in versions.values()
+        ]
+
+
+def _listed(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": _OWNER}
+
+
+def _state(manifest: VersionManifest, state: str, error: SalverError | None) -> dict[str, Any]:
+    told = {"error_code": "OK", "error_message": ""}
+    if error is not None:
+        told = {"error_code": error.grpc, "error_message": str(error)}
+    return {"version": str(manifest.ordinal), "state": state, "status": told}
+
+
+def refuse_label(exchange: Exchange) -> None:
+    """Versions have no labels here, so there is none with this name."""
+    raise SalverError("NOT_FOUND", f"Unrecognized servable version label: {exchange.params['label'][:64]}")
+
+
+def v1_refusal(error: SalverError) -> Refusal:
+    """An error with the statuses that TensorFlow Serving has, which are those of the catalogue but one."""
+    refusal = plain_refusal(error)
+    return refusal._replace(status=400) if refusal.status == _UNPROCESSABLE else refusal
+
+
+def v1_routes(pages: V1Pages, door: TfsDoor) -> list[HttpRoute]:
+    """All routes of the three on the data listener; like TensorFlow Serving's, they have no case."""
+    routes = [
+        HttpRoute("GET", "/", None, pages.alive, "Is the server alive?", None, Alive),
+        _route("GET", "/v1/models", pages.models, "Names of all endpoints", None, ListedModels),
+        _route("POST", "/v1/models/{model}:explain", door.explain, "Refused: there are no explanations"),
+    ]
+    for at in ("", "/versions/{version}"):
+        path = "/v1/models/{model}" + at
+        routes += [
+            _route("GET", path, pages.model, "Does the model answer?", None, ModelStatus),
+            _route("GET", path + "/metadata", pages.metadata, "Inputs and outputs", None, SignatureMetadata),
+            _route("POST", path + ":predict", door.predict, "Predict", PredictRequest, PredictResponse),
+            _route("POST", path + ":classify", door.classify, "Classify examples", ExamplesRequest, ClassifyResponse),
+            _route("POST", path + ":regress", door.regress, "Regress examples", ExamplesRequest, RegressResponse),
+        ]
+    labelled = "/v1/models/{model}/labels/{label}"
+    for verb, tail in (
+        ("GET", ""),
+        ("GET", "/metadata"),
+        *(("POST", f":{m}") for m in ("predict", "classify", "regress")),
+    ):
+        routes.append(_route(verb, labelled + tail, refuse_label, "Refused: versions have no labels"))
+    return routes
+
+
+def _route(
+    verb: str,
+    template: str,
+    open: Callable[[Exchange], None],
+    summary: str,
+    request: Any = None,
+    response: Any = None,
+) -> HttpRoute:
+    return HttpRoute(
+        verb, template, Operation.PREDICT, open, summary, request, response, refusal=v1_refusal, any_case=True
+    )

@@ -1,0 +1,66 @@
+"""The options of `salver deploy` that say how requests are batched and who goes first."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def registered(salver, models):
+    assert salver("register", "double", models / "times2.onnx").code == 0
+    return salver
+
+
+def test_a_policy_and_what_it_needs_is_kept_until_it_is_changed(registered) -> None:
+    given = ["--policy", "hybrid", "--max-wait", "0.02", "--min-batch", "8", "--max-age", "2.5", "--slo", "0.25"]
+    spec = registered("--json", "deploy", "double", *given).json
+    assert {name: spec[name] for name in ("policy", "max_wait_s", "min_batch", "max_age_s", "slo_s")} == {
+        "policy": "hybrid",
+        "max_wait_s": 0.02,
+        "min_batch": 8,
+        "max_age_s": 2.5,
+        "slo_s": 0.25,
+    }
+    kept = registered("--json", "deploy", "double", "--max-wait", "0.03").json
+    assert (kept["policy"], kept["max_wait_s"], kept["min_batch"]) == ("hybrid", 0.03, 8)
+    done = registered("--json", "deploy", "double", "--policy", "eager")
+    assert (done.code, done.error["code"]) == (1, "INVALID_SETTING")
+    assert "policy eager does not heed it" in done.error["remedy"]
+    plain = registered("--json", "deploy", "double", "--policy", "eager", "--max-wait", "0", "--min-batch", "1").json
+    assert (plain.get("policy", "eager"), plain.get("max_wait_s", 0.0), plain.get("min_batch", 1)) == ("eager", 0.0, 1)
+
+
+def test_levels_are_given_most_urgent_first_and_taken_away_again(registered) -> None:
+    given = ["--priority", "max_queue=100,deadline_s=0.5", "--priority", "default", "--priority", "max_age_s = 1"]
+    levels = [{"max_queue": 100, "deadline_s": 0.5}, {}, {"max_age_s": 1.0}]
+    assert registered("--json", "deploy", "double", *given).json["priorities"] == levels
+    assert registered("--json", "deploy", "double", "--max-batch", "64").json["priorities"] == levels
+    assert "priorities" not in registered("--json", "deploy", "double", "--priority", "none").json
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--priority", "fast"], "--priority is 'fast'; write it as max_queue=100,deadline_s=0.5"),
+        (["--priority", "max_queue=many"], "--priority is 'max_queue=many'"),
+        (["--priority", "max_queue=1.5"], "--priority is 'max_queue=1.5'"),
+        (["--priority", "max_queue=1,"], "--priority is 'max_queue=1,'"),
+        (["--priority", ""], "--priority is ''"),
+        (["--priority", "none", "--priority", "default"], "--priority is 'none'"),
+        (["--priority", "patience=1"], "patience"),
+        (["--priority", "max_queue=-1"], "priorities[1].max_queue is -1"),
+        (["--priority", "deadline_s=nan"], "priorities"),
+        (["--policy", "timeout"], "policy timeout needs one"),
+        (["--policy", "deferred"], "policy deferred needs an objective"),
+        (["--max-wait", "0.01"], "policy eager does not heed it"),
+        (["--min-batch", "2"], "only policy hybrid heeds it"),
+        (["--slo", "-1"], "setting slo_s is -1"),
+        (["--max-age", "nan"], "max_age_s"),
+        (["--priority", "default"] * 17, "17 levels"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_nothing_is_deployed(registered, arguments: list[str], says: str) -> None:
+    done = registered("--json", "deploy", "double", *arguments)
+    assert (done.code, done.error["code"]) == (1, "INVALID_SETTING")
+    assert says in done.error["message"] + "; " + done.error["remedy"]
+    assert registered("--json", "status").json["deployments"] == []

@@ -1,0 +1,123 @@
+"""Two hundred versions on one server, with memory for a few of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+
+import msgspec
+import pytest
+
+from salver.clock import SYSTEM_CLOCK
+from salver.control.administration import DeployRequest, LocalAdministration
+from salver.control.registration import draft_version
+from salver.security.access import local_principal
+from salver.storage.blobs import BlobStore
+from salver.storage.database import Database
+from salver.storage.home import Home
+
+COUNT = 200
+BUDGET = 2 * 2**20
+
+
+@pytest.fixture(scope="module")
+def running(trees, models):
+    """`m0` to `m199` multiply by 2, 3 and 4 in turn; all are lazy."""
+    tree = trees()
+    fill(tree.home, [models / f"times{factor}.onnx" for factor in (2, 3, 4)])
+    tree.start(SALVER_SERVER_MEMORY_BYTES=str(BUDGET))
+    yield tree
+    assert tree.stop() == 0
+    tree.until(tree.is_gone, "nothing is left", 5)
+    assert tree.left_behind() == []
+
+
+def fill(path, files) -> None:
+    home = Home.open(path)
+    database = Database.open(home.database_path)
+    with home.lock("test"):
+        admin = LocalAdministration(home, database, local_principal(), SYSTEM_CLOCK)
+        admin.begin()
+        drafts = [draft_version(BlobStore(home.blobs_path), "m", file) for file in files]
+        for number in range(COUNT):
+            admin.register(msgspec.structs.replace(drafts[number % 3], model=f"m{number}"))
+            admin.deploy(DeployRequest(f"m{number}", settings={"load": "lazy"}))
+    database.close()
+
+
+def loaded(tree) -> dict[str, int]:
+    return {row["endpoint"]: row["size_bytes"] for row in tree.salver("status")["endpoints"] if row["serving"]}
+
+
+def counted(tree, name: str) -> float:
+    text = tree.get("/metrics").body.decode()
+    return sum(map(float, re.findall(rf"^{name}{{.*}} (\S+)$", text, re.MULTILINE)))
+
+
+def test_all_are_ready_and_none_is_loaded(running) -> None:
+    assert running.ready["failed"] == []
+    assert running.get("/v2/health/ready").status == 200
+    rows = running.salver("status")["endpoints"]
+    assert (len(rows), {row["state"] for row in rows}) == (COUNT, {"cold"})
+    assert running.get("/v2/models/m7/ready").status == 200
+    assert running.get("/v2/models/m7").json["inputs"][0]["name"] == "x"
+    assert "cold" in running.command("status").stdout.decode()
+
+
+def test_each_answers_when_it_is_asked_within_the_memory_there_is(running) -> None:
+    for number in range(COUNT):
+        assert running.predict(f"m{number}", [1, 2]) == [number % 3 + 2, 2 * (number % 3 + 2)]
+    sizes = loaded(running)
+    assert 0 < sum(sizes.values()) <= BUDGET
+    assert f"m{COUNT - 1}" in sizes
+    assert counted(running, "salver_loads_total") == counted(running, "salver_cold_starts_total") == COUNT
+    assert counted(running, "salver_unloads_total") == COUNT - len(sizes)
+    assert counted(running, "salver_loaded_bytes") == sum(sizes.values())
+
+
+def test_many_who_ask_a_cold_one_share_one_load_and_nobody_is_turned_away(running) -> None:
+    cold = next(f"m{number}" for number in range(COUNT) if f"m{number}" not in loaded(running))
+    before = counted(running, "salver_loads_total")
+    answers: list[list[float]] = []
+    callers = [threading.Thread(target=lambda: answers.append(running.predict(cold, [1, 2]))) for _ in range(16)]
+    for each in callers:
+        each.start()
+    for each in callers:
+        each.join(30)
+    assert len(answers) == 16
+    assert len({tuple(answer) for answer in answers}) == 1
+    assert counted(running, "salver_loads_total") == before + 1
+
+
+def test_one_that_cannot_be_loaded_says_so_and_the_others_answer(running, models) -> None:
+    running.salver("register", "broken", models / "times2.onnx", "--version", "1.0.0")
+    kept = (models / "times2.onnx").read_bytes()
+    digest = hashlib.sha256(kept).hexdigest()
+    (blob,) = (
+        path for path in (running.home / "blobs").rglob("*") if path.is_file() and digest in "".join(path.parts[-2:])
+    )
+    blob.chmod(0o600)
+    try:
+        blob.write_bytes(b"\0" * len(kept))
+        # Nobody has tried it, so nothing is known against it yet.
+        assert running.salver("deploy", "broken", "--load", "lazy", "--optional", "--wait")["status"]["state"] == "cold"
+        refused = running.infer("broken", [1, 2])
+        assert (refused.status, refused.code) == (503, "NOT_READY")
+        assert "CORRUPT_ARTIFACT" in refused.json["error"]
+        assert int(refused.headers["retry-after"]) >= 1
+        assert running.endpoint("broken")["code"] == "CORRUPT_ARTIFACT"
+        assert running.get("/v2/health/ready").status == 200
+    finally:
+        blob.write_bytes(kept)
+    running.until(lambda: running.infer("broken", [1, 2]).status == 200, "it is tried again")
+    running.salver("undeploy", "broken")
+
+
+def test_the_processes_share_the_budget() -> None:
+    from salver.config import read_settings
+
+    settings = read_settings(None, {"SALVER_SERVER_MEMORY_BYTES": "1000", "SALVER_SERVER_PROCESSES": "4"})
+    assert (settings.server.memory_bytes, settings.server.processes) == (1000, 4)
+    assert os.environ.get("SALVER_SERVER_MEMORY_BYTES") is None
