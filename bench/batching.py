@@ -198,10 +198,11 @@ POLICIES = {
 
 def measure_simulator(work, seconds=10):
     lines = [
-        "The simulator against the server, fed the service curve of the same run: a model in a worker that takes 8 ms + 1 ms a row, "
-        "and MiniLM, Poisson arrivals:",
+        "The simulator against the server, fed the service curve of the same run: a model in a worker that takes "
+        "8 ms + 1 ms a row, and MiniLM, Poisson arrivals:",
         "",
-        "| model and policy | requests a second | mean latency, server | simulated | rows a batch, server | simulated | wanted | |",
+        "| model and policy | requests a second | mean latency, server | simulated | rows a batch, server | simulated "
+        "| wanted | |",
         "|---|---|---|---|---|---|---|---|",
     ]
     home = work / "simulated"
@@ -239,8 +240,9 @@ def measure_simulator(work, seconds=10):
             found = simulate(spec, served.points, arrivals, overhead_s=served.outside_s)
             off = max(abs(found.mean_s / served.mean_s - 1), abs(found.mean_batch_rows / served.rows - 1))
             lines.append(
-                f"| {endpoint}, `{policy}` | {rate} | {served.mean_s * 1e3:.2f} ms | {found.mean_s * 1e3:.2f} ms | {served.rows:.2f} "
-                f"| {found.mean_batch_rows:.2f} | within 10 % | {'met' if off <= 0.1 else '**missed**'} ({off:.0%}) |"
+                f"| {endpoint}, `{policy}` | {rate} | {served.mean_s * 1e3:.2f} ms | {found.mean_s * 1e3:.2f} ms "
+                f"| {served.rows:.2f} | {found.mean_batch_rows:.2f} | within 10 % "
+                f"| {'met' if off <= 0.1 else '**missed**'} ({off:.0%}) |"
             )
     return [*lines, ""]
 
@@ -262,7 +264,8 @@ def measure_minilm(work, seconds=6, pairs=3):
     mixed = texts()[:256]
     loads = {"similar, 60-80 characters": [t for t in texts() if 60 <= len(t) <= 80][:64], "mixed, 10-1200": mixed}
     lines = [
-        f"MiniLM (8 bits, real tokenizer, one thread in a worker), text over HTTP, 32 connections, medians of {pairs} interleaved rounds:",
+        "MiniLM (8 bits, real tokenizer, one thread in a worker), text over HTTP, 32 connections, medians of "
+        f"{pairs} interleaved rounds:",
         "",
         "| texts | batching | requests a second | ratio to off (each round) | p99 |",
         "|---|---|---|---|---|",
@@ -311,7 +314,8 @@ def measure_overload(work, seconds=5):
                 f"Overload of `{name}` (objective {slo * 1e3:.0f} ms, closed-loop peak {most:,.0f} a second), Poisson, "
                 "latency from the intended send time:",
                 "",
-                "| offered | answered in time a second | refused | p99 of answers | p99 of refusals | echo's p99 | generator |",
+                "| offered | answered in time a second | refused | p99 of answers | p99 of refusals | echo's p99 "
+                "| generator |",
                 "|---|---|---|---|---|---|---|",
             ]
             goodput, worst = [], (0.0, 0.0)
@@ -326,8 +330,9 @@ def measure_overload(work, seconds=5):
                 refused = report.refusals
                 if refused:
                     worst = max(worst, (refused.p99_s, plain.latency.p99_s))
+                share = sum(report.errors.values()) / report.sent
                 lines.append(
-                    f"| {factor} x = {rate:,.0f}/s | {goodput[-1]:,.0f} | {(refused and sum(report.errors.values()) / report.sent) or 0:.0%} "
+                    f"| {factor} x = {rate:,.0f}/s | {goodput[-1]:,.0f} | {share:.0%} "
                     f"| {report.latency.p99_s * 1e3:.1f} ms | {f'{refused.p99_s * 1e3:.2f} ms' if refused else '-'} "
                     f"| {plain.latency.p99_s * 1e3:.2f} ms | {report.generator_cpu_ratio:.0%} of a processor |"
                 )
@@ -335,7 +340,8 @@ def measure_overload(work, seconds=5):
             allowed = max(0.010, 3 * worst[1])
             lines += [
                 "",
-                f"Goodput at 5 x is {share:.0%} of its peak (wanted: at least 85 %, {'met' if share >= 0.85 else '**missed**'}); "
+                f"Goodput at 5 x is {share:.0%} of its peak (wanted: at least 85 %, "
+                f"{'met' if share >= 0.85 else '**missed**'}); "
                 f"the slowest p99 of refusals is {worst[0] * 1e3:.2f} ms (wanted: at most {allowed * 1e3:.1f} ms, "
                 f"{'met' if worst[0] <= allowed else '**missed**'}).",
                 "",
@@ -405,14 +411,15 @@ def measure_tenants(work, seconds=8, pairs=6):
         fair, unfair = both(3 * most, tokens["greedy"]), both(3 * most, tokens["steady"])
     text, _ = bounds.relative(usual, tenfold, 1.3)
     return [
-        f"Two tenants of one model, {rate:,.0f} requests a second each; then one sends ten times as much (half of what the model can do). "
-        f"p99 of the other, {pairs} interleaved pairs:",
+        f"Two tenants of one model, {rate:,.0f} requests a second each; then one sends ten times as much (half of "
+        f"what the model can do). p99 of the other, {pairs} interleaved pairs:",
         "",
         "| p99 at its side | with the other at ten times | ratio (95 % interval) | A/A spread | wanted | |",
         "|---|---|---|---|---|---|",
         f"| {setting.median(usual) * 1e3:.1f} ms | {setting.median(tenfold) * 1e3:.1f} ms | {text} |",
         "",
-        f"With the other at three times what the model can do, its p99 is {fair * 1e3:.0f} ms; as part of the same tenant it would be {unfair * 1e3:.0f} ms.",
+        f"With the other at three times what the model can do, its p99 is {fair * 1e3:.0f} ms; as part of the same "
+        f"tenant it would be {unfair * 1e3:.0f} ms.",
         "",
     ]
 

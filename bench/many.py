@@ -105,8 +105,8 @@ def measure(home, rows, work, seconds):
     text, _ = bounds.relative(still, moved, 1.2)
     megabytes = WIDTH * WIDTH * LAYERS * 4 / 1e6
     return [
-        f"Many models: digits on the event loop at {RATE} requests a second (Poisson, latency from the intended send",
-        f"time), {PAIRS} interleaved pairs of {seconds} s; in the second of each a version of {megabytes:.0f} MB is loaded",
+        f"Digits on the event loop at {RATE} requests a second (Poisson, latency from the intended send time),",
+        f"{PAIRS} interleaved pairs of {seconds} s; in the second of each a version of {megabytes:.0f} MB is loaded",
         f"every {EVERY_S:g} s because a request asks for it, and another one is unloaded for it. That request took",
         f"{setting.median(cold_s):.2f} s (median of {len(cold_s)}).",
         "",

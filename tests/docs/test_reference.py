@@ -71,7 +71,7 @@ def commands(group, prefix="salver"):
 
 def test_every_command_and_option_is_documented(operations):
     table = {cell: row for row in rows(section(operations, "## The command line")) for cell in named(row[0])}
-    deployments = section(operations, "## Deployments")
+    deployments = section(page("deployments.md"), "## Settings")
     missing = []
     for name, command in commands(typer.main.get_command(app)):
         found = [row for shown, row in table.items() if re.match(rf"{name}(?= [A-Z\[]|$)", shown)]
@@ -113,8 +113,8 @@ def test_every_setting_is_documented_with_its_default(name, heading, settings):
     assert shown == {field.name: written(field.default) for field in msgspec.structs.fields(settings)}
 
 
-def test_every_field_of_a_deployment_is_documented_with_its_default(operations):
-    table = rows(section(operations, "## Deployments").partition("### ")[0])
+def test_every_field_of_a_deployment_is_documented_with_its_default():
+    table = rows(section(page("deployments.md"), "## Settings"))
     shown = {name: row[2].strip("`") for row in table for name in named(row[0])}
     fields = {field.name: field.default for field in msgspec.structs.fields(DeploymentSpec)}
     fields |= {f"runtime.{field.name}": field.default for field in msgspec.structs.fields(RuntimeOptions)}
@@ -184,7 +184,8 @@ def test_every_route_of_the_data_listener_is_documented(protocols):
     routes += generate_routes(GenerateDoor(Router(), InferDoor(Router(), 1), 1))
     routes += job_routes(JobDoor(*[None] * 7))
     routes += websocket_routes(WebSocketDoor(InferDoor(Router(), 1), 1, ""))
-    shown = section(protocols, "## The data listener").partition("### Inference")[0] + page("streaming.md") + page("jobs.md")
+    shown = section(protocols, "## The data listener").partition("### Inference")[0]
+    shown += page("streaming.md") + page("jobs.md")
     choice, tfs = EndpointChoice(Router(), ""), TfsDoor(Router(), 1)
     routes += platform_routes(Router(), choice, scoring, tfs, None, 1)
     shown += page("more-protocols.md") + page("platforms.md").partition(MANAGEMENT)[0]

@@ -109,7 +109,8 @@ def test_a_fault_of_ours_while_an_answer_is_written_counts_once_too(
 
 def test_one_requests_bad_text_fails_none_of_its_batch_mates(server: Served, thread: LoopThread) -> None:
     plane: Any = server.plane
-    spec = DeploymentSpec("speaking", "speaking", "1.0.0", placement=Placement.INLINE, max_batch=8, policy=BatchPolicy.TIMEOUT, max_wait_s=10.0)
+    held = {"policy": BatchPolicy.TIMEOUT, "max_wait_s": 10.0}
+    spec = DeploymentSpec("speaking", "speaking", "1.0.0", placement=Placement.INLINE, max_batch=8, **held)
     manifest = make_manifest(model="speaking", signature=SPEAKS)
     metrics = plane.metrics.version("speaking", "1.0.0")
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from tests.runtime.hosting import V1, V2, Hosting, Shelf, hosting
 
@@ -17,7 +18,7 @@ from salver.protocol.errors import SalverError
 from salver.protocol.tables import FileEntry, Load, Placement, VersionManifest
 from salver.runtime.memory import MemoryBudget
 from salver.runtime.status import LoadState
-from salver.testing import eventually, make_request, make_spec
+from salver.testing import RAISES, eventually, make_request, make_spec
 
 LAZY = make_spec(load=Load.LAZY)
 
@@ -267,3 +268,12 @@ async def test_a_version_on_trial_is_asked_what_the_one_before_was_asked_and_non
         await one.ask(7)
         await one.settle((msgspec.structs.replace(V2, idempotent=False), make_spec(generation=6)))
         assert [[7, 7]] not in [batch.tolist() for batch in shelf.model("2.0.0").batches]
+
+
+async def test_what_a_version_could_not_answer_is_not_asked_of_its_successor(store, shelf) -> None:
+    async with hosting(store, shelf) as one:
+        await one.settle((V1, make_spec()))
+        with pytest.raises(SalverError, match="raised an exception"):
+            await one.ask(RAISES)
+        await one.settle((V2, make_spec()))
+        assert RAISES not in np.concatenate(shelf.model("2.0.0").batches)

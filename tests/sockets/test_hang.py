@@ -88,7 +88,7 @@ def test_a_version_that_crashes_the_server_process_moves_to_a_worker(looping) ->
     looping.start()
     server = looping.server_pid
     _ask_without_waiting(looping, 1e7)
-    recorder = looping.home / "run" / "recorder"
+    recorder = looping.home / "run" / "recorder-0"
     looping.until(lambda: read_recorder(recorder)[1], "it computes")
     os.kill(server, signal.SIGSEGV)
     looping.until(lambda: looping.server_pid != server, "another server process")

@@ -33,7 +33,7 @@ def fill(value: Any, number: int) -> Any:
             have.add(0.001 * number)
         elif name == "versions":
             have["e", "1.0.0"] = fill(VersionMetrics(), number)
-        elif name in ("refusals",):
+        elif name == "refusals":
             have["e", "QUEUE_FULL"] += number
         elif isinstance(have, Counter | defaultdict):
             have[number if name.startswith("batch") else "x"] += number

@@ -58,7 +58,7 @@ class Pool:
         self.metrics = metrics
         keeps = spec.warm_from_traffic and manifest.is_repeatable
         self.recent = RecentInputs() if keeps else None
-        """What it was asked lately, for its successor."""
+        """What it answered lately, for its successor: never what it hung or died on."""
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._batched = manifest.signature.batched
@@ -187,8 +187,6 @@ class Pool:
         classes = self._batcher.classes
         try:
             rows = sum([entry.request.rows for entry in entries])
-            if self.recent is not None and now_s >= self.recent.due_s:
-                self.recent.take(entries[0].request, now_s)
             inputs = join_inputs(entries, rows if self._batched else None, classes.pads)
             if fresh and self._settlement.screens:
                 kept = self._settlement.screened(entries, inputs)
@@ -261,6 +259,8 @@ class Pool:
             self._settlement.reject(batch, error)
             return
         answered = BatchOutputs(checked, batch.rows, compute_s, replica.placement)
+        if self.recent is not None and returned_s >= self.recent.due_s:
+            self.recent.take(batch.entries[0].request, returned_s)
         slowest_s = self._settlement.answer(batch, answered, returned_s)
         if self.spec.slo_s:
             self._batcher.limit.answered(batch.size, slowest_s, batch.size / len(batch.entries))

@@ -1,4 +1,4 @@
-"""Trying a version that takes the place of another on some of what that one was asked last.
+"""Trying a version that takes the place of another on some of what that one answered last.
 
 Its first batches of real sizes and lengths run before anybody waits for them, and its service curve
 begins with them. A model that raises on them, or answers badly, is not judged by it here; one that they
@@ -52,7 +52,7 @@ async def rehearse(pool: Pool, samples: Iterable[Sample], clock: Clock) -> None:
             if ended.code in _FATAL:
                 raise SalverError(
                     "LOAD_FAILED",
-                    f"{pool.manifest.reference} did not survive an input that the version before it was asked",
+                    f"{pool.manifest.reference} did not survive an input that the version before it has answered",
                     "see the log; --no-warm-from-traffic deploys without this trial",
                 )
             log_event("warm_up_ended", version=pool.manifest.reference, problem=str(ended))
