@@ -52,7 +52,7 @@ demo: venv
 	$(BIN)/python examples/digits/demo.py
 
 test: venv .venvs/tritonclient/.made .venvs/client/.made .venvs/models/.made .venvs/kserve/.made .venvs/mlflow/.made .venvs/openai/.made
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-chaos: venv
 	$(BIN)/python -m pytest -q -m chaos tests/chaos
