@@ -69,6 +69,7 @@ format: venv
 
 bench: venv
 	$(BIN)/python bench/run.py
+	$(BIN)/python bench/batching.py
 
 # Makes the peers' environments itself, and tells which it cannot. WORDS="--only triton,mosec --write"
 bench-peers: venv

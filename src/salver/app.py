@@ -26,7 +26,7 @@ from salver.gateway.openai import EmbeddingsDoor, openai_routes
 from salver.gateway.pages import page_routes
 from salver.gateway.platforms import platform_routes
 from salver.gateway.repository import Controller, repository_routes
-from salver.gateway.routes import HttpRouteTable
+from salver.gateway.routes import HttpRoute, HttpRouteTable
 from salver.gateway.tfs import TfsDoor
 from salver.gateway.v1_models import V1Pages, v1_routes
 from salver.gateway.websocket.door import WebSocketDoor, websocket_routes
@@ -126,43 +126,8 @@ class DataPlane:
             is_ready=self.host.is_ready,
             has_repository=controller is not None,
         )
-        door = InferDoor(self.router, limits.tensor_elements)
-        routes = oip_routes(OipPages(self._descriptions), door)
-        routes += generate_routes(GenerateDoor(self.router, door, limits.tensor_elements))
-        routes += generate_routes(GenerateDoor(self.router, door, limits.tensor_elements))
-        routes += websocket_routes(WebSocketDoor(door, limits.tensor_elements, settings.server.allowed_origins))
-        embeddings = EmbeddingsDoor(self.router, limits.tensor_elements)
-        choice = EndpointChoice(self.router, settings.server.default_endpoint)
-        scoring = MlflowDoor(
-            self.router,
-            choice,
-            self._descriptions,
-            door,
-            embeddings,
-            limits.tensor_elements,
-            csv_header=settings.server.csv_header == "present",
-        )
-        routes += mlflow_routes(scoring) + openai_routes(embeddings)
-        routes += files_routes(FilesDoor(self.router, limits.tensor_elements))
-        tfs = TfsDoor(self.router, limits.tensor_elements)
-        routes += v1_routes(V1Pages(self.router, self.host.wanted_of), tfs)
-        # In front: what a platform chooses is its to choose.
-        routes[:0] = platform_routes(
-            self.router,
-            choice,
-            scoring,
-            tfs,
-            controller,
-            limits.tensor_elements,
-            health_route=settings.server.health_route,
-            predict_route=settings.server.predict_route,
-        )
-        self._jobs_door = self._make_jobs(settings.jobs, door)
-        routes += job_routes(self._jobs_door)
-        if controller is not None:
-            routes += repository_routes(controller)
         self.gateway = Gateway(
-            HttpRouteTable(page_routes(self._metrics_text, routes)),
+            HttpRouteTable(page_routes(self._metrics_text, self._routes(settings))),
             limits,
             self.metrics,
             clock,
@@ -175,6 +140,37 @@ class DataPlane:
         )
         self.swept = [self.gateway]
         """The gateways whose slow and idle connections are closed here."""
+
+    def _routes(self, settings: Settings) -> list[HttpRoute]:
+        """Every protocol's routes on the data listener, all onto the same endpoints."""
+        server, router, most = settings.server, self.router, settings.limits.tensor_elements
+        infer, embeddings, tfs = InferDoor(router, most), EmbeddingsDoor(router, most), TfsDoor(router, most)
+        choice = EndpointChoice(router, server.default_endpoint)
+        has_header = server.csv_header == "present"
+        scoring = MlflowDoor(router, choice, self._descriptions, infer, embeddings, most, csv_header=has_header)
+        self._jobs_door = self._make_jobs(settings.jobs, infer)
+        return [
+            # In front: what a platform chooses is its to choose.
+            *platform_routes(
+                router,
+                choice,
+                scoring,
+                tfs,
+                self._controller,
+                most,
+                health_route=server.health_route,
+                predict_route=server.predict_route,
+            ),
+            *oip_routes(OipPages(self._descriptions), infer),
+            *generate_routes(GenerateDoor(router, infer, most)),
+            *websocket_routes(WebSocketDoor(infer, most, server.allowed_origins)),
+            *mlflow_routes(scoring),
+            *openai_routes(embeddings),
+            *files_routes(FilesDoor(router, most)),
+            *v1_routes(V1Pages(router, self.host.wanted_of), tfs),
+            *job_routes(self._jobs_door),
+            *(repository_routes(self._controller) if self._controller is not None else ()),
+        ]
 
     def _make_jobs(self, limits: JobLimits, door: InferDoor) -> JobDoor:
         ledger, waits = JobLedger(self._home.jobs_path, limits, self._clock, this_process()), JobWaits()

@@ -16,7 +16,7 @@ from salver.runtime.curve import Line, ServiceCurve
 from salver.runtime.queue import WaitingQueue
 from salver.runtime.steering import SteeredLimit
 
-__all__ = ["Admission", "Ahead", "QueueBounds", "queue_bounds", "wait_s"]
+__all__ = ["Admission", "Ahead", "QueueBounds", "level_of", "queue_bounds", "wait_s"]
 
 _LONGEST_RETRY_S: Final = 60.0
 
@@ -40,6 +40,15 @@ def queue_bounds(spec: DeploymentSpec) -> tuple[QueueBounds, ...]:
         )
         for level in spec.priorities
     ) or (plain,)
+
+
+def level_of(priority: int, levels: int) -> int:
+    """The level of a request, 0 the most urgent: its own, or the middle one (of two, the less urgent) if it says none.
+
+    >>> [level_of(priority, 3) for priority in (0, 1, 2, 3, 9)]
+    [1, 0, 1, 2, 2]
+    """
+    return min(priority or levels // 2 + 1, levels) - 1
 
 
 class Ahead(NamedTuple):

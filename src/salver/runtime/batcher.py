@@ -8,7 +8,7 @@ from typing import Final
 
 from salver.protocol.request import Request, Response
 from salver.protocol.tables import BatchPolicy, DeploymentSpec, VersionManifest
-from salver.runtime.admission import Admission, queue_bounds
+from salver.runtime.admission import Admission, level_of, queue_bounds
 from salver.runtime.batch import Entry
 from salver.runtime.classes import Classes
 from salver.runtime.curve import Line, ServiceCurve
@@ -82,9 +82,8 @@ class Batcher:
     # In.
 
     def level_of(self, request: Request) -> int:
-        """The priority level of a request: its own, or the middle one (of two, the less urgent)."""
-        levels = len(self.bounds_of)
-        return min(request.priority or levels // 2 + 1, levels) - 1
+        """The priority level of a request."""
+        return level_of(request.priority, len(self.bounds_of))
 
     def entry(self, request: Request, answer: asyncio.Future[Response], now_s: float, level: int) -> Entry:
         """The entry of a request that comes now; not queued yet."""

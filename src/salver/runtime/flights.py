@@ -15,7 +15,7 @@ from typing import Any, Final
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.request import CacheNote, Request, Response, Service
-from salver.runtime.admission import QueueBounds
+from salver.runtime.admission import QueueBounds, level_of
 from salver.telemetry.metrics import VersionMetrics
 
 __all__ = ["Flight", "Flights"]
@@ -113,8 +113,7 @@ class Flights:
 
     def _level(self, request: Request) -> int:
         """The priority level of a request, 0 the most urgent, as the queue has it."""
-        most = len(self._levels)
-        return min(request.priority or most // 2 + 1, most) - 1 if most else 0
+        return level_of(request.priority, len(self._levels) or 1)
 
     def lead(self, key: bytes, request: Request) -> asyncio.Future[Response]:
         """Begin a flight; raises what the service refuses the request with, and then nothing has begun."""
