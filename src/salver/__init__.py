@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from salver.client import AsyncClient, Client
     from salver.protocol.signature import TensorSpec
-    from salver.runtime.model import Model
+    from salver.runtime.model import BadInputError, Model
     from salver.server import Server
 
-__all__ = ["AsyncClient", "Client", "Model", "Server", "TensorSpec", "__version__"]
+__all__ = ["AsyncClient", "BadInputError", "Client", "Model", "Server", "TensorSpec", "__version__"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AsyncClient": "salver.client",
+    "BadInputError": "salver.runtime.model",
     "Client": "salver.client",
     "Model": "salver.runtime.model",
     "Server": "salver.server",

@@ -81,7 +81,7 @@ def test_a_text_that_is_not_utf_8_fails_alone(client):
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(ask, [b"good", b"\xff\xfe", b"better", b"best"] * 4))
-    assert found == [(1, 384), "MODEL_ERROR", (1, 384), (1, 384)] * 4
+    assert found == [(1, 384), "BAD_INPUT", (1, 384), (1, 384)] * 4
 
 
 def test_it_is_registered_as_an_embedding_and_computes_in_a_worker(capsys, served):

@@ -168,16 +168,6 @@ def test_a_cache_for_a_version_that_is_not_idempotent_is_refused(
     assert deployments.list() == ()
 
 
-@pytest.mark.parametrize("kind", ["generate"])
-def test_kinds_that_are_not_served_yet_are_refused(
-    deployments: Deployments, catalog: Catalog, admin, draft, kind: str
-) -> None:
-    catalog.add_version(admin, draft(model="writer", kind=kind))
-    with pytest.raises(SalverError, match=f"writer@1.0.0 is of kind {kind}, which is not served yet") as raised:
-        deployments.deploy(admin, DeploymentSpec("writer", "writer", "1.0.0"))
-    assert raised.value.code == "UNSUPPORTED"
-
-
 @pytest.mark.parametrize("placement", Placement)
 @pytest.mark.parametrize("fields", [{"trusts_code": True}, {"preprocess": "m:f"}])
 def test_user_code_is_never_placed_in_the_server_process(

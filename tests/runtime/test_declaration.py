@@ -50,6 +50,10 @@ def test_everything_can_be_declared(tmp_path) -> None:
     assert found.outputs == (TensorSpec("y", "BYTES", (-1,), labels=("a", "b")),)
 
 
+def test_a_version_that_generates_streams(tmp_path) -> None:
+    assert declared(tmp_path, 'kind = "generate"').streams
+
+
 INPUT = '[[inputs]]\nname = "x"\ndatatype = "FP32"\nshape = [-1]\n'
 OUTPUT = '[[outputs]]\nname = "y"\ndatatype = "FP32"\nshape = [-1]\n'
 

@@ -8,10 +8,12 @@ from tests.runtime.asking import answer_of, ask, assert_settled, code_of, rows_o
 
 from salver.protocol.errors import SalverError
 from salver.protocol.profile import FeatureProfile, InputProfile, Profile
+from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import Validate
 from salver.runtime.batch import Batch
 from salver.runtime.curve import Measured
-from salver.testing import RAISES, HeldReplica, make_manifest
+from salver.runtime.pool import Pool
+from salver.testing import RAISES, HeldReplica, make_manifest, make_spec
 
 # Failing models.
 
@@ -152,6 +154,20 @@ async def test_without_a_setting_a_batch_may_take_three_times_the_longest_seen_a
     pool.curve.observe(1, 4.0)
     assert pool.hang_limit_s(1) == 12.0
     assert make_pool(hang_s=0.5).hang_limit_s(1) == 0.5
+
+
+@pytest.mark.parametrize(
+    "spec", [TensorSpec("text", "BYTES", (-1,)), TensorSpec("ids", "INT64", (-1, -1))], ids=["text", "ids"]
+)
+async def test_rows_of_many_lengths_have_the_deadlines_time_however_short_the_longest_seen(
+    clock, metrics, spec
+) -> None:
+    manifest = make_manifest(signature=Signature((spec,), (TensorSpec("y", "FP32", (-1, 1)),)))
+    pool = Pool(make_spec(), manifest, metrics, clock)
+    pool.curve.observe(1, 0.1)
+    assert pool.hang_limit_s(1) == pool.spec.deadline_s > 5.0
+    pool.curve.observe(1, 20.0)
+    assert pool.hang_limit_s(1) == 60.0
 
 
 async def test_a_batch_larger_than_any_seen_may_take_longer_than_any_seen(make_pool) -> None:

@@ -88,6 +88,16 @@ async def test_what_came_before_an_error_is_still_read(make, metrics):
     assert metrics.failures == {"MODEL_ERROR": 1}
 
 
+async def test_a_stream_that_refuses_its_input_ends_with_the_models_words(make, metrics):
+    one = make()
+    stream = one.open()
+    one.streams.ended(1, FrameKind.STREAM_RAISED, "BadInputError: too long", "too long")
+    with pytest.raises(SalverError) as raised:
+        await anext(stream)
+    assert (raised.value.code, str(raised.value)) == ("BAD_INPUT", "too long")
+    assert metrics.failures == {"BAD_INPUT": 1}
+
+
 async def test_a_chunk_that_contradicts_the_signature_ends_its_stream(make, metrics):
     one = make()
     stream = one.open()

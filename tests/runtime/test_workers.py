@@ -56,6 +56,16 @@ async def test_a_model_that_ends_its_worker_costs_only_the_request_that_did_it(s
         assert not alive(first)
 
 
+async def test_bad_input_is_told_to_its_sender_alone_and_in_the_models_words(store) -> None:
+    action = "raise salver.BadInputError('13 brings\\n bad luck')"
+    async with serving(store, free(store, MARKED.format(value=13, action=action))) as one:
+        results = await asyncio.gather(one.ask(1), one.ask(13), one.ask(2), return_exceptions=True)
+        assert (results[1].code, results[1].message) == ("BAD_INPUT", "13 brings  bad luck")
+        assert [results[at].array("y")[0, 0].item() for at in (0, 2)] == [3, 5]
+        assert one.metrics.failures == {"BAD_INPUT": 1}
+        assert one.replica.restarts == 0
+
+
 async def test_poison_is_refused_after_two_workers_and_its_batch_mates_are_answered(store) -> None:
     manifest = free(store, MARKED.format(value=13, action="os.abort()"))
     clock = ManualClock()
@@ -102,7 +112,7 @@ async def test_what_a_given_up_worker_still_says_has_no_effect(store) -> None:
     with pytest.raises(SalverError, match="did not return"):
         await one.ask(1)
     one.replica.answered({"y": np.ones((1, 2), np.float32)}, 0.1)
-    one.replica.raised("late")
+    one.replica.raised("late", "")
     one.replica.bad_output("late")
     assert not one.pool.available
     assert one.metrics.failures == {"MODEL_HUNG": 1}

@@ -6,6 +6,7 @@ import os
 import signal
 
 import pytest
+from tests.conftest import ask, rows
 
 CLASS = """
 import salver
@@ -86,6 +87,8 @@ def test_a_request_that_is_no_step_is_refused_and_the_endpoint_says_that_it_keep
     assert (refused.status, refused.headers["x-salver-error"]) == (400, "INVALID_PARAMETER")
     assert "names none" in refused.json["error"]
     assert running.infer("sums", [[1, 1], [2, 2]], parameters={"sequence_id": 1, "sequence_start": True}).status == 400
+    job = ask(running.http, "POST", "/v2/models/sums/jobs", rows([1, 1], sequence_id=1, sequence_start=True))
+    assert (job.status, job.headers["x-salver-error"]) == (400, "INVALID_PARAMETER")
     alone = running.infer("sums", [4, 4], parameters={"sequence_start": True, "sequence_end": True})
     assert alone.json["outputs"][0]["data"] == [40, 40]
     config = running.get("/v2/models/sums/config").json

@@ -2,8 +2,8 @@
 
 Every refusal a client can see is a `SalverError` with a code from `CATALOGUE`, which fixes its
 HTTP status and its gRPC status. A message names the thing and the value; `remedy` says what to
-do. Neither may hold a path of the server, a stack trace, or text from a model's own code:
-those go to the log under the request id.
+do. Neither may hold a path of the server, a stack trace, or what a model's own code said -
+except by `BadInputError`, which is said to clients: those go to the log under the request id.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ CATALOGUE: Final[dict[str, Code]] = {
     "MISSING_INPUT": Code(400, "INVALID_ARGUMENT", "a required input is absent"),
     "UNKNOWN_OUTPUT": Code(400, "INVALID_ARGUMENT", "the model has no such output"),
     "WRONG_DATATYPE": Code(400, "INVALID_ARGUMENT", "an input has another datatype"),
+    "BAD_INPUT": Code(400, "INVALID_ARGUMENT", "the model's own code refused this input"),
     "WRONG_SHAPE": Code(400, "INVALID_ARGUMENT", "an input has another rank or size"),
     "TOO_MANY_ROWS": Code(400, "INVALID_ARGUMENT", "one request is larger than a batch may be"),
     "TOO_MANY_PIPELINED": Code(400, "INVALID_ARGUMENT", "too many unanswered requests"),

@@ -93,6 +93,8 @@ class ProblemHeader(msgspec.Struct, frozen=True, array_like=True):
 
     batch: int
     problem: str
+    refusal: str = ""
+    """What the model says to the client whose input it cannot use."""
 
 
 class StreamHeader(msgspec.Struct, frozen=True, array_like=True):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 from sqlalchemy import Connection, delete, insert, select, tuple_
 
@@ -22,8 +20,6 @@ from salver.storage.schema import deployments, versions
 
 __all__ = ["Deployments"]
 
-_SERVED_KINDS: Final = ("predict", "embed", "sequence")
-
 
 class Deployments:
     """The deployments in one database."""
@@ -40,8 +36,8 @@ class Deployments:
 
         REQUIRES a version number (`Catalog.get` gives the highest release). The generation is
         given here, higher than any before in this home, so deploying again loads again. Raises
-        PERMISSION_DENIED, INVALID_NAME, INVALID_SETTING, NOT_FOUND, UNSUPPORTED for a kind that
-        is not served yet, REFUSED_BY_POLICY for user code in the server process.
+        PERMISSION_DENIED, INVALID_NAME, INVALID_SETTING, NOT_FOUND,
+        REFUSED_BY_POLICY for user code in the server process.
         """
         require(principal, Operation.DEPLOY)
         check_name(spec.endpoint, "endpoint")
@@ -130,12 +126,6 @@ class Deployments:
 
 
 def _check_deployable(manifest: VersionManifest, spec: DeploymentSpec) -> None:
-    if manifest.kind not in _SERVED_KINDS:
-        raise SalverError(
-            "UNSUPPORTED",
-            f"{manifest.reference} is of kind {manifest.kind}, which is not served yet",
-            f"deploy a version of kind {' or '.join(_SERVED_KINDS)}",
-        )
     if manifest.runs_user_code and spec.placement not in (Placement.AUTO, Placement.PROCESS):
         raise SalverError(
             "REFUSED_BY_POLICY",

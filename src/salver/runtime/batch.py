@@ -15,11 +15,12 @@ from salver.protocol.request import Request, Response
 from salver.protocol.signature import Signature
 from salver.protocol.tensor import Tensor, bytes_element
 from salver.runtime.blame import place_of
-from salver.runtime.model import Arrays
+from salver.runtime.model import Arrays, BadInputError
 
-__all__ = ["Batch", "Entry", "check_outputs", "join_inputs", "problem_of"]
+__all__ = ["Batch", "Entry", "check_outputs", "join_inputs", "problem_of", "refusal_of"]
 
 _LONGEST_PROBLEM: Final = 2000
+_LONGEST_REFUSAL: Final = 500
 _NO_PADS: Final[Mapping[str, float]] = {}
 
 
@@ -160,3 +161,18 @@ def problem_of(error: BaseException) -> str:
     behind = f" ({place})" if place else ""
     says = f"{type(error).__name__}: {text}"[: _LONGEST_PROBLEM - len(behind)] + behind
     return says.encode(errors="backslashreplace").decode()
+
+
+def refusal_of(error: BaseException) -> str:
+    """What a model says to the client whose input it cannot use: bounded and printable; "" for other exceptions.
+
+    >>> refusal_of(BadInputError("row 3 is no UTF-8")), refusal_of(KeyError("k"))
+    ('row 3 is no UTF-8', '')
+    """
+    if not isinstance(error, BadInputError):
+        return ""
+    try:
+        text = str(error)[:_LONGEST_REFUSAL]
+    except Exception:  # noqa: BLE001 - the class may be the model's own
+        text = ""
+    return "".join(letter if letter.isprintable() else " " for letter in text) or "the model cannot use this input"

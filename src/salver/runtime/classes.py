@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from salver.protocol.request import Request
-from salver.protocol.signature import TensorSpec
+from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import VersionManifest
 from salver.protocol.tensor import Tensor, unpack_bytes_elements
 
-__all__ = ["Classes", "padded_length"]
+__all__ = ["Classes", "is_alike", "padded_length"]
 
 _SHORTEST: Final = 16
 
@@ -45,7 +45,7 @@ class Classes:
         """Whether a request's cost is anything but its rows."""
         self.pads = {spec.name: spec.pad for spec in manifest.signature.inputs if spec.pad is not None}
         self._fixed = {spec.name for spec in manifest.signature.inputs if spec.pad is None}
-        self.uniform = not self._length and all(map(_is_alike, manifest.signature.inputs))
+        self.uniform = not self._length and all(map(_may_join, manifest.signature.inputs))
         """Whether any two requests may share a batch, at the cost of their rows or of their one input."""
 
     def of(self, request: Request) -> tuple[object, int]:
@@ -73,7 +73,12 @@ class Classes:
         return request.rows if tensor is None else max(1, tensor.size)
 
 
-def _is_alike(spec: TensorSpec) -> bool:
+def is_alike(signature: Signature) -> bool:
+    """Whether any two rows are of one size, so that the time one takes says what another will."""
+    return all(-1 not in spec.shape[1:] and spec.datatype != "BYTES" for spec in signature.inputs)
+
+
+def _may_join(spec: TensorSpec) -> bool:
     return (-1 not in spec.shape[1:] or spec.pad is not None) and not spec.optional
 
 

@@ -95,6 +95,8 @@ def read_declaration(directory: Path) -> Declaration:
     if declaration.kind == "sequence":
         # A step that may have run must not run again: the state would be one step ahead.
         return msgspec.structs.replace(declaration, idempotent=False)
+    if declaration.kind == "generate":
+        return msgspec.structs.replace(declaration, streams=True)
     return declaration
 
 

@@ -10,9 +10,17 @@ import numpy as np
 
 from salver.protocol.signature import TensorSpec
 
-__all__ = ["Arrays", "Model"]
+__all__ = ["Arrays", "BadInputError", "Model"]
 
 Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+class BadInputError(ValueError):
+    """Raised by a model's code for an input it cannot use: its caller is told the text, with HTTP status 400.
+
+    The text crosses to the client as it stands, cut at 500 characters, so write it for them. A
+    batch that raises it is run again in halves, as for any exception, until the request is alone.
+    """
 
 
 class Model:
@@ -20,7 +28,8 @@ class Model:
 
     It lives in a worker process of its own and is used by one thread: `load` once, then
     `preprocess`, `predict` and `postprocess` for each batch. An exception fails the requests
-    that cause it and nothing else. A model answers with `predict`, with `stream`, or with both.
+    that cause it and nothing else; `BadInputError` tells their callers why. A model
+    answers with `predict`, with `stream`, or with both.
 
     Examples:
         >>> class Doubler(Model):

@@ -21,10 +21,11 @@ from salver.protocol.request import BatchOutputs, Request, Response
 from salver.protocol.tables import DeploymentSpec, VersionManifest
 from salver.runtime.batch import Batch, Entry, check_outputs, join_inputs
 from salver.runtime.batcher import Batcher
+from salver.runtime.classes import is_alike
 from salver.runtime.curve import Measured, ServiceCurve
 from salver.runtime.recent import RecentInputs
 from salver.runtime.replica import Replica
-from salver.runtime.settlement import Settlement
+from salver.runtime.settlement import Settlement, model_error
 from salver.telemetry.logs import log_event
 from salver.telemetry.metrics import VersionMetrics
 
@@ -41,6 +42,7 @@ _TIDY_S = 0.1
 _STALL_S = 1.0
 """Longer between two looks, and it was the event loop that stood still, not a model that hangs."""
 _LEAST_HANG_S = 5.0
+"""A run may take so long, whatever was measured; `deadline_s`, if that is more, where rows differ in length."""
 
 
 class Pool:
@@ -62,6 +64,7 @@ class Pool:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._batched = manifest.signature.batched
+        self._least_hang_s = _LEAST_HANG_S if is_alike(manifest.signature) else max(_LEAST_HANG_S, spec.deadline_s)
         self._settlement = Settlement(manifest, spec.validate, metrics, clock)
         self._batcher = Batcher(spec, manifest, self.curve)
         self._queue = self._batcher.queue
@@ -279,8 +282,11 @@ class Pool:
             self._wake()
         return batch
 
-    def raised(self, replica: Replica, problem: str) -> None:
-        """The running batch of `replica` raised; halve it until the request that raises is alone."""
+    def raised(self, replica: Replica, problem: str, refusal: str = "") -> None:
+        """The running batch of `replica` raised; halve it until the request that raises is alone.
+
+        That one's caller is told the `refusal`, if the model has one for them.
+        """
         batch = self._freed(replica)
         if batch is None:
             return
@@ -288,16 +294,7 @@ class Pool:
         if len(entries) > 1:
             self._batcher.halve(entries)
             return
-        log_event(
-            "model_error",
-            level=logging.WARNING,
-            version=self.manifest.reference,
-            request=entries[0].request.trace.decode(),
-            problem=problem,
-        )
-        self._settlement.fail(
-            entries[0], SalverError("MODEL_ERROR", f"{self.manifest.reference} raised an exception on this request")
-        )
+        self._settlement.fail(entries[0], model_error(self.manifest.reference, entries[0].request, problem, refusal))
 
     def lost(self, replica: Replica, cause: str) -> None:
         """The worker of `replica` died; what it ran may run again alone, once. `ready` may follow."""
@@ -358,9 +355,9 @@ class Pool:
         longest_s = self.curve.longest_s
         if not longest_s:
             # Nothing is known yet, and a first run pays for what later ones find ready.
-            return max(_LEAST_HANG_S, self.spec.deadline_s)
+            return max(self._least_hang_s, self.spec.deadline_s)
         # A batch larger than any seen may take longer than any seen.
-        return max(_LEAST_HANG_S, 3 * max(longest_s, self.curve.predict(size) or 0.0))
+        return max(self._least_hang_s, 3 * max(longest_s, self.curve.predict(size) or 0.0))
 
     def _hung(self, replica: Replica, batch: Batch) -> None:
         limit_s = self.hang_limit_s(batch.size)

@@ -43,6 +43,8 @@ _LONGEST_LINE: Final = 64
 _LONGEST_DRAIN_S: Final = 3600.0
 _NOT_RUN: Final = frozenset({"QUEUE_FULL", "OVERLOADED", "OUTSIDE_PROFILE"})
 """Errors of a pool after which a step has certainly not run."""
+_RAISED: Final = frozenset({"MODEL_ERROR", "BAD_INPUT"})
+"""Errors of the model's own code, after which the state is as it was."""
 _IN_DOUBT: Final = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "NOT_READY"})
 """What may have befallen a step while it ran."""
 _WORKER_DIED: Final = frozenset({"WORKER_LOST", "POISON_INPUT"})
@@ -199,7 +201,7 @@ class Sessions:
             return _first_failed(code)
         if code in _WORKER_DIED or session.generation != session.shard.generation():
             return self._table.death()
-        if code == "MODEL_ERROR":
+        if code in _RAISED:
             return "a step has run whose answer nobody had" if session.in_doubt else ""
         if code in _IN_DOUBT:
             session.in_doubt = True
@@ -210,7 +212,7 @@ class Sessions:
         self, session: OpenSession, answer: StepAnswer, error: BaseException | None, now_s: float
     ) -> BaseException | None:
         """What the caller of a step is told that found its session's state gone."""
-        told_otherwise = isinstance(error, SalverError) and error.code in (*_WORKER_DIED, "MODEL_ERROR")
+        told_otherwise = isinstance(error, SalverError) and error.code in (*_WORKER_DIED, *_RAISED)
         if not isinstance(error, SalverError) or not told_otherwise or answer.step.start:
             return error
         lost = self._table.absent(session.key, now_s)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
-from salver.protocol.request import BatchOutputs, Response
+from salver.protocol.request import BatchOutputs, Request, Response
 from salver.protocol.tables import Validate, VersionManifest
 from salver.runtime.batch import Batch, Entry
 from salver.runtime.model import Arrays
@@ -15,7 +15,20 @@ from salver.runtime.screen import ProfileScreen
 from salver.telemetry.logs import log_event
 from salver.telemetry.metrics import VersionMetrics
 
-__all__ = ["Settlement"]
+__all__ = ["Settlement", "model_error"]
+
+
+def model_error(reference: str, request: Request, problem: str, refusal: str) -> SalverError:
+    """What the caller of `request` is told when the model raised on it; the log has the `problem`.
+
+    The `refusal` is what the model says to them, if it says anything: then the input is at fault, not the model.
+    """
+    trace = request.trace.decode()
+    if refusal:
+        log_event("input_refused", version=reference, request=trace, problem=problem)
+        return SalverError("BAD_INPUT", refusal)
+    log_event("model_error", level=logging.WARNING, version=reference, request=trace, problem=problem)
+    return SalverError("MODEL_ERROR", f"{reference} raised an exception on this request")
 
 
 class Settlement:

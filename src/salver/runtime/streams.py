@@ -21,6 +21,7 @@ from salver.protocol.tables import Placement, VersionManifest
 from salver.runtime.batch import Entry, check_outputs, join_inputs
 from salver.runtime.chunks import JoinedChunks
 from salver.runtime.model import Arrays
+from salver.runtime.settlement import model_error
 from salver.telemetry.logs import log_event
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ class ReplicaStreams:
         batch = BatchOutputs(checked, request.rows, seconds, Placement.PROCESS)
         stream.put(Response(manifest.model, manifest.version, batch, 0, stop, stream.warnings))
 
-    def ended(self, number: int, kind: FrameKind, problem: str) -> None:
+    def ended(self, number: int, kind: FrameKind, problem: str, refusal: str = "") -> None:
         """A stream has had its last word; raises ValueError for one that is not open."""
         if self._port is None:
             return
@@ -225,9 +226,7 @@ class ReplicaStreams:
         if stream.settled:
             pass
         elif kind is FrameKind.STREAM_RAISED:
-            trace = stream.request.trace.decode()
-            log_event("model_error", level=logging.WARNING, version=reference, request=trace, problem=problem)
-            self._fail(stream, SalverError("MODEL_ERROR", f"{reference} raised an exception in this stream"))
+            self._fail(stream, model_error(reference, stream.request, problem, refusal))
         elif kind is FrameKind.STREAM_BAD_OUTPUT:
             self._reject(stream, SalverError("BAD_MODEL_OUTPUT", problem))
         else:

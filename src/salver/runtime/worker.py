@@ -36,7 +36,7 @@ from salver.protocol.frames import (
     read_arrays,
 )
 from salver.protocol.tables import RuntimeOptions, VersionManifest
-from salver.runtime.batch import problem_of
+from salver.runtime.batch import problem_of, refusal_of
 from salver.runtime.curve import Measured
 from salver.runtime.environment import allow_users_code, die_with_parent, ending_copies
 from salver.runtime.formats import Loaded
@@ -228,7 +228,7 @@ def _run(
         with ending_copies():
             outputs = loaded.run(inputs)
     except Exception as error:  # noqa: BLE001 - whatever a model raises fails its requests
-        connection.send(pack_frame(FrameKind.RAISED, ProblemHeader(asked.batch, problem_of(error))))
+        connection.send(pack_frame(FrameKind.RAISED, ProblemHeader(asked.batch, problem_of(error), refusal_of(error))))
         return
     seconds = SYSTEM_CLOCK.monotonic_s() - began_s
     try:

@@ -53,8 +53,8 @@ class WorkerListener(Protocol):
     def answered(self, outputs: Arrays, seconds: float) -> None:
         """The batch was computed."""
 
-    def raised(self, problem: str) -> None:
-        """The batch raised an exception."""
+    def raised(self, problem: str, refusal: str) -> None:
+        """The batch raised an exception; `refusal` is what it says to the client, if anything."""
 
     def bad_output(self, problem: str) -> None:
         """The batch returned something that is no arrays by name."""
@@ -62,7 +62,7 @@ class WorkerListener(Protocol):
     def chunk(self, stream: int, outputs: Arrays, seconds: float) -> None:
         """A stream goes on; raises ValueError for one that has no credit."""
 
-    def ended(self, stream: int, kind: FrameKind, problem: str) -> None:
+    def ended(self, stream: int, kind: FrameKind, problem: str, refusal: str) -> None:
         """A stream has had its last word, `kind`; raises ValueError for one that is not open."""
 
     def leaving(self) -> None:
@@ -239,15 +239,18 @@ class WorkerProcess(asyncio.Protocol):
         elif kind in (FrameKind.RAISED, FrameKind.BAD_OUTPUT):
             told = msgspec.msgpack.decode(header, type=ProblemHeader)
             self._require_asked(told.batch)
-            (listener.raised if kind is FrameKind.RAISED else listener.bad_output)(told.problem)
+            if kind is FrameKind.RAISED:
+                listener.raised(told.problem, told.refusal)
+            else:
+                listener.bad_output(told.problem)
         elif kind is FrameKind.CHUNK:
             chunk = msgspec.msgpack.decode(header, type=ArrayHeader)
             listener.chunk(chunk.batch, self._read(chunk, body), chunk.seconds)
         elif kind is FrameKind.ENDED:
-            listener.ended(msgspec.msgpack.decode(header, type=StreamHeader).stream, kind, "")
+            listener.ended(msgspec.msgpack.decode(header, type=StreamHeader).stream, kind, "", "")
         elif kind in (FrameKind.STREAM_RAISED, FrameKind.STREAM_BAD_OUTPUT):
             told = msgspec.msgpack.decode(header, type=ProblemHeader)
-            listener.ended(told.batch, kind, told.problem)
+            listener.ended(told.batch, kind, told.problem, told.refusal)
         elif not self._loaded.done():
             if kind is FrameKind.LOADED:
                 self._loaded.set_result(msgspec.msgpack.decode(header, type=LoadReport))

@@ -120,10 +120,10 @@ class WorkerReplica:
         if self._settles():
             self._pool.finished(self, outputs, seconds)
 
-    def raised(self, problem: str) -> None:
+    def raised(self, problem: str, refusal: str) -> None:
         """The batch raised an exception."""
         if self._settles():
-            self._pool.raised(self, problem)
+            self._pool.raised(self, problem, refusal)
 
     def bad_output(self, problem: str) -> None:
         """The batch returned something that is no arrays by name."""
@@ -134,9 +134,9 @@ class WorkerReplica:
         """A stream goes on."""
         self._streams.chunk(stream, outputs, seconds)
 
-    def ended(self, stream: int, kind: FrameKind, problem: str) -> None:
+    def ended(self, stream: int, kind: FrameKind, problem: str, refusal: str) -> None:
         """A stream has had its last word."""
-        self._streams.ended(stream, kind, problem)
+        self._streams.ended(stream, kind, problem, refusal)
 
     def _settles(self) -> bool:
         owed, self._owes = self._owes, False

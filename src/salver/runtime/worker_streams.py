@@ -17,7 +17,7 @@ from salver.protocol.frames import (
     describe_arrays,
     pack_frame,
 )
-from salver.runtime.batch import problem_of
+from salver.runtime.batch import problem_of, refusal_of
 from salver.runtime.environment import ending_copies
 from salver.runtime.formats import Loaded, Streaming
 from salver.runtime.model import Arrays
@@ -117,7 +117,8 @@ class WorkerStreams:
             self._end(number, pack_frame(FrameKind.ENDED, StreamHeader(number)))
             return
         except Exception as error:  # noqa: BLE001 - whatever a model raises ends its stream
-            self._end(number, pack_frame(FrameKind.STREAM_RAISED, ProblemHeader(number, problem_of(error))))
+            told = ProblemHeader(number, problem_of(error), refusal_of(error))
+            self._end(number, pack_frame(FrameKind.STREAM_RAISED, told))
             return
         try:
             self._answers.give(FrameKind.CHUNK, number, chunk, SYSTEM_CLOCK.monotonic_s() - began_s)

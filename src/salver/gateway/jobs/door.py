@@ -38,7 +38,7 @@ from salver.protocol.jobs import (
     url_of,
     view_of,
 )
-from salver.protocol.tables import Webhook
+from salver.protocol.tables import VersionManifest, Webhook
 from salver.security.access import Operation, allows
 from salver.storage.job_ledger import JobLedger
 from salver.storage.job_steps import Accepted
@@ -90,7 +90,8 @@ class JobDoor:
             )
         params = exchange.params
         try:
-            self._door.prepare(exchange, body)
+            contract, _ = self._door.prepare(exchange, body)
+            _require_no_sessions(contract.target.manifest)
         except SalverError as error:
             if error.code != "NOT_READY":
                 raise
@@ -302,3 +303,12 @@ def job_routes(door: JobDoor) -> list[HttpRoute]:
         HttpRoute("DELETE", "/v2/jobs/{job}", predict, door.cancel, "Cancel a job", None, JobView),
         HttpRoute("GET", "/v2/jobs/{job}/result", predict, door.result, "A job's result", None, InferenceResponse),
     ]
+
+
+def _require_no_sessions(manifest: VersionManifest) -> None:
+    if manifest.keeps_state:
+        raise SalverError(
+            "INVALID_PARAMETER",
+            f"{manifest.reference} answers steps of sessions, which follow one another",
+            "a job runs when there is time for it; ask at /v2/models/NAME/infer",
+        )
