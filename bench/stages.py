@@ -93,7 +93,8 @@ async def stages(plane, rows):
     loaded = pool.replicas[0]._loaded
     outputs = loaded.run({"X": rows[:BATCH]})
     check = SignatureCheck(pool.manifest.signature)
-    encoder = ResponseEncoder("digits", "digits", pool.manifest.version, check.outputs, pool.spec.nonfinite)
+    version = pool.manifest.version
+    encoder = ResponseEncoder("digits", "digits", version, check.outputs, pool.spec.nonfinite)
     infer = decode_json(body, 10**6)
     request = Request("digits", infer.inputs, rows=1)
     gateway, lane = silent(plane)
@@ -110,8 +111,8 @@ async def stages(plane, rows):
         "route: endpoint to version and pool": each(lambda: plane.router.resolve("digits")),
         f"queue: enqueue, cut, join, check, settle; batches of {BATCH}": await queue(pool, infer, outputs),
         f"compute: ONNX Runtime, 1/{BATCH} of a batch": each(lambda: loaded.run({"X": rows[:BATCH]})) / BATCH,
-        f"encode: 1/{BATCH} of a batch to JSON": each(lambda: encode_all(encoder, request, outputs)) / BATCH,
-        "write: reply head, hand over to the transport": write(gateway, encode_all(encoder, request, outputs)),
+        f"encode: 1/{BATCH} of a batch to JSON": each(lambda: encode_all(encoder, request, version, outputs)) / BATCH,
+        "write: reply head, hand over to the transport": write(gateway, encode_all(encoder, request, version, outputs)),
     }
     whole = await whole_path(plane, raw)
     found["between the stages: calls, callbacks"] = whole - sum(found.values())
@@ -172,11 +173,11 @@ def write(gateway, body):
     return best / 100 * 1e6
 
 
-def encode_all(encoder, request, outputs):
+def encode_all(encoder, request, version, outputs):
     """Encode a whole batch; returns the last answer."""
     batch = BatchOutputs(outputs)
     for row in range(BATCH):
-        body, _ = encoder.encode(request, Response("digits", "1.0.0", batch, row, row + 1))
+        body, _ = encoder.encode(request, Response("digits", version, batch, row, row + 1))
     return body
 
 

@@ -191,22 +191,15 @@ def _shown(value: object) -> str:
 
 def headers_of(asked: Exchange | Call, request: Request, response: Response) -> tuple[tuple[bytes, bytes], ...]:
     """What an answer tells of itself in headers, or in the metadata of gRPC: from the cache, and its timing."""
-    told = _timing_of(asked, request, response)
-    if response.cache is None:
-        return told
-    return (*cache_headers(response.cache, asked.lane.gateway.clock.monotonic_s()), *told)
-
-
-def _timing_of(asked: Exchange | Call, request: Request, response: Response) -> tuple[tuple[bytes, bytes], ...]:
-    """The header Server-Timing, if the client or the server's settings ask for it."""
     gateway = asked.lane.gateway
-    if not (
+    told: tuple[tuple[bytes, bytes], ...] = ()
+    if (
         gateway.tells_timing
         or _TIMING_HEADER in asked.headers
         or (request.parameters is not None and request.parameters.get(_TIMING))
     ):
-        return ()
-    return ((b"server-timing", server_timing(response, gateway.clock, asked.received_s)),)
+        told = ((b"server-timing", server_timing(response, gateway.clock, asked.received_s)),)
+    return told if response.cache is None else (*cache_headers(response.cache, gateway.clock.monotonic_s()), *told)
 
 
 def server_timing(response: Response, clock: Clock, received_s: float) -> bytes:

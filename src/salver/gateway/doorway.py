@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
+
+import msgspec
 
 from salver.gateway.contracts import ask, headers_of, refuse_unwritten
 from salver.gateway.exchange import JSON, Exchange
@@ -30,8 +32,8 @@ Done = TypeVar("Done")
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-class Written(NamedTuple):
-    """An answer as its protocol has it."""
+class Written(msgspec.Struct, frozen=True):
+    """An answer as its protocol has it. A struct because making a tuple with names takes four times as long."""
 
     body: bytes
     content_type: bytes = JSON
@@ -125,17 +127,17 @@ def _answered(exchange: Exchange, request: Request, write: Writer, answer: async
         return
     exchange.response = response
     try:
-        body, content_type, headers = write(request, response)
+        written = write(request, response)
     except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
         refuse_unwritten(exchange, request, response, error)
         return
-    told = headers_of(exchange, request, response)
+    headers, told = written.headers, headers_of(exchange, request, response)
     if told:
         headers = (*headers, *told)
     if b"accept-encoding" in exchange.headers:
-        _reply_encoded(exchange, body, content_type, headers)
+        _reply_encoded(exchange, written.body, written.content_type, headers)
     else:
-        exchange.reply(body, content_type=content_type, headers=headers)
+        exchange.reply(written.body, content_type=written.content_type, headers=headers)
 
 
 def _reply_encoded(exchange: Exchange, body: bytes, content_type: bytes, headers: Headers) -> None:

@@ -200,12 +200,11 @@ class MlflowDoor:
 
 def _in_media_type(write: Writer, request: Request, response: Response) -> Written:
     """An answer with binary tensors, the length of its JSON where SageMaker has it."""
-    body, content_type, headers = write(request, response)
-    told = dict(headers)
+    written = write(request, response)
+    told = dict(written.headers)
     length = told.pop(_JSON_LENGTH, None)
-    if length is not None:
-        content_type = FRAMED + b";json-header-size=" + length
-    return Written(body, content_type, tuple(told.items()))
+    content_type = written.content_type if length is None else FRAMED + b";json-header-size=" + length
+    return Written(written.body, content_type, tuple(told.items()))
 
 
 def _told_warnings(warnings: Sequence[str]) -> bytes:
