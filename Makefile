@@ -1,6 +1,6 @@
 # make demo    the main job, from training to predictions over HTTP
 # make test    all tests        make check   lint, types, import layers
-# make bench   ratios against an echo server and between placements
+# make bench   ratios against an echo server, between settings and against bounds (about 25 minutes)
 # make bench-peers   ratios to other servers (about 25 minutes, 5 GB of environments)
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -67,9 +67,9 @@ format: venv
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: venv
-	$(BIN)/python bench/run.py
-	$(BIN)/python bench/batching.py
+# About 25 minutes; WORDS=--write puts the results into docs/performance.md.
+bench: venv .venvs/models/.made
+	for name in run batching jobs cache sessions processes many; do $(BIN)/python bench/$$name.py $(WORDS) || exit 1; done
 
 # Makes the peers' environments itself, and tells which it cannot. WORDS="--only triton,mosec --write"
 bench-peers: venv

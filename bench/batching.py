@@ -3,7 +3,6 @@
 python bench/batching.py [--only simulator,minilm,overload,tenants] [--write]
 """
 
-import argparse
 import concurrent.futures
 import json
 import re
@@ -11,12 +10,12 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 import urllib.request
 from pathlib import Path
 
 import bounds
 import numpy as np
+import report
 import setting
 from minilm import make_minilm
 
@@ -25,8 +24,6 @@ from salver.protocol.tables import BatchPolicy, DeploymentSpec
 from salver.scaling.simulation import Arrival, simulate
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "performance.md"
-BEGIN, END = "<!-- batching: begin -->", "<!-- batching: end -->"
 JSON = (("content-type", "application/json"),)
 SLEEPER = """
     import time
@@ -44,22 +41,16 @@ SLEEPER = """
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = report.arguments(__doc__, seconds=0)
     arguments.add_argument("--only", default="simulator,minilm,overload,tenants")
-    arguments.add_argument("--write", action="store_true", help="write the result into docs/performance.md")
     given = arguments.parse_args()
+    seconds = (given.seconds,) if given.seconds else ()
     lines = []
     with tempfile.TemporaryDirectory(prefix="salver-bench-") as folder:
         work = Path(folder)
         for name in given.only.split(","):
-            lines += globals()[f"measure_{name}"](work)
-    text = "\n".join(lines)
-    print(text)
-    if given.write:
-        page = PAGE.read_text()
-        before, _, rest = page.partition(BEGIN)
-        stamp = f"Measured on {time.strftime('%Y-%m-%d')}: {setting.machine()}."
-        PAGE.write_text(f"{before}{BEGIN}\n\n{stamp}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+            lines += globals()[f"measure_{name}"](work, *seconds)
+    report.tell("batching", lines, write=given.write)
 
 
 def show(text):
@@ -78,8 +69,12 @@ def sleeper(home, work, name, fixed, each):
     setting.salver(home, "register", name, str(folder))
 
 
-def ask_sleeper():
-    return json.dumps({"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}).encode()
+def ask_sleeper(value=1.0):
+    return json.dumps({"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [value]}]}).encode()
+
+
+def values_of(body):
+    return np.array(json.loads(body)["outputs"][0]["data"])
 
 
 def minilm(home, work, *, length):
@@ -115,7 +110,9 @@ def ask_text(text):
 # Loads.
 
 
-def load(url, endpoint, bodies, *, rate=None, connections=64, seconds=5, warmup=1.0, within=0.0, token=None):
+def load(
+    url, endpoint, bodies, *, rate=None, connections=64, seconds=5, warmup=1.0, within=0.0, token=None, is_right=None
+):
     headers = (*JSON, *([("authorization", f"Bearer {token}")] if token else []))
     plan = LoadPlan(
         url,
@@ -131,7 +128,7 @@ def load(url, endpoint, bodies, *, rate=None, connections=64, seconds=5, warmup=
         warmup_s=warmup,
         within_s=within,
     )
-    return run_load(plan)
+    return run_load(plan, is_right=is_right)
 
 
 def load_aside(*words):
@@ -294,59 +291,88 @@ def slug(name):
 # Overload.
 
 
+def judge(url, endpoint, bodies):
+    """Whether an answer to the request of a number is right, by what that request is answered alone.
+
+    Of embeddings the direction counts: the scale of a batch of 8 bits depends on all its texts.
+    """
+    expected = []
+    for body in bodies:
+        asked = urllib.request.Request(f"{url}/v2/models/{endpoint}/infer", body, dict(JSON))
+        with urllib.request.urlopen(asked) as answer:
+            expected.append(values_of(answer.read()))
+
+    def is_right(number, body):
+        found, wanted = values_of(body), expected[number]
+        if len(wanted) == 1:
+            return found == wanted
+        return found @ wanted >= 0.97 * np.linalg.norm(found) * np.linalg.norm(wanted)
+
+    return is_right
+
+
 def measure_overload(work, seconds=5):
     home = work / "overload"
     sleeper(home, work, "slow", 0.005, 0.001)
     minilm(home, work, length=True)
     cases = {
-        "slow": ([ask_sleeper()], 0.1),
+        "slow": ([ask_sleeper(float(value)) for value in range(128)], 0.1),
         "minilm": ([ask_text(t) for t in texts() if 30 <= len(t) <= 120][:128], 0.25),
     }
-    lines = []
     for name, (_, slo) in cases.items():
         setting.salver(home, "deploy", name, "--max-batch", "64", "--slo", str(slo))
         setting.salver(home, "deploy", name, "--endpoint", f"{name}-peak", "--max-batch", "64")
     with setting.served(home) as ready, setting.echo() as echo:
-        for name, (bodies, slo) in cases.items():
-            show(f"overload: what {name} can do")
-            most = load(ready["http"], f"{name}-peak", bodies, connections=64, seconds=seconds).achieved_rate_per_s
-            lines += [
-                f"Overload of `{name}` (objective {slo * 1e3:.0f} ms, closed-loop peak {most:,.0f} a second), Poisson, "
-                "latency from the intended send time:",
-                "",
-                "| offered | answered in time a second | refused | p99 of answers | p99 of refusals | echo's p99 "
-                "| generator |",
-                "|---|---|---|---|---|---|---|",
-            ]
-            goodput, worst = [], (0.0, 0.0)
-            for factor in (0.5, 0.8, 1, 1.5, 2, 3, 5):
-                show(f"overload: {name} at {factor} x")
-                rate = factor * most
-                plain = run_load(
-                    LoadPlan(echo, "/", bodies[0], JSON, mode=Mode.OPEN, rate_per_s=rate, duration_s=2, connections=256)
-                )
-                report = load(ready["http"], name, bodies, rate=rate, connections=512, seconds=seconds, within=slo)
-                goodput.append(report.within / report.measured_s)
-                refused = report.refusals
-                if refused:
-                    worst = max(worst, (refused.p99_s, plain.latency.p99_s))
-                share = sum(report.errors.values()) / report.sent
-                lines.append(
-                    f"| {factor} x = {rate:,.0f}/s | {goodput[-1]:,.0f} | {share:.0%} "
-                    f"| {report.latency.p99_s * 1e3:.1f} ms | {f'{refused.p99_s * 1e3:.2f} ms' if refused else '-'} "
-                    f"| {plain.latency.p99_s * 1e3:.2f} ms | {report.generator_cpu_ratio:.0%} of a processor |"
-                )
-            share = goodput[-1] / max(goodput)
-            allowed = max(0.010, 3 * worst[1])
-            lines += [
-                "",
-                f"Goodput at 5 x is {share:.0%} of its peak (wanted: at least 85 %, "
-                f"{'met' if share >= 0.85 else '**missed**'}); "
-                f"the slowest p99 of refusals is {worst[0] * 1e3:.2f} ms (wanted: at most {allowed * 1e3:.1f} ms, "
-                f"{'met' if worst[0] <= allowed else '**missed**'}).",
-                "",
-            ]
-    return lines
+        found = [overload_of(ready["http"], echo, name, *case, seconds) for name, case in cases.items()]
+    return [line for lines in found for line in lines]
+
+
+def overload_of(url, echo, name, bodies, slo, seconds):
+    show(f"overload: what {name} can do")
+    is_right = judge(url, f"{name}-peak", bodies)
+    most = load(url, f"{name}-peak", bodies, connections=64, seconds=seconds).achieved_rate_per_s
+    lines = [
+        f"Overload of `{name}` (objective {slo * 1e3:.0f} ms, closed-loop peak {most:,.0f} a second), Poisson, latency "
+        "from the intended send time:",
+        "",
+        "| offered | right and in time, a second | refused | p99 of answers | p99 of refusals | echo's p99 "
+        "| generator |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    goodput, worst, wrong, busiest = [], (0.0, 0.0), 0, 0.0
+    for factor in (0.5, 0.8, 1, 1.5, 2, 3, 5):
+        show(f"overload: {name} at {factor} x")
+        rate = factor * most
+        plain = run_load(
+            LoadPlan(echo, "/", bodies[0], JSON, mode=Mode.OPEN, rate_per_s=rate, duration_s=2, connections=256)
+        )
+        settings = {"rate": rate, "connections": 512, "seconds": seconds, "within": slo}
+        loaded = load(url, name, bodies, **settings, is_right=is_right)
+        goodput.append(loaded.within / loaded.measured_s)
+        wrong += loaded.errors.get("WRONG_ANSWER", 0)
+        busiest = max(busiest, loaded.generator_cpu_ratio)
+        refused = loaded.refusals
+        if refused:
+            worst = max(worst, (refused.p99_s, plain.latency.p99_s))
+        lines.append(
+            f"| {factor} x = {rate:,.0f}/s | {goodput[-1]:,.0f} | {sum(loaded.errors.values()) / loaded.sent:.0%} "
+            f"| {loaded.latency.p99_s * 1e3:.1f} ms | {f'{refused.p99_s * 1e3:.2f} ms' if refused else '-'} "
+            f"| {plain.latency.p99_s * 1e3:.2f} ms | {loaded.generator_cpu_ratio:.0%} of a processor |"
+        )
+    share, allowed = goodput[-1] / max(goodput), max(0.010, 3 * worst[1])
+    return [
+        *lines,
+        "",
+        f"Goodput at 5 x is {share:.0%} of its peak (wanted: at least 85 %, {verdict(share >= 0.85)}); the slowest p99 "
+        f"of refusals is {worst[0] * 1e3:.2f} ms (wanted: at most {allowed * 1e3:.1f} ms, "
+        f"{verdict(worst[0] <= allowed)}). {wrong} answers were wrong (wanted: 0, {verdict(wrong == 0)}); the "
+        f"generator took {busiest:.0%} of a processor at most (wanted: under 50 %, {verdict(busiest < 0.5)}).",
+        "",
+    ]
+
+
+def verdict(met):
+    return "met" if met else "**missed**"
 
 
 # Tenants.

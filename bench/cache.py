@@ -4,6 +4,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import report
 import setting
 
 PAIRS = 3
@@ -56,13 +57,14 @@ def _line(placement, rates):
 
 
 def main():
+    given = report.arguments(__doc__, seconds=4).parse_args()
     setting.need("wrk", "wrk")
     with tempfile.TemporaryDirectory(prefix="salver-bench-") as folder:
         work = Path(folder)
         rows = setting.make_digits(work)
         home = work / "home"
         setting.salver(home, "register", "digits", str(work / "digits.onnx"), "--profile", str(work / "train.npy"))
-        print("\n".join(measure(home, rows, int(sys.argv[1]) if sys.argv[1:] else 4)))
+        report.tell("cache", measure(home, rows, given.seconds), write=given.write)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import report
 import setting
 
 TARGET = "10,000 to 100,000 a second, p99 under 100 ms"
@@ -109,13 +110,14 @@ def measure(home, rows, seconds):
 
 
 def main():
+    given = report.arguments(__doc__, seconds=4).parse_args()
     setting.need("wrk", "wrk")
     with tempfile.TemporaryDirectory(prefix="salver-bench-") as folder:
         work = Path(folder)
         rows = setting.make_digits(work)
         home = work / "home"
         setting.salver(home, "register", "digits", str(work / "digits.onnx"))
-        print("\n".join(measure(home, rows, int(sys.argv[1]) if sys.argv[1:] else 4)))
+        report.tell("jobs", measure(home, rows, given.seconds), write=given.write)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import bounds
 import numpy as np
+import report
 import setting
 
 from salver.loadgen import Arrivals, LoadPlan, Mode, run_load
@@ -136,12 +137,13 @@ def p99(url, body, headers, seconds):
 
 
 def main():
+    given = report.arguments(__doc__, seconds=6).parse_args()
     with tempfile.TemporaryDirectory(prefix="salver-bench-") as folder:
         work = Path(folder)
         rows = setting.make_digits(work)
         home = work / "home"
         setting.salver(home, "register", "digits", str(work / "digits.onnx"), "--profile", str(work / "train.npy"))
-        print("\n".join(measure(home, rows, work, int(sys.argv[1]) if sys.argv[1:] else 6)))
+        report.tell("many", measure(home, rows, work, given.seconds), write=given.write)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
-"""All benchmarks: ratios from one run. `--write` puts them into docs/performance.md."""
+"""A request's way: throughput, latency, placements, start and memory, stages; ratios from one run."""
 
-import argparse
 import json
 import sys
 import tempfile
@@ -8,6 +7,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import report
 import setting
 import stages
 
@@ -15,15 +15,10 @@ from salver.loadgen import Arrivals, LoadPlan, Mode, run_load
 
 PAIRS = 3
 INFER = "/v2/models/digits/infer"
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--write", action="store_true", help="write the result into docs/performance.md")
-    arguments.add_argument("--seconds", type=int, default=4, help="length of each load")
-    given = arguments.parse_args()
+    given = report.arguments(__doc__, seconds=4).parse_args()
     setting.need("wrk", "wrk")
     setting.need("h2load", "nghttp2-client")
     with tempfile.TemporaryDirectory(prefix="salver-bench-") as folder:
@@ -32,19 +27,13 @@ def main():
         home = work / "home"
         setting.salver(home, "register", "digits", str(work / "digits.onnx"), "--profile", str(work / "train.npy"))
         setting.salver(home, "deploy", "digits", "--endpoint", "digits")
-        lines = [f"Measured on {time.strftime('%Y-%m-%d')}: {setting.machine()}.", ""]
-        lines += closed_loop(home, rows, given.seconds)
+        lines = closed_loop(home, rows, given.seconds)
         lines += grpc_loop(home, rows, given.seconds)
         lines += open_loop(home, rows, given.seconds)
         lines += placements(home, rows, given.seconds)
         lines += start_and_memory(home, rows)
         lines += stage_table(home, rows)
-    text = "\n".join(lines)
-    print(text)
-    if given.write:
-        page = PAGE.read_text()
-        before, _, rest = page.partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+    report.tell("measured", lines, write=given.write)
 
 
 def show(text):

@@ -1,9 +1,8 @@
 """What sessions cost and gain: silero-vad with its state kept here, against the same graph with the state sent along.
 
-python bench/sessions.py [SECONDS] [--wheels FOLDER]
+python bench/sessions.py [--seconds N] [--wheels FOLDER] [--write]
 """
 
-import argparse
 import asyncio
 import json
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
+import report
 import setting
 import uvloop
 
@@ -184,12 +184,11 @@ async def _difference(pool, sessions, together, how):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("seconds", type=int, nargs="?", default=4, help="length of each load")
+    arguments = report.arguments(__doc__, seconds=4)
     arguments.add_argument("--wheels", type=Path, help="a folder with the wheel of the example")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="salver-bench-") as folder:
-        print("\n".join(measure(Path(folder), given.wheels, given.seconds)))
+        report.tell("sessions", measure(Path(folder), given.wheels, given.seconds), write=given.write)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ class Peer:
     """Whether a number or text of its own in each row has a dimension of 1, too."""
     warm_s: int = 0
     """Warm-up where it needs more than the others'."""
+    grpc: int = 0
+    """Which of its ports takes ModelInfer of the Open Inference Protocol over gRPC; 0 for none."""
 
 
 PEERS = (
@@ -89,6 +91,7 @@ PEERS = (
         "the server binary and Python backend of the `nvidia-pytriton` wheel; 1 instance, `dynamic_batching {}`, "
         "`max_batch_size: 64`",
         dims=True,
+        grpc=1,
     ),
     Peer(
         "rayserve",

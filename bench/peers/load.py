@@ -7,9 +7,12 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import setting
+from running import UnableError
+
 from salver.loadgen import Arrivals, LoadPlan, Mode, run_load
 
-__all__ = ["Load", "closed", "opened"]
+__all__ = ["Load", "calls", "closed", "opened"]
 
 HEADERS = (("Content-Type", "application/json"),)
 TIMEOUT_S = 10
@@ -61,6 +64,15 @@ def closed(url, bodies, *, connections, seconds):
     good = found["requests"] - found["status"]
     errors = found["status"] + found["lost"] + found["timeouts"]
     return Load(good * 1e6 / found["micros"], found["p50"] / 1e6, found["p99"] / 1e6, errors)
+
+
+def calls(url, body, *, connections, streams, seconds):
+    """ModelInfer over gRPC in a closed loop, so many calls at a time on each connection."""
+    try:
+        rate = setting.h2load(url, body, connections=connections, streams=streams, seconds=seconds)
+    except SystemExit as problem:
+        raise UnableError(str(problem)) from problem
+    return Load(rate, 0.0, 0.0, 0)
 
 
 def opened(url, body, *, rate_per_s, seconds):

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import setting
 from catalog import OIP, Peer
+from running import Address
 
 # What the peers' model file answers, from the class that a Salver user would write.
 NOTHING = """
@@ -70,14 +71,14 @@ class Models:
 
     @contextlib.contextmanager
     def serving(self, entry, model):
-        """The URL of a Salver that serves `model`; its ready line comes when the model is warm."""
+        """Where a Salver serves `model`; its ready line comes when the model is warm."""
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         with contextlib.ExitStack() as stack:
             try:
                 ready = stack.enter_context(setting.served(self.homes[entry.name, model]))
             except ValueError:
                 raise SystemExit(f"Salver ended before it served {model}; `salver serve` tells why") from None
-            yield ready["http"] + entry.path.format(model=model)
+            yield Address(ready["http"] + entry.path.format(model=model), f"http://{ready['grpc']}")
 
 
 def write_slice(path):

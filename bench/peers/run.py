@@ -1,6 +1,6 @@
 """Salver against its peers: the same models, the same requests, one server at a time, ratios from one run.
 
-`--write` puts the result into docs/peers.md. A peer that cannot be measured is told with its reason, and the exit
+`--write` puts the result into docs/performance.md. A peer that cannot be measured is told with its reason, and the exit
 status is then 1.
 """
 
@@ -19,10 +19,13 @@ import catalog
 import load
 import own
 import page
+import report
 import running
 import setting
 
 CONNECTIONS = {"digits": (1, 16, 64), "noop": (64,), "minilm": (1, 16)}
+GRPC = ((16, 1), (4, 8))
+"""Connections, and calls on each at a time."""
 SHARES = (0.25, 0.5, 0.75)
 WARM_S = 1
 BEGAN = time.monotonic()
@@ -32,6 +35,7 @@ def main():
     given = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     setting.need("wrk", "wrk")
+    setting.need("h2load", "nghttp2-client")
     running.adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="salver-peers-") as folder:
         show("models")
@@ -41,10 +45,7 @@ def main():
             bench.round(turn)
         if "digits" in given.models:
             bench.curves()
-        text = page.written(bench)
-    print(text)
-    if given.write:
-        page.put(text)
+        report.tell("peers", page.written(bench), write=given.write)
     for name, reason in bench.unable.items():
         print(f"\n*** {name} was NOT measured: {reason} ***", file=sys.stderr)
     return 1 if bench.unable else 0
@@ -53,7 +54,7 @@ def main():
 def arguments():
     names = [peer.name for peer in catalog.PEERS]
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write the result into docs/peers.md")
+    parser.add_argument("--write", action="store_true", help="write the result into docs/performance.md")
     parser.add_argument("--only", type=words(names), default=names, help=f"peers, of {','.join(names)}")
     parser.add_argument("--models", type=words(catalog.MODELS), default=list(catalog.MODELS), help="as --only")
     parser.add_argument("--seconds", type=int, default=2, help="length of each load")
@@ -77,7 +78,7 @@ def show(text):
 
 
 class Bench:
-    """What has been measured: loads by (server, model, connections), one a round; curves by peer."""
+    """What has been measured: loads by (server, model, case), one a round; curves by peer."""
 
     def __init__(self, given, models):
         self.given = given
@@ -129,13 +130,23 @@ class Bench:
 
     def measure(self, entry, model, place, *, check):
         bodies = self.bodies(entry, model)
-        with self.serving(entry, model, bodies[0]) as url:
+        with self.serving(entry, model, bodies[0]) as address:
             if check:
-                self.check(url, entry, model)
-            load.closed(url, bodies, connections=16, seconds=entry.warm_s or WARM_S)
+                self.check(address.url, entry, model)
+            load.closed(address.url, bodies, connections=16, seconds=entry.warm_s or WARM_S)
             for connections in CONNECTIONS[model]:
-                found = load.closed(url, bodies, connections=connections, seconds=self.given.seconds)
-                self.loads.setdefault((place, model, connections), []).append(found)
+                found = load.closed(address.url, bodies, connections=connections, seconds=self.given.seconds)
+                self.keep(place, model, f"{connections} connection{'s' * (connections > 1)}", found)
+            if model == "digits" and address.grpc:
+                body = setting.grpc_message(self.models.rows[:1])
+                for connections, calls in GRPC:
+                    found = load.calls(
+                        address.grpc, body, connections=connections, streams=calls, seconds=self.given.seconds
+                    )
+                    self.keep(place, "grpc", f"-c{connections} -m{calls}", found)
+
+    def keep(self, place, model, case, found):
+        self.loads.setdefault((place, model, case), []).append(found)
 
     def bodies(self, entry, model):
         instances = answers.TEXTS if model == "minilm" else [self.models.rows[0].tolist()]
@@ -144,11 +155,11 @@ class Bench:
     @contextlib.contextmanager
     def serving(self, entry, model, body):
         if entry in (own.SALVER, own.INLINE):
-            with self.models.serving(entry, model) as url:
-                yield url
+            with self.models.serving(entry, model) as address:
+                yield address
         else:
-            with running.running(entry, model, self.models.folders[model], body) as url:
-                yield url
+            with running.running(entry, model, self.models.folders[model], body) as address:
+                yield address
 
     def check(self, url, entry, model):
         rows = self.models.rows[-answers.TEST_ROWS :]
@@ -174,10 +185,11 @@ class Bench:
 
     def climb(self, entry, peak):
         bodies = self.bodies(entry, "digits")
-        with self.serving(entry, "digits", bodies[0]) as url:
-            load.closed(url, bodies, connections=16, seconds=entry.warm_s or WARM_S)
+        with self.serving(entry, "digits", bodies[0]) as address:
+            load.closed(address.url, bodies, connections=16, seconds=entry.warm_s or WARM_S)
             return [
-                load.opened(url, bodies[0], rate_per_s=peak * share, seconds=2 * self.given.seconds) for share in SHARES
+                load.opened(address.url, bodies[0], rate_per_s=peak * share, seconds=2 * self.given.seconds)
+                for share in SHARES
             ]
 
 

@@ -5,6 +5,7 @@ The harness adopts orphans, so every process that a server started, however deta
 
 import contextlib
 import ctypes
+import dataclasses
 import os
 import signal
 import socket
@@ -23,6 +24,14 @@ START_S = 90
 STOP_S = 20
 BUILD_S = 900
 PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    """Where a server takes requests: one model over HTTP, and any of its models over gRPC if it has that."""
+
+    url: str
+    grpc: str = ""
 
 
 class UnableError(Exception):
@@ -69,7 +78,7 @@ def free_ports(count):
 
 @contextlib.contextmanager
 def running(peer, model, folder, body):
-    """A peer that serves `model` from `folder`, once it answers `body` with 200; yields its URL."""
+    """A peer that serves `model` from `folder`, once it answers `body` with 200; yields where."""
     ports = free_ports(peer.ports)
     url = f"http://127.0.0.1:{ports[0]}{peer.path.format(model=model)}"
     # Short, because Ray has sockets in it, and their paths may have 107 bytes.
@@ -88,7 +97,7 @@ def running(peer, model, folder, body):
             )
         try:
             wait_until_it_answers(process, url, body, log)
-            yield url
+            yield Address(url, f"http://127.0.0.1:{ports[peer.grpc]}" if peer.grpc else "")
         finally:
             stop(process, before)
     still = [port for port in ports if not is_free(port)]

@@ -35,7 +35,7 @@ def test_every_policy_that_can_be_is_shown_with_what_it_would_do(deployed) -> No
         "busy",
         "in time/s",
     ]
-    assert [row[0] for row in rows] == ["eager", "timeout", "hybrid", "predictive"]
+    assert [row[0] for row in rows] == ["eager *", "timeout 0.01 s", "hybrid 8 rows or 0.01 s", "predictive"]
     for row in rows:
         assert int(row[1]) == pytest.approx(1000, rel=0.15)
         assert row[2:4] == ["0", "0"]
@@ -94,7 +94,7 @@ def test_a_recording_that_is_none_is_refused_with_its_line(deployed, tmp_path, w
     [
         (["nothing", "--rate", "5"], "NOT_FOUND", "there is no endpoint 'nothing'; there are double"),
         (["double", "--rate", "5"], "NOT_READY", "pass --curve"),
-        (["double", *LINE], "INVALID_PARAMETER", "--rate is None"),
+        (["double", *LINE], "INVALID_PARAMETER", "no load is given"),
         (["double", *LINE, "--rate", "0"], "INVALID_PARAMETER", "--rate is 0"),
         (["double", *LINE, "--rate", "nan"], "INVALID_PARAMETER", "--rate is nan"),
         (["double", *LINE, "--rate", "5", "--duration", "0"], "INVALID_PARAMETER", "--duration is 0"),

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import trustme
 
-from salver.loadgen import Arrivals, LoadPlan, LoadReport, Mode, run_load
+from salver.loadgen import Arrivals, LoadPlan, LoadReport, Mode, render_report, run_load
 from salver.protocol.errors import SalverError
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -124,6 +124,37 @@ def test_errors_are_counted_by_status_and_code(echo):
     assert report.errors == {"429 QUEUE_FULL": 20, "500": 20}
     assert (report.ok, report.failed) == (20, 40)
     assert sum(bucket.count for bucket in report.histogram) == 20
+
+
+def test_the_first_error_of_each_kind_is_kept_in_its_own_words(echo):
+    def refusal(body):
+        return b"HTTP/1.1 400 X\r\nx-salver-error: A\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+    bodies = (b'{"error":"first\\n of all"}', b'{"error":"second"}')
+    echo.answer = lambda number: (0.0, refusal(bodies[min(number, 1)]))
+    report = run_load(plan(echo, connections=1))
+    assert report.words == {"400 A": "first of all"}
+    echo.answer = lambda _: (0.0, refusal(b'{"error":{"message":"as openai says"}}'))
+    assert run_load(plan(echo)).words == {"400 A": "as openai says"}
+    echo.answer = lambda _: (0.0, refusal(b"<p>plain</p>"))
+    report = run_load(plan(echo))
+    assert report.words == {"400 A": "<p>plain</p>"}
+    assert "400 A" in render_report(report)
+    assert "\n    <p>plain</p>" in render_report(report)
+
+
+def test_answers_that_are_not_right_count_as_errors(echo):
+    seen = set()
+
+    def is_right(number, body):
+        seen.add((number, body))
+        return number != 1
+
+    report = run_load(plan(echo, connections=1, more_bodies=(b"{1}", b"{2}"), within_s=5.0), is_right=is_right)
+    assert seen == {(0, b"{}"), (1, b"{}"), (2, b"{}")}
+    assert report.errors == {"WRONG_ANSWER": pytest.approx(report.sent / 3, abs=1)}
+    assert report.within == report.ok == report.sent - report.failed
+    assert "within 5.00 s: " in render_report(report)
 
 
 @pytest.mark.parametrize("mode", Mode)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -17,7 +18,8 @@ from salver.protocol.errors import SalverError
 
 if TYPE_CHECKING:
     from salver.loadgen import LoadPlan, LoadReport
-    from salver.protocol.profile import Profile
+    from salver.protocol.tables import DeploymentSpec, VersionManifest
+    from salver.runtime.status import EndpointStatus
 
 __all__ = ["add_to"]
 
@@ -32,6 +34,16 @@ class _Where(NamedTuple):
     is_ours: bool
     token: str | None
     verify: ssl.SSLContext | None
+
+
+class _Deployed(NamedTuple):
+    """What the home says of an endpoint."""
+
+    spec: DeploymentSpec
+    versions: Sequence[VersionManifest]
+    """Of its model."""
+    status: EndpointStatus | None
+    processes: int
 
 
 class _Made(NamedTuple):
@@ -80,9 +92,10 @@ def bench(  # noqa: PLR0913, PLR0917 - one argument for each option
 
     here: Context = context.obj
     where = _Where(url or here.serving().http or "", url is None, token, trusted(ca))
+    deployed = _deployed(here, endpoint) if where.is_ours else None
     headers = [("content-type", "application/json"), *([("authorization", f"Bearer {token}")] if token else [])]
     with advising():
-        body = _body(here, where, endpoint, _Made(input, rows, seed))
+        body = _body(where, endpoint, deployed, _Made(input, rows, seed))
     plan = LoadPlan(
         where.url,
         f"/v2/models/{endpoint}/infer",
@@ -94,30 +107,39 @@ def bench(  # noqa: PLR0913, PLR0917 - one argument for each option
         arrivals=arrivals,
         duration_s=duration,
         warmup_s=warmup,
+        within_s=deployed.spec.slo_s if deployed else 0.0,
         seed=seed,
     )
     with advising():
         report = _run(here, plan, where.verify)
-    found = _best_batch(here, endpoint, worth_throughput, worth_latency) if where.is_ours else None
+    found = _best_batch(deployed, worth_throughput, worth_latency) if deployed else None
     if found is None:
         here.say(report, render_report(report))
     else:
         here.say(msgspec.to_builtins(report) | {"batching": found}, f"{render_report(report)}\n{_described(found)}")
+    if not report.ok:
+        raise typer.Exit(1)
 
 
-def _best_batch(here: Context, endpoint: str, throughput: float, latency: float | None) -> dict[str, Any] | None:
-    """The optimum beside the steered limit; None where the curve is no line, or is not ours to read."""
-    from salver.runtime.curve import Line
-    from salver.scaling.optimum import Worth, best_batch, worth_of
-
+def _deployed(here: Context, endpoint: str) -> _Deployed | None:
+    """What this home says of an endpoint; None where that is not ours to read."""
     try:
         with here.administration() as admin:
             state = admin.status()
-        spec = next(spec for spec in state.deployments if spec.endpoint == endpoint)
-        status = next(each for each in state.endpoints if each.endpoint == endpoint)
+            spec = next(spec for spec in state.deployments if spec.endpoint == endpoint)
+            status = next((each for each in state.endpoints if each.endpoint == endpoint), None)
+            return _Deployed(spec, admin.versions(spec.model), status, max(1, len(state.processes)))
     except (SalverError, StopIteration):
         return None
-    if status.line is None:
+
+
+def _best_batch(deployed: _Deployed, throughput: float, latency: float | None) -> dict[str, Any] | None:
+    """The optimum beside the steered limit; None where the curve is no line."""
+    from salver.runtime.curve import Line
+    from salver.scaling.optimum import Worth, best_batch, worth_of
+
+    spec, status = deployed.spec, deployed.status
+    if status is None or status.line is None:
         return None
     line = Line(*status.line)
     # A cost may be unbounded; twice what was measured is as far as a line can be trusted.
@@ -132,6 +154,7 @@ def _best_batch(here: Context, endpoint: str, throughput: float, latency: float 
         "limit": status.batch_limit,
         "steered": bool(spec.slo_s),
         "optimum": best._asdict(),
+        "replicas": spec.replicas * deployed.processes,
         "worth": worth._asdict(),
     }
 
@@ -140,15 +163,16 @@ def _described(found: dict[str, Any]) -> str:
     best, worth = found["optimum"], found["worth"]
     each = "row" if found["unit"] == "rows" else "unit of cost"
     kind = "steered limit" if found["steered"] else "limit (no --slo)"
+    copy = ", of each replica" if found["replicas"] > 1 else ""
     return (
         f"batches: {found['fixed_s'] * 1e3:.3g} ms + {found['per_row_s'] * 1e3:.3g} ms for each {each}; "
         f"{kind} {found['limit']}; best {best['rows']} "
-        f"({best['throughput_per_s']:,.0f} a second, latency {best['latency_s'] * 1e3:.3g} ms; one a second is worth "
-        f"{worth['throughput']:g}, a second of latency {worth['latency']:,.0f})"
+        f"({best['throughput_per_s']:,.0f} a second{copy}, latency {best['latency_s'] * 1e3:.3g} ms; "
+        f"one a second is worth {worth['throughput']:g}, a second of latency {worth['latency']:,.0f})"
     )
 
 
-def _body(here: Context, where: _Where, endpoint: str, made: _Made) -> bytes:
+def _body(where: _Where, endpoint: str, deployed: _Deployed | None, made: _Made) -> bytes:
     """The request to repeat: from a file, or ordinary values in the shape the endpoint takes."""
     if made.input is not None:
         try:
@@ -162,18 +186,13 @@ def _body(here: Context, where: _Where, endpoint: str, made: _Made) -> bytes:
 
     with Client(where.url, token=where.token, verify=where.verify or True) as client:
         described = client.metadata(endpoint)
-    profile = _profile(here, endpoint, described.versions) if where.is_ours else None
-    return example_request(described.inputs, profile, made.rows, np.random.default_rng(made.seed))
-
-
-def _profile(here: Context, endpoint: str, serving: tuple[str, ...]) -> Profile | None:
-    """The profile of the version that an endpoint of this home serves, if it has one and we may read it."""
-    try:
-        with here.administration() as admin:
-            model = next(spec.model for spec in admin.status().deployments if spec.endpoint == endpoint)
-            return next(each.profile for each in admin.versions(model) if each.version in serving)
-    except (SalverError, StopIteration):
-        return None  # zeros will do
+    known = deployed.versions if deployed else ()
+    version = next((each for each in known if each.version in described.versions), None)
+    # Each request of a stateful version is a session of its own.
+    parameters = {"sequence_start": True, "sequence_end": True} if version and version.keeps_state else {}
+    # Where no profile says what is ordinary, zeros will do.
+    profile = version.profile if version else None
+    return example_request(described.inputs, profile, made.rows, np.random.default_rng(made.seed), parameters)
 
 
 def _run(here: Context, plan: LoadPlan, verify: ssl.SSLContext | None) -> LoadReport:

@@ -55,21 +55,25 @@ def simulate(  # noqa: PLR0913, PLR0917 - one argument for each option
     given = {"max_batch": max_batch, "slo_s": slo, "replicas": replicas}
     spec = _with(spec, **{name: value for name, value in given.items() if value is not None})
     load = _recorded(recorded) if recorded else _generated(rate, arrivals, rows, duration, seed)
-    outcomes = [
-        simulation.simulate(_under(spec, each, max_wait, min_batch), points, load)
+    tried = [
+        _under(spec, each, max_wait, min_batch)
         for each in policy or list(BatchPolicy)
         if each is not BatchPolicy.DEFERRED or spec.slo_s or policy
     ]
-    here.say({"points": points, "requests": len(load), "outcomes": outcomes}, _shown(outcomes))
+    outcomes = [simulation.simulate(each, points, load) for each in tried]
+    names = [_named(each, spec.policy) for each in tried]
+    here.say({"points": points, "requests": len(load), "outcomes": outcomes}, _shown(names, outcomes))
 
 
 def _deployed(here: Context, endpoint: str) -> tuple[DeploymentSpec, EndpointStatus | None]:
+    """The settings of an endpoint, its replicas those of all server processes, and what it does now."""
     with here.administration() as admin:
         state = admin.status()
     spec = next((spec for spec in state.deployments if spec.endpoint == endpoint), None)
     if spec is None:
         known = ", ".join(spec.endpoint for spec in state.deployments) or "none"
         raise SalverError("NOT_FOUND", f"there is no endpoint {endpoint[:140]!r}", f"there are {known}")
+    spec = _with(spec, replicas=spec.replicas * max(1, len(state.processes)))
     return spec, next((each for each in state.endpoints if each.endpoint == endpoint), None)
 
 
@@ -86,9 +90,15 @@ def _points(given: list[str] | None, status: EndpointStatus | None) -> dict[int,
                 ) from None
         return points
     measured = {int(size): seconds for size, seconds in status.curve.items()} if status else {}
-    if not measured:
+    if not measured and status is None:
         raise SalverError(
             "NOT_READY", "nothing was measured yet: no running server serves this endpoint", "start it, or pass --curve"
+        )
+    if not measured:
+        raise SalverError(
+            "NOT_READY",
+            f"nothing was measured yet: nobody has asked {status.endpoint if status else ''!r}",
+            "send it requests, declare warm_up = true, or pass --curve",
         )
     return measured
 
@@ -124,8 +134,10 @@ def _generated(rate: float | None, arrivals: Arrivals, rows: int, duration_s: fl
     from salver.loadgen.arrivals import arrival_times
     from salver.scaling.simulation import MOST_ARRIVALS, Arrival
 
-    if rate is None or not 0 < rate <= 100_000:
-        raise SalverError("INVALID_PARAMETER", f"--rate is {rate}", "give requests a second, or --recorded")
+    if rate is None:
+        raise SalverError("INVALID_PARAMETER", "no load is given", "give --rate or --recorded")
+    if not 0 < rate <= 100_000:
+        raise SalverError("INVALID_PARAMETER", f"--rate is {rate}", "give requests a second, at most 100000")
     if not 0 < duration_s <= 3600 or rows < 1:
         raise SalverError(
             "INVALID_PARAMETER", f"--duration is {duration_s}, --rows {rows}", "use 0-3600 s, 1 row or more"
@@ -160,13 +172,20 @@ def _recorded(file: Path) -> list[Arrival]:
     return sorted(load)
 
 
-def _shown(outcomes: list[SimulatedOutcome]) -> str:
+def _named(spec: DeploymentSpec, deployed: BatchPolicy) -> str:
+    """A policy, what it waits for here, and a mark if it is the one deployed."""
+    waits = [f"{spec.min_batch} rows"] if spec.min_batch > 1 else []
+    waits += [f"{spec.max_wait_s:g} s"] if spec.max_wait_s else []
+    return " ".join(filter(None, [str(spec.policy), " or ".join(waits), "*" if spec.policy == deployed else ""]))
+
+
+def _shown(names: list[str], outcomes: list[SimulatedOutcome]) -> str:
     head = ["policy", "answered", "refused", "expired", "mean", "p50", "p99", "rows a batch", "busy", "in time/s"]
     return table(
         head,
         [
             [
-                each.policy,
+                name,
                 str(each.answered),
                 str(each.refused),
                 str(each.expired),
@@ -175,7 +194,7 @@ def _shown(outcomes: list[SimulatedOutcome]) -> str:
                 f"{each.busy_ratio:.0%}",
                 f"{each.goodput_per_s:,.0f}",
             ]
-            for each in outcomes
+            for name, each in zip(names, outcomes, strict=True)
         ],
     )
 

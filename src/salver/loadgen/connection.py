@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any, Final, Protocol, cast
 
 import httptools
 
-__all__ = ["Connection", "Owner"]
+__all__ = ["Connection", "Owner", "ReadingConnection"]
 
 _HEAD_BYTES: Final = 16 * 2**10
 _CODE: Final = b"\r\nx-salver-error:"
 _CLIENT_ERROR: Final = 400
+_LONGEST_WORDS: Final = 300
 
 
 class Owner(Protocol):
@@ -41,6 +43,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "busy",
         "intended_s",
+        "number",
         "used",
     )
 
@@ -56,14 +59,17 @@ class Connection(asyncio.Protocol):
         self.used = False
         """Whether it has brought an answer."""
         self.intended_s = 0.0
+        self.number = 0
+        """Of the request on the way, among those of the plan."""
 
     @property
     def closing(self) -> bool:
         """Whether nothing can be sent any more."""
         return self._transport is None or self._transport.is_closing()
 
-    def send(self, request: bytes, intended_s: float) -> None:
+    def send(self, request: bytes, number: int, intended_s: float) -> None:
         """Send a request that was meant to leave at `intended_s`. REQUIRES that none is on the way."""
+        self.number = number
         self.intended_s = intended_s
         self.busy = True
         self._received = b""
@@ -117,6 +123,17 @@ class Connection(asyncio.Protocol):
         code = head.partition(_CODE)[2].partition(b"\r\n")[0].strip().upper()
         return f"{status} {code.decode('latin-1')}"[:80].strip()
 
+    def said(self) -> str:
+        """What the error that came last says in words, as far as that is known; bounded."""
+        text = self._received[:_HEAD_BYTES].partition(b"\r\n\r\n")[2].decode(errors="replace")
+        try:
+            told = json.loads(text)
+            error = told.get("error", told.get("message", text))
+            text = error.get("message", text) if isinstance(error, dict) else error
+        except (ValueError, AttributeError):
+            pass  # not as JSON, or more than was kept
+        return " ".join(str(text).split())[:_LONGEST_WORDS]
+
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection is gone."""
         del exc
@@ -124,3 +141,26 @@ class Connection(asyncio.Protocol):
         problem = (self._reason or "CONNECTION_LOST") if self.busy else None
         self.busy = False
         self._owner.lost(self, problem)
+
+
+class ReadingConnection(Connection):
+    """A connection that keeps the body of the answer, which costs time that others save."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(owner)
+        self._parts: list[bytes] = []
+
+    @property
+    def body(self) -> bytes:
+        """Of the last answer."""
+        return b"".join(self._parts)
+
+    def on_message_begin(self) -> None:
+        """httptools: an answer begins."""
+        self._parts = []
+
+    def on_body(self, part: bytes) -> None:
+        """httptools: a part of its body."""
+        self._parts.append(part)

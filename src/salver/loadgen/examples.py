@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -18,7 +18,11 @@ __all__ = ["example_request"]
 
 
 def example_request(
-    inputs: Sequence[TensorSpec], profile: Profile | None, rows: int, generator: np.random.Generator
+    inputs: Sequence[TensorSpec],
+    profile: Profile | None,
+    rows: int,
+    generator: np.random.Generator,
+    parameters: Mapping[str, Any] | None = None,
 ) -> bytes:
     """A request of the Open Inference Protocol as JSON with `rows` rows.
 
@@ -40,7 +44,7 @@ def example_request(
         if known is not None and len(known.features) * rows == len(data):
             data = _ordinary(known, rows, spec.datatype, generator)
         tensors.append({"name": spec.name, "datatype": spec.datatype, "shape": shape, "data": data})
-    return msgspec.json.encode({"inputs": tensors})
+    return msgspec.json.encode({"inputs": tensors} | ({"parameters": parameters} if parameters else {}))
 
 
 def _ordinary(profile: InputProfile, rows: int, datatype: str, generator: np.random.Generator) -> list[Any]:

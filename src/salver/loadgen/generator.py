@@ -19,13 +19,13 @@ import uvloop
 
 from salver.clock import SYSTEM_CLOCK, Clock
 from salver.loadgen.arrivals import Alarm, arrival_times
-from salver.loadgen.connection import Connection
+from salver.loadgen.connection import Connection, ReadingConnection
 from salver.loadgen.plan import LoadPlan, Mode, Server
 from salver.loadgen.report import LoadReport
-from salver.loadgen.tally import BACKLOG_FULL, TIMEOUT, Tally
+from salver.loadgen.tally import BACKLOG_FULL, TIMEOUT, WRONG_ANSWER, Tally
 from salver.protocol.errors import SalverError
 
-__all__ = ["Progress", "run_load"]
+__all__ = ["IsRight", "Progress", "run_load"]
 
 _TICK_S: Final = 0.25
 _CONNECT_TOGETHER: Final = 64
@@ -34,6 +34,9 @@ _CONNECT_TIMEOUT_S: Final = 10.0
 _SENT_AT_ONCE: Final = 256
 """Due requests sent before answers are looked at again, when the generator cannot keep up."""
 _SPARE_DESCRIPTORS: Final = 64
+
+IsRight = Callable[[int, bytes], bool]
+"""Whether the body of an answer is right for the request of this number: 0 has the plan's `body`, 1 the next."""
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -54,13 +57,15 @@ def run_load(
     tls: ssl.SSLContext | None = None,
     generator: np.random.Generator | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    is_right: IsRight | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> LoadReport:
     """Carry out `plan` and report; takes its warm-up and duration, and `timeout_s` more at most.
 
     An https URL is checked against `tls`, by default the usual authorities. `generator` draws
     the arrival times (default: from the plan's seed). `on_progress` is called about four times
-    a second. Ctrl-C in the main thread ends the run early; the report says so. REQUIRES a
+    a second. `is_right` is shown each successful answer; one it denies counts as an error,
+    WRONG_ANSWER. Ctrl-C in the main thread ends the run early; the report says so. REQUIRES a
     `clock` on the kernel's monotonic time and a thread without a running event loop. Raises
     INVALID_SETTING for a plan that cannot be carried out, NOT_READY when no server answers.
     """
@@ -68,7 +73,7 @@ def run_load(
     _allow_descriptors(plan.connections)
     context = (tls or ssl.create_default_context()) if server.tls else None
     generator = np.random.default_rng(plan.seed) if generator is None else generator
-    run = _Run(plan, server, generator, on_progress, clock)
+    run = _Run(plan, server, generator, on_progress, is_right, clock)
     in_main_thread = threading.current_thread() is threading.main_thread()
     previous = signal.getsignal(signal.SIGINT)
     gc.collect()
@@ -105,13 +110,15 @@ class _Run:
         server: Server,
         generator: np.random.Generator,
         on_progress: Callable[[Progress], None] | None,
+        is_right: IsRight | None,
         clock: Clock,
     ) -> None:
         self._plan = plan
         self._server = server
-        self._requests = itertools.cycle(plan.requests(server))
+        self._requests = itertools.cycle(enumerate(plan.requests(server)))
         self._generator = generator
         self._on_progress = on_progress
+        self._is_right = is_right
         self._now_s = clock.monotonic_s
         self._closed_loop = plan.mode is Mode.CLOSED
         self._tally = Tally(plan, generator)
@@ -198,7 +205,7 @@ class _Run:
         server = self._server
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             _, connection = await self._loop.create_connection(
-                lambda: Connection(self),
+                lambda: ReadingConnection(self) if self._is_right else Connection(self),
                 server.host,
                 server.port,
                 ssl=self._tls,
@@ -281,7 +288,8 @@ class _Run:
     def _send(self, connection: Connection, intended_s: float) -> None:
         self._in_flight += 1
         self._tally.left(intended_s)
-        connection.send(next(self._requests), intended_s)
+        number, request = next(self._requests)
+        connection.send(request, number, intended_s)
 
     def _go_on(self, connection: Connection, now_s: float) -> None:
         """Give a connection without a request its next one."""
@@ -301,6 +309,12 @@ class _Run:
         """See `salver.loadgen.connection.Owner`."""
         now_s = self._now_s()
         self._in_flight -= 1
+        if problem is None and self._is_right is not None:
+            assert isinstance(connection, ReadingConnection)
+            if not self._is_right(connection.number, connection.body):
+                problem = WRONG_ANSWER
+        if problem is not None and problem not in self._tally.words:
+            self._tally.words[problem] = connection.said()
         self._tally.answered(connection.intended_s, now_s, problem)
         self._go_on(connection, now_s)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Final
 
 from salver.loadgen.report import LoadReport
@@ -15,7 +16,12 @@ _PERCENTILES: Final = (("p50", "p50_s"), ("p90", "p90_s"), ("p95", "p95_s"), ("p
 def render_report(report: LoadReport, *, width: int = 80) -> str:
     """The report in lines of at most `width` columns (at least 40), with the latencies as bars."""
     lines = [_headline(report), _counts(report)]
-    lines += [f"  {name}: {count}" for name, count in sorted(report.errors.items(), key=lambda item: -item[1])]
+    for name, count in sorted(report.errors.items(), key=lambda item: -item[1]):
+        lines.append(f"  {name}: {count}")
+        lines += textwrap.wrap(
+            report.words.get(name, ""), max(width, 40), initial_indent="    ", subsequent_indent="    "
+        )
+    lines += _in_time(report)
     latency = report.latency
     if latency is not None:
         about = "" if latency.exact else " (of a uniform sample; max is exact)"
@@ -30,6 +36,18 @@ def render_report(report: LoadReport, *, width: int = 80) -> str:
     lines.append(f"the generator used {report.generator_cpu_ratio:.0%} of one processor")
     lines += [f"note: {note}" for note in report.notes]
     return "\n".join(lines)
+
+
+def _in_time(report: LoadReport) -> list[str]:
+    """How the objective was kept, and how soon refusals came."""
+    lines = []
+    if report.within is not None:
+        share = report.within / report.sent if report.sent else 0.0
+        rate = report.within / report.measured_s if report.measured_s else 0.0
+        lines.append(f"within {_duration(report.within_s)}: {report.within} ({share:.1%}), {rate:,.0f} a second")
+    if report.refusals is not None:
+        lines.append(f"refusals p50 {_duration(report.refusals.p50_s)}  p99 {_duration(report.refusals.p99_s)}")
+    return lines
 
 
 def _headline(report: LoadReport) -> str:

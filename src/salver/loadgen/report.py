@@ -65,10 +65,14 @@ class LoadReport(msgspec.Struct, frozen=True):
     """Requests answered with an error, given up, lost with their connection, or never sent."""
     unanswered: int
     """Requests still on the way when the run was interrupted; neither ok nor failed."""
+    within_s: float
+    """The plan's; 0 for none."""
     within: int | None
-    """Successful answers that came within the plan's `within_s`."""
+    """Successful answers that came within the plan's `within_s`, where it has one."""
     errors: dict[str, int]
-    """Failures by "STATUS CODE", TIMEOUT, CONNECTION_LOST, BAD_HTTP or BACKLOG_FULL."""
+    """Failures by "STATUS CODE", TIMEOUT, CONNECTION_LOST, BAD_HTTP, BACKLOG_FULL or WRONG_ANSWER."""
+    words: dict[str, str]
+    """What the first failure of each kind said, where it said anything."""
     achieved_rate_per_s: float
     """Successful answers that came within the measured seconds, per second."""
     latency: Latency | None

@@ -13,10 +13,11 @@ import numpy as np
 from salver.loadgen.plan import LoadPlan, Mode
 from salver.loadgen.report import LoadReport, Samples, percentiles, summarise
 
-__all__ = ["BACKLOG_FULL", "TIMEOUT", "Tally"]
+__all__ = ["BACKLOG_FULL", "TIMEOUT", "WRONG_ANSWER", "Tally"]
 
 BACKLOG_FULL: Final = "BACKLOG_FULL"
 TIMEOUT: Final = "TIMEOUT"
+WRONG_ANSWER: Final = "WRONG_ANSWER"
 _BUSY_RATIO: Final = 0.9
 _LATE_S: Final = 0.005
 _KEPT_UP_RATIO: Final = 0.95
@@ -38,6 +39,8 @@ class Tally:
         self._lags = Samples(plan.max_samples, generator)
         self._cpu: tuple[float, float] | None = None
         self._cpu_ratio = 0.0
+        self.words: dict[str, str] = {}
+        """What the first of each kind of error said."""
 
     @property
     def failed(self) -> int:
@@ -110,10 +113,12 @@ class Tally:
             measured_s=measured_s,
             sent=self._sent,
             ok=self._ok,
+            within_s=plan.within_s,
             within=self._within if plan.within_s else None,
             failed=self.failed,
             unanswered=sum(map(self.measures, waiting)),
             errors=dict(self._errors),
+            words={problem: said for problem, said in self.words.items() if said and problem in self._errors},
             achieved_rate_per_s=self._arrived / measured_s if measured_s else 0.0,
             latency=latency,
             refusals=percentiles(self._refusals),
