@@ -22,6 +22,7 @@ from salver.gateway.lane import Lane
 from salver.gateway.routes import HttpRoute, HttpRouteTable
 from salver.protocol.codecs.oip_request import decode_json
 from salver.protocol.codecs.oip_response import ResponseEncoder
+from salver.protocol.errors import SalverError
 from salver.protocol.request import BatchOutputs, Request, Response
 from salver.protocol.signature import SignatureCheck
 from salver.runtime.pool import Pool
@@ -155,7 +156,7 @@ async def queue(pool, infer, outputs):
         idle._dispatch()
         best = min(best, time.perf_counter() - began)
         await asyncio.sleep(0)
-    await idle.stop(None)
+    await idle.stop(SalverError("NOT_READY", "the bench is over"))
     return best / BATCH * 1e6
 
 

@@ -25,6 +25,7 @@ def test_everything_in_all_can_be_had() -> None:
     assert set(salver.__all__) >= {"Client", "Model", "Server", "TensorSpec", "__version__"}
     for name in salver.__all__:
         assert getattr(salver, name) is not None
+    assert set(dir(salver)) == set(salver.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         getattr(salver, "nothing")  # noqa: B009 - that is what is tested
 

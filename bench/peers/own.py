@@ -3,13 +3,8 @@
 import contextlib
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import setting
 from catalog import OIP, Peer
 from running import Address

@@ -22,10 +22,10 @@ from salver.gateway.jobs.runner import JobRunner
 from salver.gateway.jobs.waits import JobWaits
 from salver.gateway.mlflow import MlflowDoor, mlflow_routes
 from salver.gateway.oip import OipPages, oip_routes
-from salver.gateway.openai import EmbeddingsDoor, openai_routes
+from salver.gateway.openai import OPENAI_STRAYS, EmbeddingsDoor, openai_routes
 from salver.gateway.pages import page_routes
 from salver.gateway.platforms import platform_routes
-from salver.gateway.repository import Controller, repository_routes
+from salver.gateway.repository import REPOSITORY_STRAY, Controller, repository_routes
 from salver.gateway.routes import HttpRoute, HttpRouteTable
 from salver.gateway.tfs import TfsDoor
 from salver.gateway.v1_models import V1Pages, v1_routes
@@ -39,7 +39,7 @@ from salver.runtime.host import Host
 from salver.runtime.recorder import FlightRecorder
 from salver.runtime.sessions import Serving, Sessions
 from salver.runtime.status import EndpointStatus
-from salver.runtime.streams import layer_streams, open_streams
+from salver.runtime.streams import StreamingPool, layer_streams, open_streams
 from salver.security.access import Principal
 from salver.security.guessing import FREE_GUESSES, GuessLimit
 from salver.security.tokens import TokenVerifier
@@ -49,7 +49,7 @@ from salver.storage.isolation import Cause, FollowedIsolation, isolate
 from salver.storage.job_ledger import JobLedger
 from salver.storage.owners import this_process
 from salver.storage.publication import PublishedTables
-from salver.telemetry.counts import Picture, take_over_counts, write_counts
+from salver.telemetry.counts import KeptCounts, Picture, read_picture
 from salver.telemetry.exposition import CONTENT_TYPE_LATEST, Gauges, render_metrics
 from salver.telemetry.logs import AccessSample, log_event
 from salver.telemetry.metrics import Metrics
@@ -62,8 +62,6 @@ __all__ = ["DataPlane"]
 _SWEEP_S: Final = 0.5
 _POLL_S: Final = 0.25
 """How often the published snapshot is looked at: one stat(2)."""
-_COUNTING_SHARE: Final = 100.0
-"""Writing counters down takes one part in so many of the time; with few versions it is done at every look."""
 
 
 class DataPlane:
@@ -91,16 +89,13 @@ class DataPlane:
         # Its share: an address may come to every process.
         self._guesses = GuessLimit(clock, free=max(1, FREE_GUESSES // settings.server.processes))
         self._siblings = siblings
-        self._counts_path = counts_path
-        self._before = None if counts_path is None else take_over_counts(counts_path)
-        self._counts_due_s = 0.0
-        self._left = b""
-        """What was last written down."""
+        self._kept = None if counts_path is None else KeptCounts(counts_path, clock)
         self._tables = PublishedTables(home)
         self._isolation = FollowedIsolation(home)
         self._loop = asyncio.get_running_loop()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._caches: dict[Serving, ResponseCache] = {}
+        self._streams: dict[Serving, StreamingPool] = {}
         self._pools: dict[str, Serving] = {}
         self.metrics = Metrics()
         self.router = Router()
@@ -117,7 +112,6 @@ class DataPlane:
             # Each process loads every version.
             memory_bytes=settings.server.memory_bytes // settings.server.processes,
         )
-        limits = settings.limits
         self._controller = controller
         self._descriptions = Descriptions(
             self.router,
@@ -126,11 +120,17 @@ class DataPlane:
             is_ready=self.host.is_ready,
             has_repository=controller is not None,
         )
-        self.gateway = Gateway(
-            HttpRouteTable(page_routes(self._metrics_text, self._routes(settings))),
-            limits,
+        self.gateway = self._make_gateway(settings, open_to_anyone)
+        self.swept = [self.gateway]
+        """The gateways whose slow and idle connections are closed here."""
+
+    def _make_gateway(self, settings: Settings, open_to_anyone: bool) -> Gateway:
+        """What all connections of the data listener share; its doors lead to the host's versions through the router."""
+        return Gateway(
+            HttpRouteTable(page_routes(self._metrics_text, self._routes(settings)), (*OPENAI_STRAYS, REPOSITORY_STRAY)),
+            settings.limits,
             self.metrics,
-            clock,
+            self._clock,
             authenticate=self._authenticate,
             open_to_anyone=open_to_anyone,
             id_prefix=os.urandom(4).hex(),
@@ -138,8 +138,6 @@ class DataPlane:
             tells_timing=settings.server.timing,
             default_token=settings.server.default_token,
         )
-        self.swept = [self.gateway]
-        """The gateways whose slow and idle connections are closed here."""
 
     def _routes(self, settings: Settings) -> list[HttpRoute]:
         """Every protocol's routes on the data listener, all onto the same endpoints."""
@@ -222,9 +220,10 @@ class DataPlane:
     def _publish(self) -> None:
         """Tell the router what serves now."""
         pools = self._pools = self.host.pools()
-        caches = layer_caches(pools.values(), self._caches, self.metrics, self._clock)
+        self._caches = layer_caches(pools.values(), self._caches, self.metrics, self._clock)
+        self._streams = layer_streams(pools.values(), self._streams)
         targets = {
-            name: Target(pool.spec, pool.manifest, caches.get(pool) or layer_streams(pool))
+            name: Target(pool.spec, pool.manifest, self._caches.get(pool) or self._streams.get(pool) or pool)
             for name, pool in pools.items()
         }
         for name, lazy in self.host.lazy_versions().items():
@@ -234,7 +233,6 @@ class DataPlane:
             targets[name] = Target(lazy.spec, lazy.manifest, lazy)
         without = {name: self.host.error_of(name) for name in self.host.names() if name not in targets}
         self.router.publish(targets, without)
-        self._caches = caches
 
     def _authenticate(self, token: str, peer: str | None) -> Principal | None:
         """Whose token this is; who sends too many wrong ones from the address `peer` is slowed down."""
@@ -275,7 +273,7 @@ class DataPlane:
         self._read_isolation()  # first: it says where what is deployed will load
         self.read_tables()
 
-        if self._counts_path is not None and self._clock.monotonic_s() >= self._counts_due_s:
+        if self._kept is not None and self._kept.due:
             self.leave_counts()
 
     def stop(self) -> None:
@@ -290,22 +288,13 @@ class DataPlane:
         """What each endpoint does now."""
         return self.host.status()
 
-    def picture(self) -> Picture:
-        """What this process and those before it in its place have counted, and what it has now."""
-        own = Picture(self.metrics, self._gauges())
-        return own if self._before is None else self._before + own
-
     def leave_counts(self) -> bytes:
-        """Write the counters down, for what comes after this process; returns them. REQUIRES a path for them."""
-        assert self._counts_path is not None
-        began_s = self._clock.monotonic_s()
-        drawn = self.picture().bytes()
-        if drawn != self._left:
-            write_counts(self._counts_path, drawn)
-            self._left = drawn
-        now_s = self._clock.monotonic_s()
-        self._counts_due_s = now_s + _COUNTING_SHARE * (now_s - began_s)
-        return drawn
+        """Write down what this process and those before it in its place have counted; returns the picture of it.
+
+        To be called before it is told, or what was shown could fall. REQUIRES a path for the counts.
+        """
+        assert self._kept is not None
+        return self._kept.keep(Picture(self.metrics, self._gauges()))
 
     def _metrics_text(self) -> tuple[bytes, str] | Awaitable[tuple[bytes, str]]:
         if self._siblings is not None:
@@ -314,7 +303,8 @@ class DataPlane:
 
     async def _merged_metrics(self, siblings: Callable[[], Awaitable[list[Picture]]]) -> tuple[bytes, str]:
         """Of all server processes."""
-        whole = sum(await siblings(), self.picture())
+        others = await siblings()
+        whole = sum(others, read_picture(self.leave_counts()))
         return render_metrics(whole.metrics, lambda: whole.gauges), CONTENT_TYPE_LATEST
 
     def _gauges(self) -> list[Gauges]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from salver import __version__
-from salver.storage.home import Home
+from salver.storage.home import Home, Serving
 
 
 def commands(app) -> list[list[str]]:
@@ -63,22 +63,24 @@ def test_the_help_of_deploy_tells_the_real_defaults() -> None:
     fields = {
         field.name: field.default for kind in (DeploymentSpec, RuntimeOptions) for field in msgspec.structs.fields(kind)
     }
+    options = {parameter.name: parameter for parameter in typer.main.get_command(app).commands["deploy"].params}
+    assert fields.keys() - options.keys() == {"version", "runtime", "generation"}, "a setting without an option"
     told = {}
-    for parameter in typer.main.get_command(app).commands["deploy"].params:
-        field = next(
-            (name for name in fields if name in {parameter.name, f"{parameter.name}_s", f"{parameter.name}_bytes"}),
-            None,
-        )
-        shown = re.search(r"\((\S+)\)\.$", parameter.help)
-        if field and shown:
-            told[field] = shown[1]
+    for name in fields.keys() & options.keys():
+        shown = re.search(r"\((\S+)\)\.$", options[name].help)
+        if shown:
+            told[name] = shown[1]
     assert told.pop("required") == "required"
     assert fields["required"] is True
     assert told.pop("pin") == "any"
     assert len(told) >= 13
-    assert told == {
-        name: f"{fields[name]:g}" if isinstance(fields[name], float) else str(fields[name]) for name in told
-    }
+
+    def written(value: object) -> str:
+        if isinstance(value, tuple):
+            return ", ".join(value) or "none"
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    assert told == {name: written(fields[name]) for name in told}
 
 
 def test_home_and_json_may_stand_before_and_after_the_command(salver, tmp_path) -> None:
@@ -243,6 +245,24 @@ def test_the_journal_shows_which_version_was_deployed(salver, models) -> None:
     assert removed.split()[-2:] == ["undeploy", "e"]
 
 
+def test_what_is_not_the_default_is_shown_and_what_has_changed(salver, models) -> None:
+    salver("register", "m", models / "times2.onnx")
+    salver("deploy", "m")
+    assert salver("status").out.endswith(" -\n"), "nothing behind the table"
+    salver("deploy", "m", "--slo", "0.1", "--priority", "max_queue=5", "--priority", "default", "--threads", "2")
+    salver("deploy", "m", "--slo", "0.001", "--priority", "none")
+    salver("deploy", "m")
+    salver("deploy", "m", "--endpoint", "e", "--load", "lazy")
+    assert salver("status").out.endswith('\n\ne: load lazy\nm: slo_s 0.001, runtime {"threads":2}\n')
+    assert [line.partition("m@1.0.0")[2] for line in salver("audit").out.splitlines()[-5:]] == [
+        "",
+        ' (slo_s 0 -> 0.1, priorities [] -> [{"max_queue":5},{}], runtime {} -> {"threads":2})',
+        ' (slo_s 0.1 -> 0.001, priorities [{"max_queue":5},{}] -> [])',
+        "",
+        " (load lazy)",
+    ]
+
+
 def test_a_profile_that_fits_no_input_is_answered_with_the_inputs(salver, models, tmp_path) -> None:
     np.save(tmp_path / "train.npy", np.zeros((3, 7)))
     done = salver("--json", "register", "m", models / "times2.onnx", "--profile", tmp_path / "train.npy")
@@ -290,3 +310,12 @@ def test_commands_at_the_same_time_wait_for_one_another(home, models) -> None:
         subprocess.Popen([*command, f"m{turn}", models / "times2.onnx"], stdout=subprocess.DEVNULL) for turn in range(4)
     ]
     assert [each.wait(60) for each in racing] == [0] * 4
+
+
+@pytest.mark.parametrize(("grpc", "told"), [("127.0.0.1:8081", "gRPC at 127.0.0.1:8081, "), (None, "")])
+def test_the_status_names_every_listener(salver, made, monkeypatch, grpc: str | None, told: str) -> None:
+    # It answers the first look only: the state is then read from the home, as without a server.
+    looks = iter([Serving(7, "http://127.0.0.1:8080", "http://127.0.0.1:8090", grpc)])
+    monkeypatch.setattr(Home, "read_serving", lambda _: next(looks, None))
+    line = salver("status").out.splitlines()[0]
+    assert line == f"serving at http://127.0.0.1:8080, {told}control at http://127.0.0.1:8090, pid 7"

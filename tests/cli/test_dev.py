@@ -2,11 +2,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 
 import pytest
+
+from salver.cli import develop
+from salver.cli.context import Context
+from salver.protocol.signature import Signature, TensorSpec
+from salver.testing import make_manifest
+
+SIGNATURE = Signature((TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("y", "FP32", (-1, 2)),))
+ROW = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0.0, 0.0]}]}
 
 
 @pytest.fixture
@@ -84,6 +93,31 @@ def test_what_is_printed_for_people_can_be_pasted(tree, models) -> None:
     assert json.loads(answer)["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [0, 0]}]
     tree.signal(signal.SIGINT)
     assert tree.wait() == 0
+
+
+READY = {"http": "http://h:1", "failed": [{"endpoint": "m", "error": "m@1.0.0 raised OSError", "cause": "OSError: w"}]}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "body"),
+    [
+        ({"kind": "sequence"}, ROW | {"parameters": {"sequence_id": "a", "sequence_start": True}}),
+        ({"streams": True}, ROW),
+    ],
+)
+def test_the_request_it_prints_is_one_that_the_model_takes(home, capsys, manifest, body) -> None:
+    made = make_manifest(signature=SIGNATURE, **manifest)
+    develop._announce(Context(home, json=False), json.dumps(READY).encode(), "m", made)
+    said = capsys.readouterr().out.splitlines()
+    lines = {line.split()[0]: shlex.split(line)[1:] for line in said if "curl" in line}
+    asks = ["-H", "content-type: application/json", "-d"]
+    assert lines["predict"][:-1] == ["curl", "http://h:1/v2/models/m/infer", *asks]
+    assert json.loads(lines["predict"][-1]) == body
+    assert ("stream" in lines) is bool(manifest.get("streams"))
+    if "stream" in lines:
+        assert lines["stream"][:-1] == ["curl", "-N", "http://h:1/v2/models/m/infer_stream", *asks]
+        assert json.loads(lines["stream"][-1]) == body
+    assert said[-1] == "  failed: m: OSError: w"
 
 
 def test_code_without_syntax_is_refused_with_its_line(tree, tmp_path) -> None:

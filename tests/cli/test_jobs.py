@@ -70,8 +70,8 @@ def test_a_webhook_is_made_listed_and_removed(salver, home):
 
 
 def test_a_webhook_inside_needs_a_word(salver, home):
-    refused = salver("webhook", "create", "orders", "http://127.0.0.1:9/", "--json")
-    assert (refused.code, refused.error["code"]) == (3, "REFUSED_BY_POLICY")
+    for url, code in (("https://127.0.0.1:9/", "REFUSED_BY_POLICY"), ("http://a.example/", "INVALID_SETTING")):
+        assert salver("webhook", "create", "orders", url, "--json").error["code"] == code
     assert salver("webhook", "create", "orders", "http://127.0.0.1:9/", "--allow-private").code == 0
 
 

@@ -124,3 +124,13 @@ def test_a_request_says_who_where_and_until_when(kind):
     assert b'"priority":2' in asked.body
     timeout_us = int(asked.body.partition(b'"timeout":')[2].partition(b",")[0])
     assert 4e6 < timeout_us <= 5e6
+
+
+def test_the_configuration_says_which_inputs_may_be_left_out(kind):
+    config = b'{"max_batch_size":8,"input":[{"name":"X","data_type":"TYPE_FP32","dims":[1],"optional":true}]}'
+    with (
+        serving(reply(METADATA), reply(config), reply(METADATA), refusal("NOT_FOUND", "404 Not Found")) as fake,
+        kind(fake.url) as client,
+    ):
+        assert client.metadata("m").inputs[0].optional
+        assert not client.metadata("m").inputs[0].optional, "a server without the extension does not tell"

@@ -194,6 +194,16 @@ def test_errors_carry_their_code(client, endpoint, inputs, options, code):
     assert caught.value.code == code
 
 
+def test_one_output_may_be_named_as_it_is(client):
+    rows = [[1.0, 2.0, 3.0]] * 3
+    name = client.metadata("iris").outputs[0].name
+    for answer in (client.predict("iris", rows, outputs=name), client.predict_all("iris", rows, outputs=name)):
+        assert list(answer) == [name]
+        with pytest.raises(KeyError, match=f"no output 'nope'; there are '{name}'"):
+            answer["nope"]
+        assert answer.get("nope") is None
+
+
 def test_metadata_and_models_describe_the_server(client):
     assert client.models() == ["half", "iris", "sum", "text"]
     described = client.metadata("sum")
@@ -290,6 +300,14 @@ def test_an_untrusted_certificate_is_named_as_the_reason(kind, wire, guarded):
 def test_certificates_are_not_checked_by_who_says_so(kind, guarded):
     with kind(guarded.urls["http"], token=guarded.token, verify=False) as client:
         assert client.models() == ["sum"]
+
+
+@pytest.mark.parametrize("verify", [None, "", 0, 1, "tls.crt"])
+def test_nothing_but_false_turns_certificates_off(kind, wire, verify):
+    for url in (f"{wire}://127.0.0.1:1", f"{wire}s://127.0.0.1:1"):
+        with pytest.raises(SalverError, match="verify is") as caught:
+            kind(url, verify=verify)
+        assert caught.value.code == "INVALID_SETTING"
 
 
 @pytest.mark.parametrize("verify", [False, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)])

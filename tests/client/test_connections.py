@@ -42,6 +42,20 @@ def test_a_connection_that_the_server_has_closed_meanwhile_is_not_used(kind):
     assert fake.connections == 2
 
 
+def test_a_server_that_closes_without_an_answer_may_speak_something_else(kind):
+    # HTTP/2's SETTINGS and GOAWAY, whose words make the fake close.
+    goodbye = b"\0\0\0\x04\0\0\0\0\0" + b"\0\0\x19\x07\0\0\0\0\0" + b"\0\0\0\0\0\0\0\x01connection: close"
+    with serving(CLOSE, goodbye, NAMES, CLOSE) as fake, kind(fake.url, retries=NO_RETRIES) as client:
+        for _ in range(2):
+            with pytest.raises(CallError) as caught:
+                client.models()
+            assert caught.value.remedy == "does it speak TLS (https://) or gRPC (grpc://)?"
+        client.models()
+        with pytest.raises(CallError) as caught:
+            client.models()
+        assert caught.value.remedy == ""
+
+
 def test_an_idle_connection_that_ends_is_noticed_before_it_is_used(kind):
     # Not announced: the server closes it all the same.
     last = reply(b'{"models":["m"]}', "200 OK", "x: connection: close", close=False)
@@ -143,13 +157,13 @@ def test_parts_are_cancelled_with_their_caller():
         async with AsyncClient(fake.url) as client:
             await client.metadata("m")
             call = asyncio.create_task(client.predict_all("m", [[1.0]] * 9, parallel=3))
-            await eventually(lambda: len(fake.asked) == 5)
+            await eventually(lambda: len(fake.asked) == 6)
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
             await eventually(lambda: fake.gone == 3)
 
-    with serving(reply(METADATA, close=False), config, HOLD, HOLD, HOLD) as fake:
+    with serving(reply(METADATA, close=False), config, config, HOLD, HOLD, HOLD) as fake:
         asyncio.run(main(fake))
 
 

@@ -70,6 +70,14 @@ def test_the_refusal_names_the_value_and_how_to_convert_on_purpose():
     assert error.remedy == "if the loss is meant, say so: array.astype(numpy.float32)"
 
 
+@pytest.mark.parametrize(("value", "words"), [(np.nan, "a missing value"), (np.inf, "infinite"), (-np.inf, "infinite")])
+def test_no_cast_is_offered_for_what_integers_cannot_say(value, words):
+    with pytest.raises(SalverError) as caught:
+        fit_datatype("age", np.array([1.0, value]), "INT64")
+    assert words in caught.value.remedy
+    assert "astype" not in caught.value.remedy
+
+
 @pytest.mark.parametrize(
     ("value", "datatype"),
     [

@@ -69,6 +69,18 @@ def test_a_refused_call_is_made_again(kind):
     assert asked == ["ModelMetadata"] * 2 + ["ModelInfer"] * 3
 
 
+def test_the_configuration_says_which_inputs_may_be_left_out(kind):
+    found = message("inference.ModelConfigResponse")()
+    found.config.input.add(name="X", optional=True)
+    missing = aborts(grpc.StatusCode.UNIMPLEMENTED)
+    with (
+        serving_grpc(ModelMetadata=[says(METADATA)] * 2, ModelConfig=[says(found), missing]) as fake,
+        kind(fake.url) as client,
+    ):
+        assert client.metadata("m").inputs[0].optional
+        assert not client.metadata("m").inputs[0].optional
+
+
 @pytest.mark.parametrize(("declared", "calls"), [("true", 2), ("false", 1), ("", 1)])
 def test_a_call_that_may_have_run_is_made_again_if_the_model_allows_it(kind, declared, calls):
     lost = aborts(grpc.StatusCode.UNAVAILABLE, "Socket closed")

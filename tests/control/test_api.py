@@ -210,6 +210,17 @@ def test_what_is_not_there_is_an_error_in_json_without_a_stack_trace(shared, met
         assert answer.headers["allow"]
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/v2/models", "/v2/models/double/infer", "/v1/models/double:predict", "/v1/embeddings"),
+        *("/predictions/double", "/invocations"),
+    ],
+)
+def test_who_asks_here_for_a_prediction_is_told_where_they_are(shared, path: str) -> None:
+    assert "predictions are on the data listener" in shared.administer("POST", path, b"{}").json["error"]
+
+
 def test_a_revoked_token_stops_working_on_both_listeners_on_one_of_them_at_once(shared) -> None:
     made = shared.administer("POST", "/v1/tokens", {"name": "short-lived", "role": "operator"}).json
     token, token_id = made["token"], made["record"]["id"]

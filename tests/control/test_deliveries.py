@@ -11,7 +11,7 @@ import pytest
 import trustme
 from tests.storage.job_stores import make_new
 
-from salver.control.deliveries import Deliveries, message_of
+from salver.control.deliveries import Deliveries, _Tried, message_of
 from salver.protocol.errors import SalverError
 from salver.protocol.jobs import JobLimits, JobState
 from salver.registry.webhooks import WebhookRecord
@@ -75,8 +75,8 @@ class Post:
         self.resolved.append(host)
         return self.addresses
 
-    async def end_a_job(self, state=JobState.DONE, **changes):
-        accepted = await self.ledger.accept(make_new(webhook="orders", **changes))
+    async def end_a_job(self, state=JobState.DONE, webhook="orders", **changes):
+        accepted = await self.ledger.accept(make_new(webhook=webhook, **changes))
         (job,) = await self.ledger.claim(Wanted({"digits": 1}, 1000))
         error = None if state is JobState.DONE else SalverError("MODEL_ERROR", "it raised")
         await self.ledger.settle(Outcome(job, state, {}, b"secret result", error=error))
@@ -198,28 +198,13 @@ def test_a_redirect_is_not_followed(posted):
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["93.184.216.34", "127.0.0.1"], ["169.254.169.254"], ["::1"]])
 def test_a_name_that_leads_inside_is_not_connected_to(posted, addresses):
     async def test(post):
-        (record,) = post.webhooks.values()
-        post.webhooks = {"orders": WebhookRecord("id", "orders", record.url, "", False, 0.0)}
+        url = f"https://hooks.example.com:{post.receiver.port}/"
+        post.webhooks = {"orders": WebhookRecord("id", "orders", url, "", False, 0.0)}
         post.addresses = addresses
         name = await post.end_a_job()
         await post.tick()
         assert await post.state(name) == ("pending", 1, "hooks.example.com has an address that is not public")
         assert post.receiver.connections == 0
-
-    posted(test)
-
-
-def test_the_checked_address_is_the_one_connected_to(posted, monkeypatch):
-    """A name that is public when it is checked and private a moment later has no second moment."""
-
-    async def test(post):
-        monkeypatch.setattr("salver.control.deliveries.require_public", lambda host, addresses: None)
-        (record,) = post.webhooks.values()
-        post.webhooks = {"orders": WebhookRecord("id", "orders", record.url, "", False, 0.0)}
-        await post.end_a_job()
-        await post.tick()
-        assert post.resolved == ["hooks.example.com"]
-        assert post.receiver.connections == 1
 
     posted(test)
 
@@ -297,7 +282,7 @@ def test_a_webhook_that_was_removed_or_is_anothers_is_told_nothing(posted):
 def test_a_try_that_cannot_be_recorded_is_not_repeated_meanwhile(posted, monkeypatch):
     async def test(post):
         monkeypatch.setattr("salver.control.deliveries._STORE_PAUSE_S", 0.01)
-        told, refused = post.ledger.told, []
+        record_delivery, refused = post.ledger.record_delivery, []
 
         def full(value):
             refused.append(value)
@@ -305,12 +290,12 @@ def test_a_try_that_cannot_be_recorded_is_not_repeated_meanwhile(posted, monkeyp
             future.set_exception(SalverError("STORAGE_FULL", "full"))
             return future
 
-        post.ledger.told = full
+        post.ledger.record_delivery = full
         name = await post.end_a_job()
         await post.deliveries.tick()
         await eventually(lambda: len(refused) > 3)
         await post.deliveries.tick()
-        post.ledger.told = told
+        post.ledger.record_delivery = record_delivery
         await post.deliveries.settled()
         assert len(post.receiver.heard) == 1
         assert (await post.state(name))[:2] == ("delivered", 1)
@@ -318,38 +303,144 @@ def test_a_try_that_cannot_be_recorded_is_not_repeated_meanwhile(posted, monkeyp
     posted(test)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("hooks.example.com", "delivered"), ("other.example.com", "pending")])
-def test_over_tls_the_certificate_must_be_for_the_name_though_an_address_is_connected_to(tmp_path, name, expected):
+def over_tls(path, certified, test, *, allow_private=True):
+    """Run a coroutine function with a `Post` whose receiver has a certificate for the name `certified`."""
     authority = trustme.CA()
     server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(server_tls)
+    authority.issue_cert(certified).configure_cert(server_tls)
 
     async def run():
         async with Receiver(server_tls) as receiver:
-            post = Post(tmp_path / "jobs.db", receiver)
+            post = Post(path, receiver)
             url = f"https://hooks.example.com:{receiver.port}/"
-            post.webhooks = {"orders": WebhookRecord("id", "orders", url, "", True, 0.0)}
+            post.webhooks = {"orders": WebhookRecord("id", "orders", url, "", allow_private, 0.0)}
             authority.configure_trust(post.deliveries._tls)
-            name = await post.end_a_job()
-            await post.tick()
-            assert (await post.state(name))[0] == expected
+            await test(post)
             await post.ledger.close()
 
     asyncio.run(asyncio.wait_for(run(), 30))
 
 
-def test_no_more_than_so_many_are_told_at_once(posted):
+@pytest.mark.parametrize(
+    ("certified", "expected"), [("hooks.example.com", "delivered"), ("other.example.com", "pending")]
+)
+def test_over_tls_the_certificate_must_be_for_the_name_though_an_address_is_connected_to(tmp_path, certified, expected):
+    async def test(post):
+        name = await post.end_a_job()
+        await post.tick()
+        assert (await post.state(name))[0] == expected
+
+    over_tls(tmp_path / "jobs.db", certified, test)
+
+
+def test_the_checked_address_is_the_one_connected_to(tmp_path, monkeypatch):
+    """A name that is public when it is checked and private a moment later has no second moment."""
+    monkeypatch.setattr("salver.control.deliveries.require_public", lambda host, addresses: None)
+
+    async def test(post):
+        await post.end_a_job()
+        await post.tick()
+        assert post.resolved == ["hooks.example.com"]
+        assert post.receiver.connections == 1
+
+    over_tls(tmp_path / "jobs.db", "hooks.example.com", test, allow_private=False)
+
+
+def test_what_is_not_private_is_never_told_without_tls(posted):
+    async def test(post):
+        (record,) = post.webhooks.values()
+        post.webhooks = {"orders": WebhookRecord("id", "orders", record.url, "", False, 0.0)}
+        name = await post.end_a_job()
+        await post.tick()
+        state, tries, note = await post.state(name)
+        assert (state, tries) == ("pending", 1)
+        assert "its scheme is not https" in note
+        assert (post.resolved, post.receiver.connections) == ([], 0)
+
+    posted(test)
+
+
+def many_webhooks(post, count):
+    (record,) = post.webhooks.values()
+    names = [f"w{number:02}" for number in range(count)]
+    post.webhooks = {name: WebhookRecord("id", name, record.url, "", True, 0.0) for name in names}
+    return names
+
+
+def test_no_more_than_so_many_are_told_at_once_and_all_webhooks_in_turn(posted):
     async def test(post):
         post.receiver.hold = asyncio.Event()
-        for _ in range(20):
-            await post.end_a_job()
+        names = many_webhooks(post, 36)
+        for name in names * 2:
+            await post.end_a_job(webhook=name)
         for _ in range(3):
             await post.deliveries.tick()
-        await eventually(lambda: len(post.receiver.heard) == 16)
+        assert sorted(name for name, _ in post.deliveries._under_way.values()) == names[:32]
+        await eventually(lambda: len(post.receiver.heard) == 32)
         post.receiver.hold.set()
         await post.deliveries.settled()
+        await post.deliveries.tick()
+        assert next(iter(post.deliveries._under_way.values()))[0] == names[32]
+        await post.deliveries.settled()
         await post.tick()
-        assert len(post.receiver.heard) == 20
+        assert len(post.receiver.heard) == 72
+
+    posted(test)
+
+
+def test_a_receiver_that_does_not_answer_leaves_room_for_others_and_is_heard_of_at_once(posted, monkeypatch):
+    monkeypatch.setattr("salver.control.deliveries._LOOK_S", 60.0)
+
+    async def test(post):
+        dead, good = many_webhooks(post, 2)
+        for _ in range(50):
+            await post.end_a_job(webhook=dead)
+        ended = [await post.end_a_job(webhook=good) for _ in range(20)]
+        silence, tried = asyncio.Event(), []
+
+        async def answer(job, webhook):
+            tried.append(webhook.name)
+            if webhook.name == dead:
+                await silence.wait()
+            return _Tried(True, "it answered 204")
+
+        monkeypatch.setattr(post.deliveries, "_try", answer)
+        running = asyncio.ensure_future(post.deliveries.run())
+        await eventually(lambda: tried.count(good) == 20)
+        await eventually(lambda: len(post.deliveries._under_way) == 4)
+        assert tried.count(dead) == 4
+        assert [(await post.state(name))[0] for name in ended] == ["delivered"] * 20
+        silence.set()
+        await eventually(lambda: tried.count(dead) == 50)
+        await post.deliveries.settled()
+        running.cancel()
+
+    posted(test)
+
+
+def test_a_try_that_ends_while_the_store_is_read_is_not_made_again(posted, monkeypatch):
+    async def test(post):
+        name = await post.end_a_job()
+        answer = asyncio.Event()
+
+        async def held(job, webhook):
+            await answer.wait()
+            return _Tried(True, "it answered 204")
+
+        monkeypatch.setattr(post.deliveries, "_try", held)
+        await post.deliveries.tick()
+        look = post.ledger.due_deliveries
+
+        async def slow(now_s, most):
+            found = await look(now_s, most)
+            answer.set()
+            await post.deliveries.settled()
+            return found
+
+        monkeypatch.setattr(post.ledger, "due_deliveries", slow)
+        await post.deliveries.tick()
+        assert post.deliveries._under_way == {}
+        assert (await post.state(name))[:2] == ("delivered", 1)
 
     posted(test)
 

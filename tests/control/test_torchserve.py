@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
 import pytest
 from tests.conftest import Answer, serving_double
+
+from salver.clock import SYSTEM_CLOCK
+from salver.control.administration import DeployRequest, LocalAdministration
+from salver.control.registration import draft_version
+from salver.control.route import Call
+from salver.control.torchserve import MANAGEMENT
+from salver.protocol.errors import SalverError
+from salver.security.access import local_principal
+from salver.storage.blobs import BlobStore
+from salver.storage.database import Database
+from salver.storage.home import Home
 
 WRONG = [
     ("POST", "/models", 400, "BadRequestException"),
@@ -14,6 +26,7 @@ WRONG = [
     ("POST", "/models?url=double@9.9.9", 404, "ModelVersionNotFoundException"),
     ("POST", "/models?url=https://example.org/a.mar", 501, "NotImplementedException"),
     ("POST", "/models?url=handler.mar", 400, "BadRequestException"),
+    ("POST", "/models?url=elsewhere.mar", 400, "BadRequestException"),
     ("POST", "/models?url=../../outside", 404, "ModelNotFoundException"),
     ("POST", "/models?url=double&initial_workers=-1", 400, "BadRequestException"),
     ("POST", "/models?url=double@1.0.0&initial_workers=1", 409, "ConflictStatusException"),
@@ -160,3 +173,26 @@ def test_a_version_that_fails_to_load_is_taken_back(served, models: Path) -> Non
         assert "spoilt" not in [row["endpoint"] for row in served.salver("status")["deployments"]]
     finally:
         blob.write_bytes(content)
+
+
+def test_what_did_not_load_in_time_takes_nothing_back_that_others_have_deployed(models: Path, tmp_path: Path) -> None:
+    home = Home.open(tmp_path / "home")
+    database = Database.open(home.database_path)
+    admin = LocalAdministration(home, database, local_principal(), SYSTEM_CLOCK)
+    for factor in (2, 3):
+        admin.register(draft_version(BlobStore(home.blobs_path), "double", models / f"times{factor}.onnx"))
+    first, second = (each.version for each in admin.versions("double"))
+
+    class Slow:
+        """Waits for too long, and meanwhile somebody else comes."""
+
+        async def reached(self, *_: object) -> None:
+            admin.deploy(DeployRequest("double", second))
+
+    route = next(each for each in MANAGEMENT if (each.method, each.template) == ("POST", "/models"))
+    query = {"url": f"double@{first}", "initial_workers": "1", "synchronous": "true"}
+    begun = route.act(admin, Call({}, query, None))
+    with pytest.raises(SalverError, match="failed to load"):
+        asyncio.run(route.then(Slow(), begun))
+    assert [spec.version for spec in admin.status().deployments] == [second]
+    database.close()

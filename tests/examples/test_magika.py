@@ -1,6 +1,7 @@
 """magika, served: real files in, and the answers of its own package out."""
 
 import bz2
+import contextlib
 import gzip
 import http.client
 import json
@@ -8,6 +9,7 @@ import lzma
 import os
 import pickle
 import py_compile
+import secrets
 import sqlite3
 import struct
 import subprocess
@@ -147,24 +149,70 @@ def test_the_files_are_of_many_kinds(expected):
     assert len(kinds) > 25
 
 
-def test_each_file_as_a_whole_body_gets_the_answer_of_the_package(served, files, expected):
+@pytest.fixture
+def post(served):
+    """Ask for an answer on one connection: its body and its headers."""
     place = urlsplit(served.http)
     connection = http.client.HTTPConnection(place.hostname, place.port, timeout=30)
+
+    def post(path, body, headers):
+        connection.request("POST", f"/v2/models/magika/{path}", body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        assert answer.status == 200, content
+        return content, answer.headers
+
+    with contextlib.closing(connection):
+        yield post
+
+
+def differing(files, found, expected, tolerance):
+    """The files whose label or score is not that of the package."""
+    return [
+        (path.name, answer, wanted)
+        for path, answer, wanted in zip(files, found, expected, strict=True)
+        if answer[0] != wanted[0] or abs(answer[1] - wanted[1]) > tolerance
+    ]
+
+
+def test_each_file_as_a_whole_body_gets_the_answer_of_the_package(post, files, expected):
     headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": "0"}
     found = []
     for path in files:
-        connection.request("POST", "/v2/models/magika/infer", path.read_bytes(), headers)
-        answer = connection.getresponse()
-        body = answer.read()
-        assert answer.status == 200, body
-        found.append(read(body, int(answer.getheader("Inference-Header-Content-Length"))))
-    connection.close()
-    differing = [
-        (path.name, answer, wanted)
-        for path, answer, wanted in zip(files, found, expected, strict=True)
-        if answer[0] != wanted[0] or abs(answer[1] - wanted[1]) > 1e-3
-    ]
-    assert differing == []
+        body, told = post("infer", path.read_bytes(), headers)
+        found.append(read(body, int(told["Inference-Header-Content-Length"])))
+    assert differing(files, found, expected, 1e-3) == []
+
+
+def test_each_file_as_it_is_gets_the_answer_of_the_package(post, files, expected):
+    # Without a body there is no file; an empty one goes by a form.
+    sent = [(path, wanted) for path, wanted in zip(files, expected, strict=True) if path.stat().st_size]
+    assert len(sent) > 50
+    found = []
+    for path, _ in sent:
+        body, _ = post("predict", path.read_bytes(), {"Content-Type": "application/octet-stream"})
+        found += rows(body)
+    assert differing([path for path, _ in sent], found, [wanted for _, wanted in sent], 1e-3) == []
+
+
+def test_files_of_a_form_get_the_answers_of_the_package(post, files, expected):
+    found, mark = [], secrets.token_hex(16).encode()
+    for at in range(0, len(files), 16):
+        parts = [
+            b'--%b\r\nContent-Disposition: form-data; name="file"; filename="%b"\r\n'
+            b"Content-Type: application/octet-stream\r\n\r\n%b\r\n" % (mark, path.name.encode(), path.read_bytes())
+            for path in files[at : at + 16]
+        ]
+        kind = f"multipart/form-data; boundary={mark.decode()}"
+        body, _ = post("predict", b"".join(parts) + b"--%b--\r\n" % mark, {"Content-Type": kind})
+        found += rows(body)
+    assert differing(files, found, expected, 0.02) == []
+
+
+def rows(body):
+    """The label and the score of each row of an answer in JSON."""
+    answer = {output["name"]: output["data"] for output in json.loads(body)["outputs"]}
+    return list(zip(answer["label"], answer["score"], strict=True))
 
 
 def read(body, json_bytes):

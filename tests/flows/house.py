@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,21 @@ class House:
         self.plane: DataPlane
         self.clients: list[MemoryClient] = []
 
-    async def open(self) -> None:
-        """Begin to serve what is deployed."""
+    async def open(self, settings: Mapping[str, str] | None = None, **wired: Any) -> None:
+        """Begin to serve what is deployed, with `settings` of the environment.
+
+        `wired` is what the process is wired to beside, if anything.
+        """
         self.home.scratch_path.mkdir(exist_ok=True)
         self.plane = DataPlane(
             self.home,
-            read_settings(None, {}),
+            read_settings(None, settings or {}),
             FlightRecorder(self.home.path / "recorder"),
             self.home.scratch_path,
             self.clock,
             pepper=self.home.pepper(),
             open_to_anyone=True,
+            **wired,
         )
         self.plane.start()
         await self.plane.host.settled()

@@ -1,9 +1,9 @@
-"""Runs in an environment of its own, with KServe's REST client: what a user of it does, unmodified.
+"""Runs in an environment of its own, with KServe's clients: what a user of them does, unmodified.
 
-Argument: URL of the data listener. Prints `ok NAME` for each step; an exception ends it with a
-non-zero code. Importing the package as a whole would import Kubernetes' client and pandas, which
-are many times as large as the rest and which these calls do not touch; so its `__init__` is passed
-over, and pandas is an empty module.
+Arguments: URL of the data listener, host and port of the gRPC listener. Prints `ok NAME` for each step; an
+exception ends it with a non-zero code. Importing the package as a whole would import Kubernetes' client and
+pandas, which are many times as large as the rest and which these calls do not touch; so its `__init__` is
+passed over, and pandas is an empty module.
 """
 
 import asyncio
@@ -19,12 +19,13 @@ pandas = types.ModuleType("pandas")
 pandas.DataFrame = type("DataFrame", (), {})
 sys.modules["pandas"] = pandas
 
+import grpc
 import httpx
 import numpy as np
-from kserve.inference_client import InferenceRESTClient, RESTConfig
+from kserve.inference_client import InferenceGRPCClient, InferenceRESTClient, RESTConfig
 from kserve.protocol.infer_type import InferInput, InferRequest
 
-URL = sys.argv[1]
+URL, GRPC = sys.argv[1:3]
 ROW = [4.0] * 64
 
 
@@ -92,6 +93,30 @@ async def second_protocol(client):
         assert answer.outputs[0].name == "label"
 
 
+async def over_grpc(client):
+    assert await client.is_server_live() is True
+    assert await client.is_server_ready() is True
+    ready = {name: await client.is_model_ready(name) for name in ("digits", "broken", "nothing")}
+    assert ready == {"digits": True, "broken": False, "nothing": False}
+    labels = []
+    for raw in (True, False):
+        tensor = InferInput("X", [2, 64], "FP32")
+        if raw:
+            tensor.set_data_from_numpy(np.array([ROW, ROW], np.float32), binary_data=True)
+        else:
+            tensor.data = ROW * 2
+        answer = await client.infer(InferRequest("digits", [tensor]))
+        assert (answer.outputs[0].name, list(answer.outputs[0].shape)) == ("label", [2])
+        labels.append(answer.outputs[0].as_numpy().tolist())
+    assert labels[0] == labels[1]
+    try:
+        await client.infer(InferRequest("nothing", [tensor]))
+    except grpc.RpcError as error:
+        assert error.code() is grpc.StatusCode.NOT_FOUND, error
+    else:
+        raise AssertionError("not refused")
+
+
 async def main():
     async with InferenceRESTClient(RESTConfig(protocol="v1")) as client:
         for step in (health, predict, binary_values, events, errors):
@@ -100,6 +125,9 @@ async def main():
     async with InferenceRESTClient(RESTConfig(protocol="v2")) as client:
         await second_protocol(client)
         print("ok second_protocol")
+    async with InferenceGRPCClient(GRPC) as client:
+        await over_grpc(client)
+        print("ok over_grpc")
 
 
 asyncio.run(main())

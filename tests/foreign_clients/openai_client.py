@@ -32,6 +32,31 @@ def refused(call, kind, **wanted):
         raise AssertionError(f"not refused: {wanted}")
 
 
+def says(call, words):
+    """What a person reads when a call is refused."""
+    try:
+        call()
+    except openai.APIStatusError as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError(f"not refused: {words}")
+
+
+def lost(client, base):
+    ask = {"model": "texts", "messages": [{"role": "user", "content": "hello"}]}
+    says(lambda: client.chat.completions.create(**ask), f"there is no {base}/chat/completions; of OpenAI's interface")
+    says(lambda: client.completions.create(model="texts", prompt="a"), "/v1/embeddings and /v1/models are here")
+    says(lambda: client.responses.create(model="texts", input="a"), "/v1/embeddings and /v1/models are here")
+
+
+def models(client, wrong):
+    assert sorted(model.id for model in client.models.list()) == ["sums", "texts", "total"]
+    model = client.models.retrieve("texts")
+    assert (model.id, model.object, model.owned_by) == ("texts", "model", "salver")
+    refused(lambda: client.models.retrieve("nothing"), openai.NotFoundError, status_code=404)
+    refused(wrong.models.list, openai.AuthenticationError, status_code=401)
+
+
 def sync():
     client = openai.OpenAI(base_url=f"{URL}/v1", api_key=TOKEN, max_retries=0)
     check(client.embeddings.create(model="texts", input=TEXTS))
@@ -58,6 +83,17 @@ def sync():
         lambda: wrong.embeddings.create(model="texts", input="a"), openai.AuthenticationError, code="invalid_api_key"
     )
     print("ok refusals")
+    for base in ("", "/v1", "/openai/v1"):
+        lost(openai.OpenAI(base_url=f"{URL}{base}", api_key=TOKEN, max_retries=0), base)
+    bare = openai.OpenAI(base_url=URL, api_key=TOKEN, max_retries=0)
+    says(lambda: bare.embeddings.create(model="texts", input="a"), "a client's base URL ends in /v1")
+    print("ok words about what is not there")
+    for base in ("/v1", "/openai/v1"):
+        models(*(openai.OpenAI(base_url=f"{URL}{base}", api_key=key, max_retries=0) for key in (TOKEN, "sk-none")))
+    # Under /v1 the path is TensorFlow Serving's too, and errors are in its shape.
+    kserves = openai.OpenAI(base_url=f"{URL}/openai/v1", api_key=TOKEN, max_retries=0)
+    says(lambda: kserves.models.retrieve("nothing"), "Could not find any versions of model nothing")
+    print("ok models")
     nobody = openai.OpenAI(base_url=f"{URL}/v1", api_key="-")
     check(nobody.embeddings.create(model="texts", input=TEXTS, extra_headers={"Authorization": openai.Omit()}))
     print("ok no key where the server asks for none")

@@ -1,4 +1,4 @@
-"""KServe's own REST client, unmodified, in an environment of its own, against `salver serve`."""
+"""KServe's own clients, unmodified, in an environment of its own, against `salver serve`."""
 
 import asyncio
 import hashlib
@@ -36,7 +36,7 @@ def copy_model(name: str) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_kserves_rest_client_works_unmodified(tmp_path):
+def test_kserves_clients_work_unmodified(tmp_path):
     assert PYTHON.exists(), "make venv-kserve makes the environment this test drives"
     home = tmp_path / "home"
     for name, content in (("digits", digits_model()), ("copy", copy_model("copy")), ("broken", copy_model("broken"))):
@@ -47,10 +47,10 @@ def test_kserves_rest_client_works_unmodified(tmp_path):
     lost.unlink()
 
     async def drive():
-        async with salver.Server(home=home) as server:
+        async with salver.Server(home=home, grpc=0) as server:
             return await asyncio.to_thread(
                 subprocess.run,
-                [PYTHON, Path(__file__).parent / "kserve_client.py", server.http],
+                [PYTHON, Path(__file__).parent / "kserve_client.py", server.http, server.grpc],
                 capture_output=True,
                 text=True,
                 timeout=100,
@@ -59,4 +59,4 @@ def test_kserves_rest_client_works_unmodified(tmp_path):
     done = asyncio.run(drive())
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("ok ") == 6, done.stdout
+    assert done.stdout.count("ok ") == 7, done.stdout

@@ -85,4 +85,4 @@ def test_mlflows_scoring_client_works_unmodified_and_its_server_would_have_answe
 
 
 def test_openais_client_works_unmodified(served) -> None:
-    assert drive("openai", served.http, served.admin_token).count("ok ") == 6
+    assert drive("openai", served.http, served.admin_token).count("ok ") == 8

@@ -13,25 +13,12 @@ import threading
 import numpy as np
 import tritonclient.grpc as grpc
 import tritonclient.grpc.aio as grpc_aio
+from triton_numbers import NUMBERS
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 TARGET, TOKEN = sys.argv[1:3]
 HEADERS = {"authorization": f"Bearer {TOKEN}"}
-NUMPY = {
-    "BOOL": np.array([[True, False]]),
-    "UINT8": np.array([[0, 255]], np.uint8),
-    "UINT16": np.array([[0, 65535]], np.uint16),
-    "UINT32": np.array([[0, 2**32 - 1]], np.uint32),
-    "UINT64": np.array([[0, 2**64 - 1]], np.uint64),
-    "INT8": np.array([[-128, 127]], np.int8),
-    "INT16": np.array([[-32768, 32767]], np.int16),
-    "INT32": np.array([[-(2**31), 2**31 - 1]], np.int32),
-    "INT64": np.array([[-(2**63), 2**63 - 1]], np.int64),
-    "FP16": np.array([[0.5, -2.0]], np.float16),
-    "FP32": np.array([[0.1, -3e38]], np.float32),
-    "FP64": np.array([[0.1, -1e300]], np.float64),
-    "BYTES": np.array([["é:x".encode(), b""]], dtype=object),
-}
+NUMPY = NUMBERS | {"BYTES": np.array([["é:x".encode(), b""]], dtype=object)}
 
 
 def echo_inputs():

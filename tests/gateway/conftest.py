@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tests.gateway.servers import LoopThread, Serve, Served
+from tests.gateway.servers import IMPATIENT, ORDINARY, LoopThread, Serve, Served
 
 from salver.app import DataPlane
 from salver.clock import SYSTEM_CLOCK
@@ -143,22 +143,13 @@ def serve_model(thread: LoopThread, toy: Path, tmp_path_factory: pytest.TempPath
 @pytest.fixture(scope="session")
 def ordinary(serve_model: Serve) -> Served:
     """The limits people have, but smaller bodies."""
-    return serve_model(Limits(body_bytes=4 * 2**20, inflight_bytes=16 * 2**20))
+    return serve_model(ORDINARY)
 
 
 @pytest.fixture(scope="session")
 def impatient(serve_model: Serve) -> Served:
     """A server that waits for nobody."""
-    return serve_model(
-        Limits(
-            header_timeout_s=0.3,
-            body_grace_s=0.3,
-            body_bytes_per_s=20_000.0,
-            keep_alive_s=0.5,
-            write_stall_s=0.4,
-            linger_s=0.1,
-        )
-    )
+    return serve_model(IMPATIENT)
 
 
 @pytest.fixture

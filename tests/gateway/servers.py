@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import socket
 import ssl
@@ -17,9 +18,20 @@ from tests.gateway.wire import RawClient, Reply, eventually, request
 from salver.app import DataPlane
 from salver.gateway.acceptor import Acceptor
 from salver.gateway.gateway import Gateway
+from salver.gateway.limits import Limits
 from salver.protocol.request import BatchOutputs, Request, Response
 
 Serve = Callable[..., "Served"]
+ORDINARY = Limits(body_bytes=4 * 2**20, inflight_bytes=16 * 2**20)
+IMPATIENT = Limits(
+    header_timeout_s=0.3,
+    body_grace_s=0.3,
+    body_bytes_per_s=20_000.0,
+    keep_alive_s=0.5,
+    write_stall_s=0.4,
+    linger_s=0.1,
+)
+"""Of a server that waits for nobody."""
 
 
 class Layered:
@@ -47,12 +59,12 @@ class HeldService:
         self.asked.append((request, answer))
         return answer
 
-    def answer_one(self) -> None:
+    def answer_one(self, waits: tuple[tuple[str, float], ...] = ()) -> None:
         request, answer = self.asked.pop(0)
         if not answer.done():
             values = np.full((request.rows, self.width), 0.5, np.float32)
             batch = BatchOutputs({"Y": values}, request.rows, compute_s=0.5, placement="thread")
-            answer.set_result(Response("held", "1.0.0", batch, 0, request.rows, queue_s=0.25))
+            answer.set_result(Response("held", "1.0.0", batch, 0, request.rows, queue_s=0.25, waits=waits))
 
 
 class LoopThread:
@@ -131,11 +143,11 @@ class Served:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.post(f"/v2/models/{model}/infer", data, *headers)
 
-    def answer_held(self, count: int = 1) -> None:
-        """Wait for `count` requests to the held model and answer them."""
+    def answer_held(self, count: int = 1, **how: Any) -> None:
+        """Wait for `count` requests to the held model and answer them; `how` as for `answer_one`."""
         for _ in range(count):
             eventually(lambda: self.held.asked)
-            self.thread.run(self.held.answer_one)
+            self.thread.run(functools.partial(self.held.answer_one, **how))
 
     def is_quiet(self) -> bool:
         return not self.gateway.lanes and self.gateway.inflight_bytes == 0

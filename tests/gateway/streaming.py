@@ -75,12 +75,12 @@ class Talking(Computed):
         return self.opened[-1]
 
 
-def publish_talk(served: Served, say: Say) -> Talking:
+def publish_talk(served: Served, say: Say, signature: Signature = WORDS) -> Talking:
     """Serve `talk`, beside what there is."""
     assert served.plane is not None
     router = served.plane.router
     talking = Talking(say)
-    manifest = VersionManifest("talk", "1.2.3", 4, "ab" * 32, "python", (), WORDS, streams=True)
+    manifest = VersionManifest("talk", "1.2.3", 4, "ab" * 32, "python", (), signature, streams=True)
     targets = dict(router.targets()) | {"talk": Target(DeploymentSpec("talk", "talk", "1.2.3"), manifest, talking)}
     served.thread.run(lambda: router.publish(targets, {}))
     return talking
@@ -95,6 +95,26 @@ def chunked_part(client: RawClient) -> bytes:
     assert rest.startswith(b"\r\n")
     client.received = rest[2:]
     return part
+
+
+def spans(told: str) -> dict[str, str]:
+    """What a timing tells, by name."""
+    found: dict[str, str] = {}
+    for span in told.split(", "):
+        name, _, value = span.partition(";")
+        assert name not in found
+        found[name] = value
+    return found
+
+
+def check_timing_of_stream(told: str, chunks: int) -> None:
+    """Check what is told behind the chunks of `talk`, which take it a millisecond each."""
+    found = spans(told)
+    assert list(found) == ["first", "compute", "chunks", "placement", "total"]
+    assert (found["compute"], found["chunks"]) == (f"dur={chunks}.000", f'desc="{chunks}"')
+    assert found["placement"] == 'desc="process"'
+    first, total = (float(found[name].removeprefix("dur=")) for name in ("first", "total"))
+    assert 0 < first <= total
 
 
 def events(client: RawClient) -> list[bytes]:

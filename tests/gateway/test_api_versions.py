@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.gateway.servers import Serve, Served
 from tests.gateway.test_mlflow import ask
 from tests.gateway.wire import request, row
 
+from salver.gateway.events import EventReply
 from salver.gateway.routes import HttpRoute
+from salver.gateway.websocket.door import WebSocketDoor
 from salver.protocol.api_versions import Deprecation
 from salver.protocol.errors import SalverError
 from salver.protocol.openapi import describe_routes, documentation_page
 from salver.security.access import Operation
 
+KEY = base64.b64encode(b"k" * 16).decode()
 GONE = Deprecation(dt.date(2027, 1, 1), dt.date(2027, 12, 31), "/new/{name}")
 
 
@@ -69,6 +75,23 @@ def test_the_answers_of_a_route_that_will_go_say_so_also_when_they_are_errors(go
         assert '</new/a%20b>; rel="successor-version"' in reply.headers["link"]
     for path in ("/new/x", "/"):
         assert not {"deprecation", "sunset", "link"} & going.get(path).headers.keys()
+
+
+def test_an_answer_bit_by_bit_and_a_conversation_say_so_too(serve_routes: Serve) -> None:
+    somebody: Any = SimpleNamespace(contract_of=lambda _: None)
+    upgrading = WebSocketDoor(somebody, 100, "").open
+    going = serve_routes(
+        HttpRoute("GET", "/events/{name}", None, lambda asked: EventReply(asked).end(b"{}"), "Old", deprecated=GONE),
+        HttpRoute("GET", "/socket/{name}", None, upgrading, "Old", deprecated=GONE, upgrades=True),
+    )
+    offer = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {KEY}")
+    for path, status, headers in (("/events/x", 200, ()), ("/socket/x", 101, offer)):
+        client = going.connect()
+        client.send(request("GET", path, headers=headers))
+        answered, told = client.head()
+        assert (answered, told.get("deprecation")) == (status, "@1798761600")
+        assert '</new/x>; rel="successor-version"' in told["link"]
+        client.close()
 
 
 def test_one_connection_may_ask_old_and_new_in_turn(going: Served) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -27,24 +26,19 @@ def sizes(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def uploading(serve_model: Serve) -> Served:
+def ordinary(serve_model: Serve) -> Served:
+    """A server of these tests' own: what they publish is seen by no others."""
     return serve_model(Limits(body_bytes=2**20))
 
 
-@pytest.fixture(scope="module")
-def models(uploading: Served) -> dict[str, Computed]:
+@pytest.fixture(scope="module", autouse=True)
+def models(ordinary: Served) -> dict[str, Computed]:
     return publish(
-        uploading,
+        ordinary,
         sizes=(SIZES, sizes),
         copy=(COPY, lambda inputs: {"copy": inputs["file"]}),
         numbers=(NUMBERS, lambda inputs: {"size": inputs["X"].sum(axis=1).astype(np.int64)}),
     )
-
-
-@pytest.fixture
-def server(uploading: Served, models: dict[str, Computed]) -> Iterator[Served]:
-    yield uploading
-    uploading.settle()
 
 
 def form(*files: bytes, name: str = "file") -> bytes:
@@ -70,7 +64,8 @@ def test_a_raw_body_of_any_type_is_one_row_and_the_answer_is_the_open_inference_
         "model_version": "1.2.3",
         "outputs": [{"name": "size", "datatype": "INT64", "shape": [1], "data": [4]}],
     }
-    assert send(server, b"").json["outputs"][0]["data"] == [0]
+    nothing = send(server, b"", f"Content-Type: {kind}")
+    assert (nothing.status, nothing.code) == (400, "MISSING_INPUT")
     assert send(server, b"abc", version="4").json["outputs"][0]["data"] == [3]
 
 

@@ -7,14 +7,20 @@ import itertools
 import json
 
 import pytest
-from tests.gateway.streaming import chunked_part, events, publish_talk
+from tests.gateway.streaming import WORDS, check_timing_of_stream, chunked_part, events, publish_talk, spans
 from tests.gateway.wire import eventually, request, row
+from tests.protocol.test_generate import SIGNATURE, WRONG
 
+from salver.clock import SYSTEM_CLOCK
 from salver.gateway.limits import Limits
 from salver.protocol.errors import SalverError
+from salver.protocol.signature import Signature
+from salver.runtime.lazy import LazyVersion
+from salver.telemetry.metrics import VersionMetrics
 
 PATH = "/v2/models/talk"
 HI = b'{"text_input":"hi"}'
+ONE_ANSWER = ["queue", "hold", "compute", "batch", "placement", "total"]
 ONE_OF_TWO = {"model_name": "talk", "model_version": "1.2.3", "text_output": "hi0 "}
 
 
@@ -285,18 +291,98 @@ def test_inference_as_events(server, talking):
     assert (last["outputs"], last["parameters"]) == ([], {"triton_final_response": True})
 
 
+@pytest.mark.parametrize(("headers", "parameters"), [(("X-Salver-Timing: 1",), {}), ((), {"salver_timing": True})])
+def test_a_client_that_asks_is_told_its_timing_behind_the_last_part(server, talking, headers, parameters):
+    client = server.connect()
+
+    def answers(path, body):
+        client.send(ask(path, json.dumps(body | {"id": "7", "parameters": parameters}).encode(), *headers))
+        client.head()
+        return [json.loads(data) for data in events(client)]
+
+    *parts, last = answers(f"{PATH}/generate_stream", json.loads(HI))
+    assert parts == [{"id": "7"} | ONE_OF_TWO, {"id": "7"} | ONE_OF_TWO | {"text_output": "hi1 "}]
+    check_timing_of_stream(last.pop("salver_timing"), 2)
+    assert last == {"id": "7", "model_name": "talk", "model_version": "1.2.3"}
+
+    *parts, last = answers(f"{PATH}/infer_stream", {"inputs": [tensor()]})
+    assert [part.get("parameters") for part in parts] == [None, None]
+    check_timing_of_stream(last["parameters"].pop("salver_timing"), 2)
+    assert (last["id"], last["parameters"], last["outputs"]) == ("7", {"triton_final_response": True}, [])
+
+    # The one answer of a version that does not stream tells it itself.
+    (answer,) = answers("/v2/models/toy/generate_stream", {"X": [1, 2, 3, 0]})
+    assert (answer["label"], list(spans(answer["salver_timing"]))) == (2, ONE_ANSWER)
+    (answer,) = answers("/v2/models/toy/infer_stream", row())
+    assert (len(answer["outputs"]), list(spans(answer["parameters"]["salver_timing"]))) == (2, ONE_ANSWER)
+
+
+def test_what_a_stream_waited_for_its_version_is_told_first(server, talking):
+    router = server.plane.router
+    targets = dict(router.targets())
+    target = targets["talk"]
+    cold = LazyVersion(target.spec, target.manifest, VersionMetrics(), SYSTEM_CLOCK, lambda: None)
+    server.thread.run(lambda: router.publish(targets | {"talk": target._replace(service=cold)}, {}))
+    client = server.connect()
+    client.send(ask(f"{PATH}/generate_stream", HI, "X-Salver-Timing: 1"))
+    eventually(lambda: cold.waiting)
+    server.thread.run(lambda: cold.serve(talking))
+    client.head()
+    told = spans(json.loads(events(client)[-1])["salver_timing"])
+    assert list(told) == ["load", "first", "compute", "chunks", "placement", "total"]
+    load, first = (float(told[name].removeprefix("dur=")) for name in ("load", "first"))
+    assert 0 < load <= first
+
+
+def test_a_stream_without_parts_tells_its_timing_too_and_a_failed_one_why_it_failed(server, talking):
+    client = server.connect()
+    for say, told in ((iter(()), "salver_timing"), (iter(("a", SalverError("WORKER_LOST", "it died"))), "error")):
+        talking.say = lambda _, say=say: say
+        client.send(ask(f"{PATH}/generate_stream", HI, "X-Salver-Timing: 1"))
+        client.head()
+        assert told in json.loads(events(client)[-1])
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
         ({"inputs": [tensor()], "parameters": {"binary_data_output": True}}, "INVALID_PARAMETER"),
         ({"inputs": [tensor()], "outputs": [{"name": "nothing"}]}, "UNKNOWN_OUTPUT"),
         ({"inputs": []}, "MISSING_INPUT"),
+        ({"inputs": [tensor(), tensor()]}, "INVALID_TENSOR"),
+        ({"inputs": [tensor() | {"datatype": "FP32"}]}, "INVALID_VALUE"),
+        ({"inputs": [tensor() | {"datatype": "FP128"}]}, "WRONG_DATATYPE"),
+        ({"inputs": [tensor() | {"shape": [2, 1]}]}, "WRONG_SHAPE"),
+        ({"inputs": [tensor() | {"shape": [-1, 1]}]}, "INVALID_TENSOR"),
+        ({"inputs": [tensor()], "parameters": {"timeout": -1}}, "INVALID_PARAMETER"),
         ({}, "INVALID_JSON"),
+        (b'{"inputs":[],"inputs":[]}', "DUPLICATE_KEY"),
+        (b"", "INVALID_JSON"),
+        (b"\xff", "INVALID_JSON"),
+        pytest.param(b"[" * 100_000, "INVALID_JSON", id="deep"),
     ],
 )
-def test_what_is_no_request_is_refused(server, talking, body, code):
-    assert server.ask(ask(f"{PATH}/infer_stream", json.dumps(body).encode())).code == code
+def test_what_is_no_request_is_refused_and_the_connection_goes_on(server, talking, body, code):
+    client = server.connect()
+    reply = client.ask(ask(f"{PATH}/infer_stream", body if isinstance(body, bytes) else json.dumps(body).encode()))
+    assert (reply.status, reply.code) == (400, code)
     assert talking.opened == []
+    client.send(ask())
+    client.head()
+    assert len(events(client)) == 2
+
+
+@pytest.mark.parametrize("path", ["generate", "generate_stream"])
+@pytest.mark.parametrize(("body", "code"), [*WRONG, ({"text_input": ["a"] * 2000}, "WRONG_SHAPE")])
+def test_what_is_nothing_to_generate_from_is_refused_and_the_connection_goes_on(server, path, body, code):
+    talking = publish_talk(server, twice, Signature(SIGNATURE.inputs, WORDS.outputs))
+    client = server.connect()
+    reply = client.ask(ask(f"{PATH}/{path}", body if isinstance(body, bytes) else json.dumps(body).encode()))
+    assert (reply.status, reply.code) == (400, code)
+    assert (talking.opened, talking.asked) == ([], [])
+    client.send(ask())
+    client.head()
+    assert len(events(client)) == 2
 
 
 def test_a_server_that_stops_says_that_the_stream_is_the_last(serve_model):

@@ -127,6 +127,26 @@ def test_a_body_that_is_too_large_is_not_invited(server: Served) -> None:
     assert client.head()[0] == 413
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "header", "status"),
+    [
+        ("POST", "/v2/nothing", "Accept: */*", 404),
+        ("PUT", "/v2/models/toy/infer", "Accept: */*", 405),
+        ("POST", "/v2/models/toy/infer", "Authorization: Bearer wrong", 401),
+        ("POST", "/v2/models/toy/infer", "X-Salver-Api-Version: 7", 400),
+    ],
+)
+def test_a_body_is_not_invited_to_a_request_that_its_head_refuses(
+    server: Served, method: str, path: str, header: str, status: int
+) -> None:
+    client = server.connect()
+    client.send(request(method, path, headers=("Expect: 100-continue", "Content-Length: 1000000", header)))
+    reply = client.read()
+    assert (reply.status, reply.headers["connection"]) == (status, "close")
+    assert (reply.headers.get("allow") == "POST") == (status == 405)
+    assert client.is_closed()
+
+
 def test_head_is_get_without_the_body(server: Served) -> None:
     client = server.connect()
     whole = client.ask(request("GET", "/v2"))

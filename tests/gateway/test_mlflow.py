@@ -5,12 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import threading
-from collections.abc import Iterator
 
 import msgspec
 import numpy as np
 import pytest
 from tests.gateway.computing import Computed, publish
+from tests.gateway.scoring import SUM, publish_sums
 from tests.gateway.servers import Serve, Served
 from tests.gateway.wire import _LEAK, RawClient, Reply, eventually, request, row
 
@@ -20,61 +20,34 @@ from salver.gateway.limits import Limits
 from salver.gateway.schemas_scoring import Health, ScoringRequest, ScoringResponse
 from salver.protocol.codecs.mlflow import decode_csv
 from salver.protocol.errors import CATALOGUE, SalverError
-from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import Nonfinite
 from salver.routing.router import Router
-
-SUM = Signature((TensorSpec("X", "FP64", (-1, 3)),), (TensorSpec("sum", "FP64", (-1,)),))
-BOTH = Signature(SUM.inputs, (TensorSpec("sum", "FP64", (-1,)), TensorSpec("twice", "FP64", (-1, 3))))
 
 
 class MlflowClient(RawClient):
     """Errors are what MLflow's client expects."""
 
-    def read(self, *, to_head: bool = False) -> Reply:
-        status, headers = self.head()
-        length = int(headers["content-length"])
-        while len(self.received) < length:
-            assert self._more()
-        reply = Reply(status, headers, self.received[:length])
-        self.received = self.received[length:]
-        if status == 415:
-            assert headers["content-type"] == "text/plain"
+    def check(self, reply: Reply) -> None:
+        if reply.status == 415:
+            assert reply.headers["content-type"] == "text/plain"
             assert not _LEAK.search(reply.body.decode())
-        elif status >= 400 and "status" not in reply.json:
+        elif "status" not in reply.json:
             assert set(reply.json) == {"error_code", "message"}, reply
             assert reply.json["error_code"].isupper()
             assert not _LEAK.search(reply.json["message"]), reply
-        if status >= 400 and "x-salver-error" in headers:
-            assert CATALOGUE[headers["x-salver-error"]].http == status
-        return reply
+        if reply.code is not None:
+            assert CATALOGUE[reply.code].http == reply.status
 
 
 @pytest.fixture(scope="module")
-def scoring(serve_model: Serve) -> Served:
+def ordinary(serve_model: Serve) -> Served:
+    """A server of these tests' own: what they publish is seen by no others."""
     return serve_model(Limits(body_bytes=2**20))
 
 
-@pytest.fixture(scope="module")
-def models(scoring: Served) -> dict[str, Computed]:
-    def both(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {"sum": inputs["X"].sum(axis=1), "twice": inputs["X"] * 2}
-
-    def broken(_: object) -> dict[str, np.ndarray]:
-        raise SalverError("MODEL_ERROR", "the model raised an exception")
-
-    return publish(
-        scoring,
-        sum=(SUM, lambda inputs: {"sum": inputs["X"].sum(axis=1)}),
-        both=(BOTH, both, {"warnings": ("value 9 lies outside",)}),
-        broken=(SUM, broken),
-    )
-
-
-@pytest.fixture
-def server(scoring: Served, models: dict[str, Computed]) -> Iterator[Served]:
-    yield scoring
-    scoring.settle()
+@pytest.fixture(scope="module", autouse=True)
+def models(ordinary: Served) -> dict[str, Computed]:
+    return publish_sums(ordinary)
 
 
 def ask(server: Served, data: bytes) -> Reply:

@@ -46,6 +46,7 @@ def test_the_server_says_who_it_is_and_only_what_works(server: Served) -> None:
         "parameters",
         "statistics",
         "model_configuration",
+        "schedule_policy",
     }
 
 

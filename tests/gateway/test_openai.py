@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 
 import msgspec
 import numpy as np
 import pytest
 from tests.gateway.computing import Computed, publish
+from tests.gateway.scoring import broken
 from tests.gateway.servers import Serve, Served
-from tests.gateway.wire import _LEAK, Reply, request
+from tests.gateway.wire import _LEAK, RawClient, Reply, request
 
 from salver.gateway.limits import Limits
 from salver.gateway.schemas_scoring import EmbeddingsRequest, EmbeddingsResponse
-from salver.protocol.errors import CATALOGUE, SalverError
+from salver.protocol.errors import CATALOGUE
 from salver.protocol.signature import Signature, TensorSpec
 
 TEXTS = Signature((TensorSpec("text", "BYTES", (-1,)),), (TensorSpec("embedding", "FP32", (-1, 3)),))
@@ -34,19 +34,29 @@ def ids(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {"embedding": np.stack([inputs["ids"].sum(axis=1)] * 3, axis=1).astype(np.float32)}
 
 
-def broken(_: object) -> dict[str, np.ndarray]:
-    raise SalverError("MODEL_ERROR", "the model raised an exception")
+class OpenAiClient(RawClient):
+    """Errors are what OpenAI's clients read."""
+
+    def check(self, reply: Reply) -> None:
+        assert set(reply.json) == {"error"}
+        error = reply.json["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert error["message"]
+        assert not _LEAK.search(error["message"]), reply
+        assert reply.code is not None
+        assert CATALOGUE[reply.code].http == reply.status
 
 
 @pytest.fixture(scope="module")
-def embedding(serve_model: Serve) -> Served:
+def ordinary(serve_model: Serve) -> Served:
+    """A server of these tests' own: what they publish is seen by no others."""
     return serve_model(Limits(body_bytes=2**20))
 
 
-@pytest.fixture(scope="module")
-def models(embedding: Served) -> dict[str, Computed]:
+@pytest.fixture(scope="module", autouse=True)
+def models(ordinary: Served) -> dict[str, Computed]:
     return publish(
-        embedding,
+        ordinary,
         texts=(TEXTS, lengths, EMBEDS),
         tokens=(TOKENS, ids, EMBEDS),
         broken=(TEXTS, broken, EMBEDS),
@@ -55,30 +65,9 @@ def models(embedding: Served) -> dict[str, Computed]:
     )
 
 
-@pytest.fixture
-def server(embedding: Served, models: dict[str, Computed]) -> Iterator[Served]:
-    yield embedding
-    embedding.settle()
-
-
 def ask(server: Served, body: object, *headers: str, path: str = "/v1/embeddings") -> Reply:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    client = server.connect()
-    client.send(request("POST", path, data, headers))
-    status, told = client.head()
-    length = int(told["content-length"])
-    while len(client.received) < length:
-        assert client._more()
-    reply = Reply(status, told, client.received[:length])
-    client.close()
-    if status >= 400:
-        assert set(reply.json) == {"error"}
-        error = reply.json["error"]
-        assert set(error) == {"message", "type", "param", "code"}
-        assert error["message"]
-        assert not _LEAK.search(error["message"]), reply
-        assert CATALOGUE[reply.code].http == status
-    return reply
+    return OpenAiClient(server.connect().socket).ask(request("POST", path, data, headers))
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/openai/v1/embeddings"])

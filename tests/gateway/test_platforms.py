@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import msgspec
-import numpy as np
 import pytest
-from tests.gateway.computing import Computed, publish
+from tests.gateway.computing import Computed
+from tests.gateway.scoring import publish_sums
 from tests.gateway.servers import Serve, Served
-from tests.gateway.test_mlflow import BOTH, SUM
 from tests.gateway.wire import _LEAK, RawClient, Reply, request
 
 from salver.gateway.choosing import EndpointChoice
@@ -19,7 +17,7 @@ from salver.gateway.platforms import vertex_routes
 from salver.gateway.routes import HttpRouteTable
 from salver.gateway.schemas_scoring import AzureRequest
 from salver.gateway.tfs import TfsDoor
-from salver.protocol.errors import CATALOGUE, SalverError
+from salver.protocol.errors import CATALOGUE
 
 HEALTH = "/v1/endpoints/12/deployedModels/34"
 PREDICT = f"{HEALTH}:predict"
@@ -28,44 +26,22 @@ PREDICT = f"{HEALTH}:predict"
 class AzureClient(RawClient):
     """Errors are what Azure's inference server says."""
 
-    def read(self, *, to_head: bool = False) -> Reply:
-        status, headers = self.head()
-        while len(self.received) < int(headers["content-length"]):
-            assert self._more()
-        reply = Reply(status, headers, self.received)
-        self.received = b""
-        if status >= 400:
-            assert set(reply.json) == {"message"}, reply
-            assert not _LEAK.search(reply.json["message"]), reply
-            assert CATALOGUE[headers["x-salver-error"]].http == status
-        return reply
+    def check(self, reply: Reply) -> None:
+        assert set(reply.json) == {"message"}, reply
+        assert not _LEAK.search(reply.json["message"]), reply
+        assert reply.code is not None
+        assert CATALOGUE[reply.code].http == reply.status
 
 
 @pytest.fixture(scope="module")
-def scoring(serve_model: Serve) -> Served:
+def ordinary(serve_model: Serve) -> Served:
+    """A server of these tests' own: what they publish is seen by no others."""
     return serve_model(Limits(body_bytes=2**20))
 
 
-@pytest.fixture(scope="module")
-def models(scoring: Served) -> dict[str, Computed]:
-    def both(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {"sum": inputs["X"].sum(axis=1), "twice": inputs["X"] * 2}
-
-    def broken(_: object) -> dict[str, np.ndarray]:
-        raise SalverError("MODEL_ERROR", "the model raised an exception")
-
-    return publish(
-        scoring,
-        sum=(SUM, lambda inputs: {"sum": inputs["X"].sum(axis=1)}),
-        both=(BOTH, both, {"warnings": ("value 9 lies outside",)}),
-        broken=(SUM, broken),
-    )
-
-
-@pytest.fixture
-def server(scoring: Served, models: dict[str, Computed]) -> Iterator[Served]:
-    yield scoring
-    scoring.settle()
+@pytest.fixture(scope="module", autouse=True)
+def models(ordinary: Served) -> dict[str, Computed]:
+    return publish_sums(ordinary)
 
 
 def score(server: Served, body: object, *headers: str, endpoint: str = "sum") -> Reply:
@@ -144,6 +120,12 @@ def test_what_is_wrong_is_told_in_azure_s_shape_and_the_server_lives(
     assert score(server, {"input_data": [[1, 2, 3]]}).json == [6]
 
 
+def test_who_sends_nothing_known_is_told_azure_s_own_form_too(server: Served) -> None:
+    for body in (b"[[1,2,3]]", b'{"data":[[1,2,3]]}'):
+        told = score(server, body).json["message"]
+        assert "dataframe_split, dataframe_records, instances, inputs; or Azure's input_data" in told
+
+
 def test_an_endpoint_that_is_not_there_is_told_in_azure_s_shape_too(server: Served) -> None:
     assert score(server, {"input_data": [[1, 2, 3]]}, endpoint="nothing").code == "NOT_FOUND"
 
@@ -156,10 +138,10 @@ def test_the_interface_is_described_where_azure_looks(server: Served) -> None:
 
 
 @pytest.fixture
-def vertex(serve_routes: Serve, scoring: Served, models: dict[str, Computed]) -> Served:
-    assert scoring.plane is not None
-    router = scoring.plane.router
-    scored = next(route for route in scoring.gateway.routes.routes if route.template == "/ping")
+def vertex(serve_routes: Serve, ordinary: Served, models: dict[str, Computed]) -> Served:
+    assert ordinary.plane is not None
+    router = ordinary.plane.router
+    scored = next(route for route in ordinary.gateway.routes.routes if route.template == "/ping")
     choice = EndpointChoice(router, "sum")
     served = serve_routes()
     door = TfsDoor(router, 1000)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 from tests.gateway.servers import Served
 from tests.gateway.wire import request
@@ -165,3 +168,63 @@ def test_what_stands_in_a_template_is_taken_literally() -> None:
     for target in (b"/openapi-json", b"/v1"):
         with pytest.raises(SalverError):
             routes.resolve(b"GET", target)
+
+
+def told(server: Served, verb: str, target: str, *headers: str) -> tuple[int, str, dict[str, Any]]:
+    """Status, code and body of a refusal in any shape."""
+    client = server.connect()
+    client.send(request(verb, target, headers=headers))
+    status, head = client.head()
+    while len(client.received) < int(head["content-length"]):
+        assert client._more()
+    client.close()
+    return status, head["x-salver-error"], json.loads(client.received)
+
+
+@pytest.mark.parametrize(
+    ("verb", "target", "members"),
+    [
+        ("GET", "/v1/embeddings", {"error": {"message", "type", "param", "code"}}),
+        ("GET", "/invocations", {"error_code": None, "message": None}),
+        ("GET", "/score", {"message": None}),
+        ("GET", "/predictions/toy", {"code": None, "type": None, "message": None}),
+        ("POST", "/v1/models/toy", {"error": None}),
+    ],
+)
+def test_the_wrong_verb_is_refused_in_the_shape_of_its_path(
+    server: Served, verb: str, target: str, members: dict[str, set[str] | None]
+) -> None:
+    status, code, body = told(server, verb, target)
+    assert (status, code) == (405, "METHOD_NOT_ALLOWED")
+    assert {name: set(value) if isinstance(value, dict) else None for name, value in body.items()} == members
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/modelsx", "/openai/v1/chat/completions"),
+        *("/openai/", "/chat/completions", "/embeddings", "/responses"),
+    ],
+)
+def test_what_openais_clients_find_nowhere_is_refused_in_words_that_they_print(server: Served, path: str) -> None:
+    status, code, body = told(server, "POST", path)
+    assert (status, code) == (404, "NOT_FOUND")
+    error = body["error"]
+    assert f"there is no {path}; of OpenAI's interface /v1/embeddings and /v1/models are here" in error["message"]
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, "unknown_url")
+    assert ("base URL ends in /v1" in error["message"]) == (not path.startswith(("/v1/", "/openai/")))
+
+
+def test_who_looks_for_the_repository_is_told_where_it_is(server: Served) -> None:
+    status, _, body = told(server, "POST", "/v2/repository/index")
+    assert status == 404
+    assert "it is on the control listener, and moves here with server.repository_on_data = true" in body["error"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models/toy/nothing", "/v1/models/toy:act", "/v2/nothing", "/embeddings/x"])
+def test_other_unknown_paths_are_refused_in_plain_words(server: Served, path: str) -> None:
+    assert told(server, "POST", path) == (
+        404,
+        "NOT_FOUND",
+        {"error": f"there is no {path}; see /docs for what there is"},
+    )

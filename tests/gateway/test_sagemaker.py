@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from tests.gateway.computing import Computed, publish
+from tests.gateway.computing import Computed
+from tests.gateway.scoring import SUM, publish_sums
 from tests.gateway.servers import Serve, Served
-from tests.gateway.test_mlflow import BOTH, SUM, ask
+from tests.gateway.test_mlflow import ask
 from tests.gateway.wire import Reply, request
 
 from salver.gateway.limits import Limits
 from salver.gateway.repository import ControlAnswer
 from salver.gateway.sagemaker import SageMakerPages, sagemaker_routes
 from salver.gateway.schemas_scoring import LoadedModel, LoadedModels
-from salver.protocol.errors import SalverError
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import DeploymentSpec, VersionManifest
 from salver.routing.router import Router, Target
@@ -30,35 +29,19 @@ WORDS = Signature((TensorSpec("x", "FP64", (-1,)),), (TensorSpec("word", "BYTES"
 FRAMED = "application/vnd.sagemaker-triton.binary+json;json-header-size="
 
 
+def say(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {"word": np.array([f'a, "{x:g}"\n'.encode() for x in inputs["x"]], object)}
+
+
 @pytest.fixture(scope="module")
-def scoring(serve_model: Serve) -> Served:
+def ordinary(serve_model: Serve) -> Served:
+    """A server of these tests' own: what they publish is seen by no others."""
     return serve_model(Limits(body_bytes=2**20))
 
 
-@pytest.fixture(scope="module")
-def models(scoring: Served) -> dict[str, Computed]:
-    def both(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {"sum": inputs["X"].sum(axis=1), "twice": inputs["X"] * 2}
-
-    def word(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {"word": np.array([f'a, "{x:g}"\n'.encode() for x in inputs["x"]], object)}
-
-    def broken(_: object) -> dict[str, np.ndarray]:
-        raise SalverError("MODEL_ERROR", "the model raised an exception")
-
-    return publish(
-        scoring,
-        sum=(SUM, lambda inputs: {"sum": inputs["X"].sum(axis=1)}),
-        both=(BOTH, both, {"warnings": ("value 9 lies outside the profile of 'é'",)}),
-        word=(WORDS, word),
-        broken=(SUM, broken),
-    )
-
-
-@pytest.fixture
-def server(scoring: Served, models: dict[str, Computed]) -> Iterator[Served]:
-    yield scoring
-    scoring.settle()
+@pytest.fixture(scope="module", autouse=True)
+def models(ordinary: Served) -> dict[str, Computed]:
+    return publish_sums(ordinary, ("value 9 lies outside the profile of 'é'",), word=(WORDS, say))
 
 
 def invoke(server: Served, body: bytes, kind: str, *headers: str, endpoint: str = "sum") -> Reply:
@@ -250,7 +233,7 @@ def router() -> Router:
 
 
 @pytest.fixture
-def several(serve_routes: Serve, controller: Asked, router: Router, scoring: Served) -> Served:
+def several(serve_routes: Serve, controller: Asked, router: Router, ordinary: Served) -> Served:
     pages = SageMakerPages(router, controller)
     served = serve_routes(*sagemaker_routes(pages, SimpleNamespace(open=print), loads=True))
     operator = Principal("o", Role.OPERATOR, "default", PrincipalKind.TOKEN)

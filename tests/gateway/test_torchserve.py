@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
-from tests.gateway.computing import Computed, publish
+from tests.gateway.computing import Computed
+from tests.gateway.scoring import SUM, publish_sums
 from tests.gateway.servers import Serve, Served
-from tests.gateway.test_mlflow import BOTH, SUM
 from tests.gateway.wire import RawClient, Reply, request
 
 from salver.gateway.limits import Limits
-from salver.protocol.errors import CATALOGUE, SalverError
+from salver.protocol.errors import CATALOGUE
 from salver.protocol.signature import Signature, TensorSpec
 
 FILES = Signature((TensorSpec("file", "BYTES", (-1,)),), (TensorSpec("size", "INT64", (-1,)),))
@@ -21,47 +19,28 @@ FILES = Signature((TensorSpec("file", "BYTES", (-1,)),), (TensorSpec("size", "IN
 class TorchServeClient(RawClient):
     """Errors are what TorchServe's clients read."""
 
-    def read(self, *, to_head: bool = False) -> Reply:
-        status, headers = self.head()
-        while len(self.received) < int(headers["content-length"]):
-            assert self._more()
-        reply = Reply(status, headers, self.received)
-        self.received = b""
-        if status >= 400:
-            assert set(reply.json) == {"code", "type", "message"}, reply
-            assert reply.json["code"] == status == CATALOGUE[headers["x-salver-error"]].http
-            assert reply.json["type"].endswith("Exception")
-            assert "Traceback" not in reply.json["message"]
-        return reply
+    def check(self, reply: Reply) -> None:
+        assert set(reply.json) == {"code", "type", "message"}, reply
+        assert reply.code is not None
+        assert reply.json["code"] == reply.status == CATALOGUE[reply.code].http
+        assert reply.json["type"].endswith("Exception")
+        assert "Traceback" not in reply.json["message"]
 
 
 @pytest.fixture(scope="module")
-def serving(serve_model: Serve) -> Served:
+def ordinary(serve_model: Serve) -> Served:
+    """A server of these tests' own: what they publish is seen by no others."""
     return serve_model(Limits(body_bytes=2**20))
 
 
-@pytest.fixture(scope="module")
-def models(serving: Served) -> dict[str, Computed]:
-    def both(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {"sum": inputs["X"].sum(axis=1), "twice": inputs["X"] * 2}
-
-    def broken(_: object) -> dict[str, np.ndarray]:
-        raise SalverError("MODEL_ERROR", "the model raised an exception")
-
-    return publish(
-        serving,
-        sum=(SUM, lambda inputs: {"sum": inputs["X"].sum(axis=1)}),
-        both=(BOTH, both),
+@pytest.fixture(scope="module", autouse=True)
+def models(ordinary: Served) -> dict[str, Computed]:
+    return publish_sums(
+        ordinary,
+        (),
         files=(FILES, lambda inputs: {"size": np.array([len(file) for file in inputs["file"]], np.int64)}),
         nan=(SUM, lambda inputs: {"sum": inputs["X"].sum(axis=1) * np.nan}),
-        broken=(SUM, broken),
     )
-
-
-@pytest.fixture
-def server(serving: Served, models: dict[str, Computed]) -> Iterator[Served]:
-    yield serving
-    serving.settle()
 
 
 def ask(server: Served, path: str, body: bytes = b"", *headers: str, verb: str = "POST") -> Reply:

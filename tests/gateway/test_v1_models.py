@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from tests.gateway.conftest import SIGNATURE, manifest
 from tests.gateway.servers import HeldService, Served
+from tests.gateway.wire import request
 
 from salver.gateway.v1_models import V1Pages
 from salver.protocol.errors import SalverError
@@ -25,6 +29,50 @@ def test_the_list_of_models_serves_kserve_and_openai(server: Served) -> None:
     assert reply["models"] == ["broken", "held", "toy"]
     assert reply["object"] == "list"
     assert reply["data"][2] == {"id": "toy", "object": "model", "created": 0, "owned_by": "salver"}
+
+
+def test_kserves_place_for_openais_interface_lists_the_same_and_refuses_in_openais_shape(server: Served) -> None:
+    assert server.get("/openai/v1/models").json == server.get("/v1/models").json
+    for name in ("toy", "broken"):
+        listed = {"id": name, "object": "model", "created": 0, "owned_by": "salver"}
+        reply = server.get(f"/openai/v1/models/{name}")
+        assert (reply.status, reply.json) == (200, listed), "ready or not"
+    client = server.connect()
+    client.send(request("GET", "/openai/v1/models/nothing"))
+    assert client.head()[0] == 404
+    while not client.received.endswith(b"}}"):
+        assert client._more()
+    told = json.loads(client.received)["error"]
+    assert (told["message"], told["code"]) == ("Could not find any versions of model nothing", "model_not_found")
+
+
+@pytest.fixture
+def labelled(server: Served) -> Iterator[Served]:
+    """With the endpoint `toy` as it is, and as `named` with two labels."""
+    router = server.plane.router
+    before = dict(router.targets())
+    spec = msgspec.structs.replace(before["toy"].spec, endpoint="named", labels=("stable", "Q1.a_b"))
+    server.thread.run(lambda: router.publish({**before, "named": before["toy"]._replace(spec=spec)}, {}))
+    yield server
+    server.thread.run(lambda: router.publish(before, {"broken": server.plane.host.error_of("broken")}))
+
+
+def test_a_version_answers_by_its_labels(labelled: Served) -> None:
+    body = json.dumps({"instances": [[1.0, 2.0, 3.0, 4.0]]}).encode()
+    plain = labelled.post("/v1/models/named:predict", body)
+    assert plain.status == 200
+    for label in ("stable", "Q1.a_b"):
+        path = f"/v1/models/named/labels/{label}"
+        assert labelled.post(f"{path}:predict", body).json == plain.json
+        assert labelled.get(path).json == labelled.get("/v1/models/named").json
+        assert labelled.get(f"{path}/metadata").json == labelled.get("/v1/models/named/metadata").json
+    for path in (
+        "/v1/models/named/labels/canary",
+        "/v1/models/named/labels/STABLE",
+        "/v1/models/nothing/labels/stable",
+    ):
+        reply = labelled.post(f"{path}:predict", body)
+        assert (reply.status, reply.error) == (404, f"Unrecognized servable version label: {path.rpartition('/')[2]}")
 
 
 @pytest.mark.parametrize(

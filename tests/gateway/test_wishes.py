@@ -184,6 +184,8 @@ def test_a_header_asks_for_the_timing_and_a_setting_tells_it_unasked(
     assert server.infer(row(), "X-Salver-Timing: 1").headers["server-timing"].startswith("queue;dur=")
     by_metadata = dial(grpc).call("ModelInfer", grpc_row(), headers=[("x-salver-timing", "1")])
     assert by_metadata.trailers["server-timing"].startswith("queue;dur=")
+    refused = dial(grpc).call("ModelInfer", grpc_row(model="nothing"), headers=[("x-salver-timing", "1")])
+    assert refused.trailers["server-timing"].startswith("total;dur=")
     for each in (server, grpc):
         monkeypatch.setattr(each.gateway, "tells_timing", True)
     for told in timings():

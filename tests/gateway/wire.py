@@ -102,8 +102,12 @@ class RawClient:
         reply = Reply(status, headers, self.received[:length])
         self.received = self.received[length:]
         if status >= 400 and not to_head and not reply.body.startswith(b'{"live"') and b'"ready":' not in reply.body:
-            check_error(reply)
+            self.check(reply)
         return reply
+
+    def check(self, reply: Reply) -> None:
+        """See that a reply of 400 or more is a proper one; protocols with other errors have clients of their own."""
+        check_error(reply)
 
     def ask(self, data: bytes) -> Reply:
         self.send(data)

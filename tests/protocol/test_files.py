@@ -55,11 +55,17 @@ def read(signature: Signature, *parts: tuple[str, bytes], limit: int = 1000) -> 
     "content_type",
     [None, b"image/png", b"application/octet-stream", b"application/json", b"application/x-www-form-urlencoded", b"?"],
 )
-@pytest.mark.parametrize("body", [b"", b"\x89PNG\r\n", b'{"a":1}'])
+@pytest.mark.parametrize("body", [b"\0", b"\x89PNG\r\n", b'{"a":1}'])
 def test_a_body_of_any_type_is_one_file(content_type: bytes | None, body: bytes) -> None:
     for signature, wanted in ((FILE, [body]), (COLUMN, [[body]]), (ALONE, [body]), (IMAGE, [body])):
         (tensor,) = decode_upload(content_type, body, signature, 10).values()
         assert tensor.numpy().tolist() == wanted
+
+
+def test_nothing_at_all_is_no_file() -> None:
+    with pytest.raises(SalverError, match="the body is empty") as raised:
+        decode_upload(None, b"", FILE, 10)
+    assert raised.value.code == "MISSING_INPUT"
 
 
 def test_files_of_one_field_are_rows_in_their_order() -> None:

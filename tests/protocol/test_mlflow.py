@@ -186,7 +186,8 @@ def test_what_contradicts_the_protocol_or_the_signature_is_refused(signature: Si
     ("signature", "body", "code"),
     [
         (WIDE, b"", "INVALID_TENSOR"),
-        (WIDE, b"\n1,2,3", "INVALID_TENSOR"),
+        (WIDE, b"\n,,\n1,2,3", "INVALID_TENSOR"),
+        (WIDE, b"\n1,2,3", "WRONG_SHAPE"),
         (WIDE, b"a,b,c\n", "WRONG_SHAPE"),
         (WIDE, b"a,b,c\n1,2\n", "INVALID_TENSOR"),
         (WIDE, b"a,b,b\n1,2,3\n", "INVALID_TENSOR"),
@@ -195,6 +196,10 @@ def test_what_contradicts_the_protocol_or_the_signature_is_refused(signature: Si
         (WIDE, b"a,b,c\n1,2,\xff\n", "INVALID_VALUE"),
         (WIDE, b"a,b,c\n1,2,x\n", "INVALID_VALUE"),
         (WIDE, b"a,b,c\n1,2,1_0\n", "INVALID_VALUE"),
+        (WIDE, b"a,b,c\n1,2,1e999\n", "INVALID_VALUE"),
+        (WIDE, b"a,b,c\n1,2,-" + b"9" * 400, "INVALID_VALUE"),
+        (WIDE, b"a,b,c\n" + b"1,2,3\n" * 334, "INVALID_TENSOR"),
+        (WIDE, b"," * 1001, "INVALID_TENSOR"),
         (WIDE, b"a,b\n1,2\n", "MISSING_INPUT"),
         (WIDE, b"a,b,c\n1,2," + b"9" * 200_000, "INVALID_TENSOR"),
         (NAMED, b"age,name\n,a\n", "INVALID_VALUE"),
@@ -207,6 +212,10 @@ def test_bad_csv_is_refused(signature: Signature, body: bytes, code: str) -> Non
     with pytest.raises(SalverError) as refused:
         decode_csv(body, signature, 1000)
     assert refused.value.code == code, refused.value
+
+
+def test_infinity_in_csv_is_what_says_so() -> None:
+    assert of_csv(WIDE, "a,b,c\ninf,-Infinity,1e308\n\n") == {"X": [[math.inf, -math.inf, 1e308]]}
 
 
 def test_a_body_of_the_open_inference_protocol_is_recognised() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from salver.protocol.codecs.torchserve import TorchServeError, read_prediction, torchserve_error
@@ -50,6 +51,16 @@ def test_json_is_a_row_or_rows_by_its_depth(
 def test_any_other_body_is_a_file_for_a_model_that_takes_files_and_json_for_others(kind: bytes | None) -> None:
     assert read(b"[1,2]", FILES, kind) == ({"file": [b"[1,2]"]}, True, False)
     assert read(b"[1,2]", WIDE, kind) == ({"X": [[1, 2]]}, True, False)
+
+
+def test_a_body_is_json_for_a_model_whose_text_is_one_input_of_several() -> None:
+    text, number = TensorSpec("plan", "BYTES", (-1,)), TensorSpec("age", "FP32", (-1,))
+    outputs = FILES.outputs
+    row = b'{"age":1,"plan":"basic"}'
+    curl = b"application/x-www-form-urlencoded"
+    assert read(row, Signature((number, text), outputs), curl) == ({"age": [1], "plan": [b"basic"]}, True, False)
+    optional = msgspec.structs.replace(number, optional=True)
+    assert read(row, Signature((optional, text), outputs), curl) == ({"plan": [row]}, True, False)
 
 
 def test_the_part_data_of_a_form_is_the_file() -> None:

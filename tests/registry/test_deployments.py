@@ -52,6 +52,16 @@ def test_a_deployment_is_desired_state_until_it_is_replaced_or_removed(deploymen
     assert deployments.list() == ()
 
 
+def test_who_means_one_deployment_does_not_remove_the_next(deployments: Deployments, admin) -> None:
+    first = deployments.deploy(admin, spec())
+    second = deployments.deploy(admin, spec(version="1.0.1"))
+    with pytest.raises(SalverError, match="deployed anew") as raised:
+        deployments.undeploy(admin, "digits", if_generation=first.generation)
+    assert raised.value.code == "CONFLICT"
+    assert deployments.list() == (second,)
+    assert deployments.undeploy(admin, "digits", if_generation=second.generation) == second
+
+
 def test_every_deploy_raises_the_generation_even_after_an_undeploy(deployments: Deployments, admin) -> None:
     generations = [deployments.deploy(admin, spec(generation=10**9)).generation for _ in range(2)]
     deployments.undeploy(admin, "digits")

@@ -210,3 +210,14 @@ def test_the_states_of_all_sessions_fit_into_the_memory_of_a_worker(sessions: in
         return
     with pytest.raises(SalverError, match=problem):
         check_settings_of_version(spec, manifest)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [("a", "a"), ("",), ("a/b",), ("a b",), ("none",), ("x" * 65,), ("-a",), (1,), tuple(f"l{n}" for n in range(17))],
+)
+def test_a_label_is_a_short_name_and_there_are_few(labels: tuple[object, ...]) -> None:
+    check_settings(changed(labels=("stable", "Q1.a-b_c", "x" * 64)))
+    with pytest.raises(SalverError, match="labels") as raised:
+        check_settings(changed(labels=labels))
+    assert raised.value.code == "INVALID_SETTING"

@@ -66,8 +66,9 @@ def test_only_operators_change_webhooks(hooks, role):
         (WebhookRequest("../x", URL), "INVALID_NAME"),
         (WebhookRequest("x", URL, "../x"), "INVALID_NAME"),
         (WebhookRequest("x", "ftp://a.example/"), "INVALID_SETTING"),
-        (WebhookRequest("x", "http://127.0.0.1/"), "REFUSED_BY_POLICY"),
-        (WebhookRequest("x", "http://[::ffff:10.0.0.1]/"), "REFUSED_BY_POLICY"),
+        (WebhookRequest("x", "http://a.example/"), "INVALID_SETTING"),
+        (WebhookRequest("x", "https://127.0.0.1/"), "REFUSED_BY_POLICY"),
+        (WebhookRequest("x", "https://[::ffff:10.0.0.1]/"), "REFUSED_BY_POLICY"),
         (WebhookRequest("taken", URL), "ALREADY_EXISTS"),
     ],
 )

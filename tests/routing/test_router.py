@@ -84,6 +84,18 @@ def test_a_table_is_replaced_whole(router) -> None:
     assert kept.manifest.version == "2.1.0", "who has resolved keeps the target"
 
 
+def test_a_target_that_says_the_same_again_stays_the_one_it_was() -> None:
+    router = Router()
+    router.publish({"same": target(), "other": target()}, {})
+    before = dict(router.targets())
+    router.publish({"same": target(), "other": target(version="2.0.0")}, {})
+    after = dict(router.targets())
+    assert after["same"] is before["same"]
+    assert after["other"].manifest.version == "2.0.0"
+    router.publish({"same": target()._replace(service=_Service())}, {})
+    assert router.resolve("same") is not before["same"], "another service is another target"
+
+
 def test_a_published_table_does_not_change_with_the_callers_dictionary() -> None:
     router, targets = Router(), {"a": target()}
     router.publish(targets, {})

@@ -180,7 +180,20 @@ async def test_each_level_has_its_own_patience_and_its_own_length(make_pool, clo
     await busy(pool, clock)
     assert [len(fill(pool, priority=priority)[0]) for priority in (1, 2)] == [2, 3]
     clock.advance(2.0)
-    assert [fill(pool, priority=priority)[1].code for priority in (1, 2)] == ["QUEUE_FULL", "OVERLOADED"]
+    assert [str(fill(pool, priority=priority)[1]) for priority in (1, 2)] == [
+        "2 requests of priority 1 wait for arithmetic; at most 2 may; "
+        "retry later, add replicas, or raise max_queue of its --priority",
+        "requests of priority 2 for arithmetic have waited 2.000 s; newcomers are refused beyond 1 s; "
+        "retry later, add replicas, or raise max_age_s of its --priority",
+    ]
+
+
+async def test_a_level_without_a_length_of_its_own_has_the_deployments(make_pool, clock, fill) -> None:
+    pool = make_pool(priorities=(QueuePolicy(max_queue=2), QueuePolicy()), max_queue=3)
+    await busy(pool, clock)
+    refusal = str(fill(pool, priority=2)[1])
+    assert refusal.startswith("3 requests of priority 2 wait for arithmetic; at most 3 may; ")
+    assert refusal.endswith("raise --max-queue")
 
 
 async def test_nobody_is_refused_for_how_long_others_of_another_level_have_waited(make_pool, clock) -> None:

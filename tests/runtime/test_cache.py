@@ -198,7 +198,7 @@ async def test_only_a_kept_answer_will_do_for_who_says_so(make_cached) -> None:
     for wish in wishes[1:]:
         with pytest.raises(SalverError):
             cached.ask(1, cache=wish)
-    assert cached.counted() == (1, 1, 0)
+    assert cached.counted() == (1, 1 + 2 + 1, 0), "who rules the cache out is not counted there"
 
 
 async def test_who_has_the_answer_already_is_told_so(make_cached) -> None:
@@ -211,6 +211,7 @@ async def test_who_has_the_answer_already_is_told_so(make_cached) -> None:
             cached.ask(1, cache=CacheWish(unless=frozenset(tags)))
         assert (refused.value.code, refused.value.http) == ("PRECONDITION_FAILED", 412)
     assert (await cached.answered(1, cache=CacheWish(unless=frozenset({b"other"}))))[0] == "hit"
+    assert cached.counted() == (4, 1, 0)
 
 
 # What is identical.

@@ -23,7 +23,19 @@ def test_texts_are_joined_element_by_element():
     joined = JoinedChunks(TEXTS)
     joined.add(texts([b"a", b"b"], [b"c", b"d"]))
     joined.add(texts([b"1", b""], [b"3", b"4"]))
-    assert joined.outputs()["text"].tolist() == [[b"a1", b"b"], [b"c3", b"d4"]]
+    assert joined.outputs(2)["text"].tolist() == [[b"a1", b"b"], [b"c3", b"d4"]]
+
+
+def test_without_any_chunk_texts_are_empty():
+    assert JoinedChunks(TEXTS).outputs(3)["text"].tolist() == [[b"", b""]] * 3
+    alone = Signature(TEXTS.inputs, (TensorSpec("text", "BYTES", (2,)),))
+    assert JoinedChunks(alone).outputs(1)["text"].tolist() == [b"", b""]
+
+
+@pytest.mark.parametrize("output", [TensorSpec("y", "FP32", (-1, 1)), TensorSpec("texts", "BYTES", (-1, -1))])
+def test_without_any_chunk_nothing_else_can_be_answered(output):
+    with pytest.raises(SalverError, match="before its first chunk"):
+        JoinedChunks(Signature(TEXTS.inputs, (*TEXTS.outputs, output))).outputs(1)
 
 
 def test_texts_whose_shape_changes_cannot_be_joined():

@@ -224,7 +224,7 @@ async def test_each_who_waits_is_answered_at_its_own_deadline(gather: Gather, cl
     clock.advance(0.025)
     await eventually(hastier.done)
     assert code_of(hastier) == "DEADLINE_EXCEEDED"
-    assert str(hastier.exception()) == "no answer after 0.025 s"
+    assert str(hastier.exception()) == "no answer after 0.025 s: it waited for the answer to an identical request"
     await asyncio.sleep(ONE_LOOK_S)
     assert not hasty.done(), "no clock but its own counts"
     clock.advance(0.01)

@@ -93,6 +93,37 @@ async def test_a_version_whose_first_answers_contradict_its_signature_does_not_s
         await eventually(lambda: shelf.model("1.0.0").unloads)
 
 
+async def test_those_who_run_the_server_are_told_what_was_raised_and_nobody_else(store, shelf, caplog) -> None:
+    shelf.failures["1.0.0"] = OSError("weights not found: /data/w.bin")
+    async with hosting(store, shelf) as one:
+        await one.settle((V1, make_spec()))
+        assert one.status.cause == "OSError: weights not found: /data/w.bin"
+        assert one.status.problem.startswith("arithmetic@1.0.0 raised OSError while it was loaded; ")
+        assert "weights" not in str(one.host.error_of("arithmetic"))
+        (failed,) = [record.fields for record in caplog.records if record.message == "load_failed"]
+        assert (failed["endpoint"], failed["cause"]) == ("arithmetic", one.status.cause)
+        del shelf.failures["1.0.0"]
+        await one.settle((V1, make_spec(generation=2)))
+        assert one.status.cause is None
+
+
+async def test_what_is_unloaded_says_of_which_endpoint_and_why(store, shelf, caplog) -> None:
+    def unloaded() -> list[tuple[str, str, str]]:
+        records = [record.fields for record in caplog.records if record.message == "unloaded"]
+        return [(fields["endpoint"], fields["version"], fields["reason"]) for fields in records]
+
+    with caplog.at_level("INFO", logger="salver"):
+        async with hosting(store, shelf) as one:
+            await one.settle((V1, make_spec()), (V1, make_spec(endpoint="goes")))
+            await one.settle((V2, make_spec()))
+            await eventually(lambda: len(unloaded()) == 2)
+    assert sorted(unloaded()) == [
+        ("arithmetic", "arithmetic@1.0.0", "replaced"),
+        ("arithmetic", "arithmetic@2.0.0", "stopped"),
+        ("goes", "arithmetic@1.0.0", "undeployed"),
+    ]
+
+
 async def test_a_load_that_takes_too_long_fails_and_frees_what_comes_late(store, shelf) -> None:
     late = threading.Event()
     shelf.preparations["2.0.0"] = lambda: late.wait(30)

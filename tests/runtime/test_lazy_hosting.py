@@ -15,9 +15,12 @@ from tests.runtime.hosting import V1, V2, Hosting, Shelf, hosting
 
 from salver.clock import SYSTEM_CLOCK
 from salver.protocol.errors import SalverError
+from salver.protocol.request import Response
 from salver.protocol.tables import FileEntry, Load, Placement, VersionManifest
+from salver.runtime.lazy import LazyVersion
 from salver.runtime.memory import MemoryBudget
 from salver.runtime.status import LoadState
+from salver.telemetry.metrics import VersionMetrics
 from salver.testing import RAISES, eventually, make_request, make_spec
 
 LAZY = make_spec(load=Load.LAZY)
@@ -81,6 +84,21 @@ async def test_nothing_is_loaded_before_it_is_asked_and_then_once_for_all_who_as
         assert counted.loading.seconds > 0
 
 
+async def test_an_answer_says_how_long_it_waited_for_the_load(store, shelf) -> None:
+    async with lazily(store, shelf) as one:
+        gate = threading.Event()
+        shelf.preparations["1.0.0"] = gate.wait
+        await one.settle((V1, LAZY))
+        began_s = SYSTEM_CLOCK.monotonic_s()
+        answer = one.ask(1)
+        await eventually(lambda: one.status.state is LoadState.LOADING)
+        gate.set()
+        ((cause, seconds),) = (await answer).waits
+        assert cause == "load"
+        assert 0 < seconds <= SYSTEM_CLOCK.monotonic_s() - began_s
+        assert (await one.ask(2)).waits == ()
+
+
 async def test_those_who_wait_expire_and_leave_and_do_not_run(store, shelf) -> None:
     async with lazily(store, shelf) as one:
         gate = threading.Event()
@@ -121,11 +139,12 @@ async def test_a_load_that_fails_is_told_and_tried_again_after_a_pause(store, sh
         for answer in asked:
             with pytest.raises(SalverError, match="could not be loaded: LOAD_FAILED") as failed:
                 await answer
-            assert failed.value.code == "NOT_READY"
+            assert (failed.value.code, failed.value.retry_after_s) == ("NOT_READY", 0.1)
         await one.host.settled()
         assert (one.status.state, one.status.code, one.host.is_ready()) == (LoadState.FAILED, "LOAD_FAILED", False)
-        with pytest.raises(SalverError, match="could not be loaded"):
+        with pytest.raises(SalverError, match="could not be loaded") as refused:
             one.ask(3)
+        assert 0 < refused.value.retry_after_s < 0.1
         # Who looks for a ready server must be able to come back to this one.
         await eventually(one.host.is_ready)
         del shelf.failures["1.0.0"]
@@ -268,6 +287,91 @@ async def test_a_version_on_trial_is_asked_what_the_one_before_was_asked_and_non
         await one.ask(7)
         await one.settle((msgspec.structs.replace(V2, idempotent=False), make_spec(generation=6)))
         assert [[7, 7]] not in [batch.tolist() for batch in shelf.model("2.0.0").batches]
+
+
+async def test_a_version_that_is_loaded_again_is_tried_on_what_it_was_asked_before(store, shelf) -> None:
+    async with lazily(store, shelf) as one:
+        await one.settle((V1, LAZY))
+        assert value(await one.ask(42)) == 85
+        one.host.pools()["arithmetic"].recent.due_s = 0.0  # as if a second had passed
+        assert value(await one.ask(43)) == 87
+        for number in (1, 2):
+            await one.host._put_to_rest("arithmetic")
+            assert one.status.state is LoadState.COLD
+            assert value(await one.ask(number)) == 2 * number + 1
+            tried = [batch.tolist() for batch in shelf.model("1.0.0").batches]
+            assert tried.index([[42, 42]]) < tried.index([[43, 43]]) < tried.index([[number, number]])
+            await one.host.settled()
+        counted = one.metrics.version("arithmetic", "1.0.0")
+        assert (loaded(shelf), counted.successes) == (3, 4)
+        await one.host._put_to_rest("arithmetic")
+        await one.settle((V1, make_spec(load=Load.LAZY, generation=2, warm_from_traffic=False)))
+        await one.ask(3)
+        assert [[42, 42]] not in [batch.tolist() for batch in shelf.model("1.0.0").batches]
+
+
+async def test_inputs_that_a_version_no_longer_survives_keep_it_cold_once_only(store, shelf, monkeypatch) -> None:
+    monkeypatch.setattr("salver.runtime.lazy._FIRST_PAUSE_S", 0.01)
+    died = SalverError("LOAD_FAILED", "it did not survive")
+    tried: list[int] = []
+
+    async def rehearsed(_: object, samples: Any, *rest: object) -> None:
+        tried.append(len(samples))
+        raise died
+
+    monkeypatch.setattr("salver.runtime.host.rehearse", rehearsed)
+    async with lazily(store, shelf) as one:
+        await one.settle((V1, LAZY))
+        await one.ask(42)
+        await one.host._put_to_rest("arithmetic")
+        with pytest.raises(SalverError, match="LOAD_FAILED"):
+            await one.ask(1)
+        await eventually(one.host.is_ready)
+        assert value(await one.ask(2)) == 5
+        assert tried == [1]
+
+
+async def test_a_stream_whose_reader_leaves_before_the_load_is_closed_without_a_word(clock) -> None:
+    cold = LazyVersion(LAZY, V1, VersionMetrics(), clock, lambda: None)
+    chunks = cold.open_stream(make_request([[1, 1]]))
+    reader = asyncio.ensure_future(anext(chunks))
+    await asyncio.sleep(0)
+    reader.cancel()
+    await asyncio.gather(reader, return_exceptions=True)
+    chunks.close()
+
+
+async def test_a_fault_with_one_who_waits_leaves_nobody_else_without_an_answer(store, shelf, clock) -> None:
+    cold = LazyVersion(LAZY, V1, VersionMetrics(), clock, lambda: None)
+    first, second, third = (cold(make_request([[n, n]])) for n in range(3))
+
+    def inner(request: Any) -> Any:
+        if request is first.request:
+            raise RuntimeError("a fault of ours")
+        given = asyncio.get_running_loop().create_future()
+        given.set_result(Response("m", "1", None, 0, 1))
+        return given
+
+    cold.serve(inner)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        await first
+    assert [(await each).model for each in (second, third)] == ["m", "m"]
+
+
+async def test_an_endpoint_that_goes_in_the_turn_in_which_its_load_ends_leaves_no_promise(store, shelf) -> None:
+    async with lazily(store, shelf, budget=1000) as one:
+        load_all = one.host._load_all
+
+        async def and_then_gone(*args: Any) -> Any:
+            pool = await load_all(*args)
+            asyncio.get_running_loop().call_soon(one.apply)
+            return pool
+
+        one.host._load_all = and_then_gone
+        one.apply((V1, make_spec()))
+        await eventually(lambda: not one.host.names())
+        await eventually(lambda: not one.host._retiring)
+        assert (loaded(shelf), one.host._memory._promised) == (1, {})
 
 
 async def test_what_a_version_could_not_answer_is_not_asked_of_its_successor(store, shelf) -> None:

@@ -136,6 +136,17 @@ async def test_what_can_never_fit_is_refused_at_once_and_nobody_leaves_for_it() 
     with pytest.raises(SalverError, match="always loaded take 50") as refused:
         await house.budget.make_room(LAZY, large)
     assert (refused.value.code, house.left) == ("NOT_READY", [])
+    assert "takes about 60 bytes; of 100 for all versions" in str(refused.value)
+    house.budget.measured(LAZY, large, 90)
+    with pytest.raises(SalverError, match="takes about 90 bytes"):
+        await house.budget.make_room(LAZY, large)
+
+
+async def test_one_that_takes_more_than_there_is_says_how_much_is_loaded(caplog) -> None:
+    house = House(100, of("fixed", 120, float("inf"), leaves=False), of("a", 10, 1.0))
+    await house.budget.settle(LAZY, MANIFEST)
+    (told,) = [record.fields for record in caplog.records if record.message == "memory_over_budget"]
+    assert (told["needed_bytes"], told["loaded_bytes"], told["budget_bytes"]) == (0, 130, 100)
 
 
 async def test_what_was_measured_too_high_is_tried_again_when_the_others_have_left() -> None:
@@ -155,6 +166,17 @@ async def test_an_eager_version_is_loaded_whatever_it_takes_and_idle_ones_leave_
     house = measured(House(100, of("a", 10, 1.0), of("b", 90, 2.0, leaves=False)), 60)
     await house.budget.make_room(eager, MANIFEST)
     assert house.left == ["a"]
+
+
+async def test_nobody_takes_the_room_that_is_made_for_an_eager_version() -> None:
+    eager = make_spec(endpoint="eager")
+    house = measured(House(100, of("a", 60, 1.0)), 60)
+    rooms = [asyncio.ensure_future(house.budget.make_room(spec, MANIFEST)) for spec in (eager, LAZY)]
+    await rooms[0]
+    await asyncio.sleep(0.06)
+    assert (rooms[1].done(), house.left) == (False, ["a"])
+    house.budget.release(eager)
+    await asyncio.wait_for(rooms[1], 5)
 
 
 async def test_a_version_that_takes_more_than_was_thought_makes_others_leave() -> None:

@@ -55,7 +55,7 @@ async def test_the_time_in_which_another_batch_is_joined_is_time_in_the_queue(ma
     await asyncio.gather(*futures)
     assert metrics.batch_input_seconds == {1: 0.5}, "each counts its own joining only"
     assert [future.result().hold_s for future in futures] == [0.0, 0.0]
-    assert metrics.queue_s == 0.25
+    assert metrics.queue_s.total == 0.25
 
 
 def _taking(clock: ManualClock, seconds: float, function: Any) -> Any:

@@ -146,6 +146,22 @@ async def test_a_batch_that_hangs_fails_and_the_queue_moves_on(make_pool, clock,
     assert_settled(pool)
 
 
+async def test_a_large_answer_on_its_way_is_no_hang(make_pool, clock) -> None:
+    pool = make_pool(hang_s=0.3)
+    replica = HeldReplica(pool)
+    answer = ask(pool, 1)
+    await started(replica)
+    for _ in range(4):
+        clock.advance(0.2)
+        pool._look()
+        pool.arriving(replica)
+    assert not answer.done()
+    clock.advance(0.35)
+    pool._look()
+    assert code_of(answer) == "MODEL_HUNG"
+    pool.arriving(replica)
+
+
 async def test_without_a_setting_a_batch_may_take_three_times_the_longest_seen_and_five_seconds(make_pool) -> None:
     pool = make_pool()
     assert pool.hang_limit_s(1) == pool.spec.deadline_s  # nothing is known before the first run
@@ -282,6 +298,18 @@ async def test_without_any_replica_the_queue_is_answered_and_requests_are_refuse
     await started(replica)
     replica.finish()
     await after
+
+
+async def test_who_is_refused_until_a_replica_is_ready_is_told_how_long_that_takes_from_then(make_pool, clock) -> None:
+    pool = make_pool()
+    waiting = ask(pool, 0)
+    pool.unavailable(SalverError("NOT_READY", "all replicas died", retry_after_s=8.0))
+    assert waiting.exception().retry_after_s == 8.0
+    for left_s in (8.0, 5.5, None):
+        with pytest.raises(SalverError) as refused:
+            ask(pool, 1)
+        assert refused.value.retry_after_s == left_s
+        clock.advance(2.5 if left_s == 8.0 else 6.0)
 
 
 async def test_refusing_again_and_again_keeps_nothing_alive(make_pool) -> None:

@@ -197,7 +197,7 @@ async def test_a_deadline_that_passes_while_a_step_runs_leaves_the_session_in_do
     await turn()
     clock.advance(0.6)
     await eventually(late.done)
-    assert code_of(late) == "DEADLINE_EXCEEDED"
+    assert str(late.exception()) == "no answer after 0.600 s: its batch has computed for 0.600 s"
     after = one.send("a", 4)
     await one.settle()
     assert code_of(after) == "SESSION_LOST"
@@ -212,9 +212,22 @@ async def test_a_deadline_passes_in_the_line_too(clock: ManualClock) -> None:
     clock.advance(0.6)
     await eventually(late.done)
     assert (code_of(late), first.done(), behind.done()) == ("DEADLINE_EXCEEDED", False, False)
+    assert str(late.exception()) == "no answer after 0.600 s: it waited for the step before it"
     await one.settle()
     assert (sum_of(first), code_of(behind)) == (1, "STEP_SKIPPED")
     assert await one.step("a", 8) == 9
+
+
+async def test_an_answer_says_how_long_its_step_waited_for_the_one_before(clock: ManualClock) -> None:
+    one = Stepping(clock)
+    answers = [one.send("a", value, start=value == 1) for value in (1, 2, 3)]
+    for _ in answers:
+        await turn()
+        clock.advance(0.25)
+        one.replicas[0].finish()
+        await turn()
+    assert [answer.result().waits for answer in answers] == [(), (("turn", 0.25),), (("turn", 0.5),)]
+    assert [answer.result().queue_s for answer in answers] == [0, 0, 0]
 
 
 async def test_an_answer_that_contradicts_the_signature_costs_the_session(clock: ManualClock) -> None:
@@ -357,6 +370,28 @@ async def test_what_a_step_was_to_tell_is_told_by_the_next_if_it_never_ran(clock
     for _ in range(2):
         await one.step("c", 1, start=True)
     assert one.keepers[0].states == 1
+
+
+async def test_states_of_sessions_that_are_over_are_freed_whatever_becomes_of_those_after_them(
+    clock: ManualClock,
+) -> None:
+    """Times of too many first steps whose callers leave in the queue, and then a calm time."""
+    one = Stepping(clock, max_sessions=4, session_idle_s=10.0)
+    for _ in range(5):
+        for name in range(4):
+            await one.step(name, 1, start=True)
+        clock.advance(11)
+        await eventually(lambda: one.sessions.open == 0)
+        for name in range(12):
+            withdrawn = one.send(name, 1, start=True)
+            withdrawn.cancel()
+            await turn()
+        assert one.keepers[0].states <= 4
+    for _ in range(10):
+        await one.step("calm", 1, start=True)
+        await one.step("calm", 1, end=True)
+    assert one.keepers[0].states == 0
+    assert len(one.sessions._table._shards[0].vacated) == 0
 
 
 async def test_no_more_sessions_are_open_than_may_be(clock: ManualClock) -> None:

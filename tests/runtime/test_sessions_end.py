@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from tests.runtime.asking import code_of, turn
 from tests.runtime.stepping import Stepping, refused, sum_of
 
@@ -99,6 +100,38 @@ async def test_stopping_answers_everything(clock: ManualClock) -> None:
     assert [code_of(answer) for answer in answers] == ["NOT_READY", "SESSION_LOST", "NOT_READY"]
     assert all(replica.stopped for replica in one.replicas)
     assert (one.sessions.waiting, one.sessions.running, one.sessions.open) == (0, 0, 0)
+
+
+async def test_an_answer_that_cannot_be_written_costs_the_session_and_those_sent_ahead(clock: ManualClock) -> None:
+    one = Stepping(clock)
+    await one.step("a", 1, start=True)
+    answers = [one.send("a", value) for value in (2, 3, 4)]
+    await turn()
+    one.replicas[0].finish()
+    await answers[0]
+    # Now its door finds that it cannot write it, while the next runs already.
+    answers[0].result().unwritten()
+    assert refused(one.send, "a", 5) == "SESSION_LOST"
+    await one.settle()
+    for answer in answers[1:]:
+        with pytest.raises(SalverError, match="the answer to a step could not be written") as caught:
+            answer.result()
+        assert caught.value.code == "SESSION_LOST"
+    assert one.models[0].batches == [[1], [2], [3]]
+    assert (one.metrics.successes, one.metrics.failures) == (2, {"SESSION_LOST": 2})
+    assert await one.step("a", 7, start=True) == 7
+
+
+async def test_a_step_that_begins_anew_does_not_mind_that_the_one_before_was_not_written(clock: ManualClock) -> None:
+    one = Stepping(clock)
+    await one.step("a", 1, start=True)
+    first, second = one.send("a", 2), one.send("a", 3, start=True)
+    await turn()
+    one.replicas[0].finish()
+    (await first).unwritten()
+    await one.settle()
+    assert sum_of(second) == 3
+    assert await one.step("a", 4) == 7
 
 
 async def test_it_looks_like_one_pool(clock: ManualClock) -> None:

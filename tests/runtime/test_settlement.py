@@ -42,7 +42,7 @@ def test_time_in_which_a_replica_was_free_was_spent_on_a_fuller_batch(timed, clo
         assert replica.batch is not None
         replica.finish()
         assert (spans(first), spans(second)) == ((0.0, 2.0), (0.0, 0.5))
-        assert metrics.queue_s == pytest.approx(2.5, abs=1e-4)
+        assert metrics.queue_s.total == pytest.approx(2.5, abs=1e-4)
 
     timed(act)
 

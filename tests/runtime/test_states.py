@@ -52,8 +52,8 @@ def sequence(**changes):
 
 
 def run(keeper, *steps):
-    """One batch of (session, step, value); what is answered in each row."""
-    orders = np.array([[session, step, False, -1] for session, step, _ in steps], np.int64)
+    """One batch of (session, step, value), each session at the place of its number; what is answered in each row."""
+    orders = np.array([[session, session, step, False, -1] for session, step, _ in steps], np.int64)
     x = np.array([[value, -value] for *_, value in steps], np.float32)
     return keeper.run({"x": x, STEP_INPUT: orders})["y"][:, 0].tolist()
 
@@ -65,13 +65,13 @@ def test_the_states_of_a_batch_are_joined_along_their_own_axis_and_cut_apart_aga
     assert run(keeper, (2, 0, 10.0), (3, 0, 100.0)) == [33, 303]
     assert run(keeper, (3, 1, 1.0), (1, 1, 1.0), (4, 0, 0.0)) == [306, 9, 3]
     assert graph.rows == [1, 2, 3]
-    assert {session: steps for session, (steps, _) in keeper._kept.items()} == {1: 2, 2: 1, 3: 2, 4: 1}
+    assert {session: steps for session, steps, _ in keeper._kept.values()} == {1: 2, 2: 1, 3: 2, 4: 1}
 
 
 def test_a_state_holds_no_more_memory_than_its_own() -> None:
     keeper = keep_states(Graph(), sequence(), None, None)
     run(keeper, *((session, 0, 1.0) for session in range(32)))
-    for _, parts in keeper._kept.values():
+    for *_, parts in keeper._kept.values():
         assert [part.base is None for part in parts] == [True, True]
 
 
@@ -79,7 +79,7 @@ def test_outputs_hold_no_states_and_inputs_no_orders() -> None:
     graph = Graph()
     seen = []
     keeper = keep_states(graph, sequence(), lambda arrays: seen.append(sorted(arrays)) or arrays, None)
-    orders = np.array([[1, 0, 0, -1]])
+    orders = np.array([[1, 1, 0, 0, -1]])
     assert list(keeper.run({"x": np.ones((1, 2), np.float32), STEP_INPUT: orders})) == ["y"]
     assert seen == [["x"]]
 
@@ -93,7 +93,7 @@ def test_the_end_of_a_session_frees_its_state_and_so_does_the_word_of_another() 
     keeper = keep_states(Graph(), sequence(), None, None)
     run(keeper, (1, 0, 1.0), (2, 0, 1.0), (3, 0, 1.0))
     x = np.ones((1, 2), np.float32)
-    keeper.run({"x": x, STEP_INPUT: np.array([[1, 1, True, 2]])})
+    keeper.run({"x": x, STEP_INPUT: np.array([[1, 1, 1, True, 2]])})
     assert keeper.states == 1
     keeper.unload()
     assert keeper.states == 0
@@ -112,6 +112,28 @@ def test_a_step_whose_state_is_not_the_one_before_is_refused_before_anything_run
         run(keeper, (2, 1, 1.0), (session, step, 1.0))
     assert graph.rows == [1, 2]
     assert run(keeper, (2, 1, 1.0)) == [9]
+
+
+def test_a_session_takes_the_place_of_one_before_it_and_never_of_one_after_it() -> None:
+    keeper = keep_states(Graph(), sequence(), None, None)
+
+    def at_one_place(*steps: tuple[int, int, bool]) -> list[float]:
+        orders = np.array([[7, session, step, ends, -1] for session, step, ends in steps], np.int64)
+        return keeper.run({"x": np.ones((len(steps), 2), np.float32), STEP_INPUT: orders})["y"][:, 0].tolist()
+
+    assert at_one_place((1, 0, False)) == [6]
+    assert at_one_place((2, 0, False)) == [6]
+    assert keeper.states == 1
+    # Steps of the one before that come late, as far as the pool lets them.
+    for late in [(1, 0, False), (1, 0, True)]:
+        assert at_one_place(late) == [6]
+        assert keeper._kept[7][0] > 1
+        assert at_one_place((3, 0, False), late) == [6, 6]
+        assert keeper._kept[7][0] > 1
+        assert at_one_place(late, (4, 0, False)) == [6, 6]
+    with pytest.raises(ValueError, match="the state of session 1 is not here"):
+        at_one_place((1, 1, False))
+    assert at_one_place((4, 1, False)) == [9]
 
 
 def test_a_batch_that_raises_leaves_every_state_as_it_was() -> None:
@@ -154,9 +176,9 @@ def test_a_class_must_leave_as_many_states_as_it_was_given() -> None:
 
 
 def test_the_order_of_a_step_is_one_small_tensor() -> None:
-    tensor = step_tensor(2**40, 3, ends=True, forgotten=-1)
+    tensor = step_tensor(5, 2**40, 3, ends=True, vacated=-1)
     assert isinstance(tensor, Tensor)
-    assert (tensor.datatype, tensor.numpy().tolist()) == ("INT64", [[2**40, 3, 1, -1]])
+    assert (tensor.datatype, tensor.numpy().tolist()) == ("INT64", [[5, 2**40, 3, 1, -1]])
 
 
 # Against the graph.

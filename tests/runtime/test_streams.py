@@ -10,7 +10,7 @@ from tests.runtime.streaming import STREAMS, Replica, values_of
 
 from salver.protocol.errors import SalverError
 from salver.protocol.frames import FrameKind
-from salver.runtime.streams import StreamingPool
+from salver.runtime.streams import StreamingPool, layer_streams
 from salver.testing import eventually, make_request
 
 LOST = SalverError("WORKER_LOST", "the worker died")
@@ -163,6 +163,17 @@ async def test_a_step_that_does_not_return_hangs(make, clock, metrics):
     assert not one.streams.accepts
 
 
+async def test_a_large_chunk_on_its_way_is_no_hang(make, clock):
+    one = make(hang_s=3.0)
+    one.open()
+    for _ in range(4):
+        let_pass(one, clock, 2.5)
+        one.streams.arriving()
+    assert one.given_up == 0
+    let_pass(one, clock, 3.5)
+    assert one.given_up == 1
+
+
 async def test_a_caller_who_does_not_read_is_no_hang(make, clock):
     one = make(hang_s=3.0)
     stream = one.open()
@@ -313,3 +324,10 @@ class TestJoined:
         one.streams.suspend()
         with pytest.raises(SalverError):
             StreamingPool(one.pool)(make_request([[1, 1]]))
+
+
+async def test_a_pool_keeps_the_service_of_its_streams_while_it_is_there(make, make_pool):
+    streaming, other, plain = make().pool, make().pool, make_pool()
+    before = layer_streams([streaming, other, plain], {})
+    assert before.keys() == {streaming, other}
+    assert layer_streams([streaming, plain], before) == {streaming: before[streaming]}

@@ -45,6 +45,15 @@ async def test_open_streams_are_stepped_in_turn(store):
         assert len(both) > 1
 
 
+async def test_a_chunk_too_large_for_its_worker_ends_its_stream_and_not_the_worker(store):
+    chunk = '{"y": np.broadcast_to(np.zeros(1, np.float32), (2**40,)), "text": np.array([["a"]], object)}'
+    async with serving(store, streaming(store, chunk=chunk)) as one:
+        pid = one.pid
+        assert await code_of(open_stream(one, 1)) == "BAD_MODEL_OUTPUT"
+        assert await values_of(open_stream(one, 0)) == []
+        assert one.pid == pid
+
+
 async def test_a_slow_reader_pauses_its_model_and_nobody_elses(store):
     async with serving(store, streaming(store, 'self.note(f"{count}:{n}")')) as one:
         slow = open_stream(one, 1000)

@@ -19,6 +19,7 @@ from tests.runtime.workers import MARKED, Serving, alive, free, serving
 from salver.clock import SYSTEM_CLOCK
 from salver.protocol.errors import SalverError
 from salver.protocol.frames import ARENA_BYTES, SHARED_ABOVE_BYTES
+from salver.runtime.pool import Pool
 from salver.testing import FREE_WIDTH, ManualClock, eventually, make_request
 
 
@@ -206,6 +207,29 @@ async def test_tensors_of_any_size_come_back_as_they_should(store, size_bytes) -
         np.testing.assert_array_equal(response.array("y"), 2 * rows + 1)
 
 
+@pytest.mark.parametrize("value", ["np.zeros(1, x.dtype)", "np.array(['large'], object)"], ids=["numbers", "texts"])
+async def test_an_answer_too_large_for_its_worker_fails_its_request_and_not_the_worker(store, value) -> None:
+    large = f"return {{'y': np.broadcast_to({value}, (2**40,))}}"
+    async with serving(store, free(store, MARKED.format(value=13, action=large))) as one:
+        pid = one.pid
+        with pytest.raises(SalverError, match=r"it and its copies do not fit into the worker's \d+ bytes") as raised:
+            await one.ask(13)
+        assert raised.value.code == "BAD_MODEL_OUTPUT"
+        assert (await one.answer(1), one.pid) == (3, pid)
+
+
+async def test_a_worker_that_sends_a_large_answer_says_so_before_all_of_it_is_there(store, monkeypatch) -> None:
+    heard = []
+    monkeypatch.setattr(Pool, "arriving", lambda pool, replica: heard.append(replica))
+    rows = ARENA_BYTES // 8 + 1  # of two numbers of four bytes
+    manifest = free(store, MARKED.format(value=13, action=f"x = np.zeros(({rows}, 2), x.dtype)"))
+    async with serving(store, manifest) as one:
+        with pytest.raises(SalverError, match="has shape"):
+            await one.ask(13)
+        assert len(heard) > 2
+        assert set(heard) == {one.replica}
+
+
 async def test_an_answer_outlives_the_shared_memory_it_came_through(store) -> None:
     rows = np.random.default_rng(1).random((2, 2**16), dtype=np.float32)
     async with serving(store, free(store, "")) as one:
@@ -269,7 +293,8 @@ async def test_a_version_that_is_refused_leaves_nothing_behind(store) -> None:
     with pytest.raises(SalverError) as raised:
         await one.replica.launch()
     assert raised.value.code == "LOAD_FAILED"
-    assert "not today" not in raised.value.message
+    assert "not today" not in str(raised.value)
+    assert raised.value.cause == "RuntimeError: not today (model.py:1 in <module>)"
     assert (one.replica.pid, one.replica.restarts) == (None, 0)
     assert list(store.scratch.iterdir()) == []
 

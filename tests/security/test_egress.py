@@ -89,7 +89,6 @@ def test_one_private_address_among_many_is_enough_to_refuse():
     ("url", "parts", "authority"),
     [
         ("https://a.example/x?y=1", ("https", "a.example", 443, "/x?y=1"), "a.example"),
-        ("http://a.example:8080", ("http", "a.example", 8080, "/"), "a.example:8080"),
         ("https://[2606:4700::1]:8443/", ("https", "2606:4700::1", 8443, "/"), "[2606:4700::1]:8443"),
         ("HTTPS://A.Example:443/", ("https", "a.example", 443, "/"), "a.example"),
     ],
@@ -98,6 +97,14 @@ def test_a_url_has_its_parts(url, parts, authority):
     target = parse_target(url)
     assert tuple(target) == parts
     assert target.authority == authority
+
+
+def test_without_tls_goes_only_what_may_be_private():
+    with pytest.raises(SalverError, match="its scheme is not https") as raised:
+        parse_target("http://a.example:8080")
+    assert raised.value.code == "INVALID_SETTING"
+    target = parse_target("http://a.example:8080", allow_private=True)
+    assert (tuple(target), target.authority) == (("http", "a.example", 8080, "/"), "a.example:8080")
 
 
 @pytest.mark.parametrize(

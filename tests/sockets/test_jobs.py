@@ -129,8 +129,9 @@ def hook():
 
 def test_operators_say_who_is_told_and_a_killed_controller_forgets_nobody(slow):
     with hook() as url:
-        refused = slow.administer("POST", "/v1/webhooks", {"name": "orders", "url": url})
-        assert (refused.status, refused.code) == (403, "REFUSED_BY_POLICY")
+        for address, status, code in ((url, 400, "INVALID_SETTING"), ("https://127.0.0.1/", 403, "REFUSED_BY_POLICY")):
+            refused = slow.administer("POST", "/v1/webhooks", {"name": "orders", "url": address})
+            assert (refused.status, refused.code) == (status, code)
         made = slow.administer("POST", "/v1/webhooks", {"name": "orders", "url": url, "allow_private": True})
         assert made.json["secret"].startswith("whsec_")
         assert made.json["secret"] not in slow.administer("GET", "/v1/webhooks").body.decode()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
 import pytest
 from tests.conftest import ask, rows
+from websockets.sync.client import connect
 
 CLASS = """
 import salver
@@ -80,6 +82,22 @@ def test_sessions_end_with_the_version_that_they_began_with_when_another_is_depl
     running.until(lambda: running.events("unloaded"), "the old version is unloaded")
     assert step(running, "old", 1) == ("SESSION_UNKNOWN", 404)
     assert step(running, "new", 1, end=True) == (20, "10.0.0")
+
+
+def test_steps_sent_ahead_in_a_conversation_run_in_order_and_the_session_outlives_it(running) -> None:
+    begins, ends = {"sequence_id": "w", "sequence_start": True}, {"sequence_id": "w", "sequence_end": True}
+    with connect(running.http.replace("http", "ws") + "/v2/models/sums/ws") as socket:
+        for value, words in ((1, begins), (2, {"sequence_id": "w"}), (3, {"sequence_id": "w"})):
+            socket.send(json.dumps(rows([value, value], **words)))
+        answers = [json.loads(socket.recv(timeout=20)) for _ in range(3)]
+    version = answers[0]["model_version"]
+    factor = int(version.partition(".")[0])
+    assert [answer["outputs"][0]["data"][0] for answer in answers] == [factor, 3 * factor, 6 * factor]
+    running.until(lambda: "\nsalver_connections 1.0\n" in metrics(running), "only who asks for metrics is there")
+    assert f'salver_sessions{{endpoint="sums",version="{version}"}} 1.0' in metrics(running)
+    answer = running.infer("sums", [4, 4], parameters=ends)
+    assert (answer.json["outputs"][0]["data"][0], answer.json["model_version"]) == (10 * factor, version)
+    assert step(running, "w", 5) == ("SESSION_UNKNOWN", 404)
 
 
 def test_a_request_that_is_no_step_is_refused_and_the_endpoint_says_that_it_keeps_state(running) -> None:

@@ -50,7 +50,7 @@ def test_a_version_that_cannot_load_is_in_failed_and_takes_readiness_only_if_req
     line = tree.start()
     failed = {row["endpoint"]: row for row in line["failed"]}
     assert set(failed) == {"bad", "extra"}
-    assert set(failed["bad"]) == {"endpoint", "version", "code", "error"}
+    assert set(failed["bad"]) == {"endpoint", "version", "code", "error", "cause"}
     assert failed["bad"]["code"] == "CORRUPT_ARTIFACT"
     assert failed["bad"]["version"] == "bad@1.0.0"
     assert tree.get("/v2/health/ready").status == 503

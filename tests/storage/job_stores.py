@@ -47,11 +47,11 @@ class Bench:
         return self.step("settle", *outcomes)
 
     def cancel(self, id):
-        (job,) = self.step("cancel", id)
-        return job
+        (cancelled,) = self.step("cancel", id)
+        return cancelled.job
 
-    def tend(self):
-        (tended,) = self.step("tend", None)
+    def tend(self, *held):
+        (tended,) = self.step("tend", held)
         return tended
 
     def find(self, id):

@@ -143,6 +143,18 @@ def test_closing_carries_out_what_was_asked_for():
     asyncio.run(run())
 
 
+def test_what_is_asked_after_the_end_is_refused_and_leaves_nobody_waiting():
+    async def run():
+        commits = Commits(Slate().open, "test commits")
+        assert await commits.ask(double, 1) == 2
+        await commits.close()
+        with pytest.raises(SalverError) as raised:
+            commits.ask(double, 1)
+        assert raised.value.code == "NOT_READY"
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("turns", [50])
 def test_nobody_is_left_waiting_when_the_thread_falls_asleep(turns):
     async def test(_, commits):

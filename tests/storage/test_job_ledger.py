@@ -13,9 +13,11 @@ from salver.protocol.errors import SalverError
 from salver.protocol.jobs import JobLimits, JobState
 from salver.storage import job_file
 from salver.storage.job_file import open_jobs
-from salver.storage.job_ledger import JobLedger
+from salver.storage.job_ledger import JobLedger, JobWriter
+from salver.storage.job_schema import LAYOUT
 from salver.storage.job_steps import Outcome, Wanted
 from salver.storage.job_view import check_store
+from salver.storage.jobs import JobStore
 from salver.testing import ManualClock
 
 
@@ -85,6 +87,18 @@ def test_what_was_acknowledged_survives_kill_9_at_any_moment(tmp_path, python):
     bench.connection.close()
 
 
+def test_every_commit_is_synced_and_nobody_is_answered_before_it(tmp_path):
+    """What kill -9 does not show: without these words of SQLite a power failure takes back what was acknowledged."""
+    writer = JobWriter(tmp_path / "jobs.db", JobLimits(), SYSTEM_CLOCK, "me")
+    ask, said = writer.store.connection.execute, []
+    assert ask("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert ask("PRAGMA synchronous").fetchone() == (2,)  # FULL: the log is synced in every COMMIT
+    writer.store.connection.set_trace_callback(said.append)
+    writer.run([(JobStore.accept, [make_new()])])
+    assert (said[0], said[-1]) == ("BEGIN IMMEDIATE", "COMMIT")
+    writer.close()
+
+
 def test_a_file_that_is_no_store_is_told_and_left_as_it_is(tmp_path):
     path = tmp_path / "jobs.db"
     path.write_bytes(b"this is no database" * 100)
@@ -151,7 +165,7 @@ def test_a_store_of_another_layout_is_refused(tmp_path):
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE facts SET value = '99' WHERE name = 'layout'")
     connection.close()
-    with pytest.raises(SalverError, match="layout 99; this Salver knows 1") as raised:
+    with pytest.raises(SalverError, match=f"layout 99; this Salver knows {LAYOUT}") as raised:
         open_jobs(path)
     assert raised.value.code == "REFUSED_BY_POLICY"
 

@@ -8,8 +8,8 @@ from tests.storage.job_stores import Bench, make_new
 
 from salver.protocol.errors import SalverError
 from salver.protocol.jobs import FINAL, TRANSITIONS, Delivery, JobState
-from salver.storage.job_steps import Outcome, Told, Wanted
-from salver.storage.job_view import backlogs, due_deliveries, tellings
+from salver.storage.job_steps import DeliveryTry, Outcome, Wanted
+from salver.storage.job_view import _AWAITED, backlogs, delivery_counts, due_deliveries
 from salver.testing import ManualClock
 
 LOST = SalverError("WORKER_LOST", "the worker died")
@@ -100,6 +100,20 @@ def test_a_claim_of_one_job_at_a_time_serves_every_tenant(open_store):
         for tenant in ("a", "b", "c"):
             store.accept(tenant=tenant)
     assert {store.claim(1)[0].tenant for _ in range(3)} == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("tenants", [1, 2, 3])
+@pytest.mark.parametrize("endpoints", [1, 2, 3])
+def test_every_endpoint_and_tenant_has_its_turn_where_there_is_room_for_one(open_store, endpoints, tenants):
+    store = open_store()
+    every = {(f"e{endpoint}", f"t{tenant}") for endpoint in range(endpoints) for tenant in range(tenants)}
+    for endpoint, tenant in sorted(every):
+        for _ in range(10):
+            store.accept(endpoint=endpoint, tenant=tenant, body=b"x" * 10)
+    slots = {f"e{endpoint}": 5 for endpoint in range(endpoints)}
+    claimed = [store.step("claim", Wanted(slots, 10))[0] for _ in range(endpoints * tenants)]
+    assert [len(jobs) for jobs in claimed] == [1] * len(every)
+    assert {(jobs[0].endpoint, jobs[0].tenant) for jobs in claimed} == every
 
 
 def test_only_endpoints_asked_for_are_claimed(open_store):
@@ -240,7 +254,7 @@ def test_a_renewed_lease_holds_and_tells_what_was_lost(open_store, clock):
     kept, cancelled = slow.claim()
     heir.cancel(cancelled.id)
     clock.advance(20.0)
-    assert slow.step("renew", [kept.seq, cancelled.seq]) == [{cancelled.seq}]
+    assert slow.tend(kept.seq, cancelled.seq).lost == {cancelled.seq}
     clock.advance(20.0)
     assert heir.tend().taken_over.total() == 0
 
@@ -251,10 +265,20 @@ def test_a_lease_that_its_own_process_has_forgotten_ends_too(open_store, clock):
     store.accept()
     kept, forgotten = store.claim()
     clock.advance(20.0)
-    store.step("renew", [kept.seq])
+    store.tend(kept.seq)
     clock.advance(20.0)
-    assert store.tend().taken_over.total() == 1
+    assert store.tend(kept.seq).taken_over.total() == 1
     assert [job.id for job in store.claim()] == [forgotten.id]
+
+
+def test_a_process_that_stood_still_does_not_take_its_own_jobs_away(open_store, clock):
+    store = open_store(alive=("me",), lease_s=30.0)
+    store.accept()
+    (job,) = store.claim()
+    clock.advance(40.0)
+    tended = store.tend(job.seq)
+    assert (tended.taken_over.total(), tended.lost) == (0, set())
+    assert store.settle(done(job)) == [JobState.DONE]
 
 
 def test_of_two_that_run_a_job_one_brings_its_result(open_store):
@@ -313,6 +337,17 @@ def test_a_job_cancelled_while_it_runs_has_no_result(open_store):
     store.cancel(accepted.id)
     assert store.settle(done(job)) == [None]
     assert store.result(accepted.id) is None
+
+
+def test_of_two_that_cancel_a_job_one_has_done_it(open_store):
+    store = open_store()
+    accepted = store.accept()
+    both = store.step("cancel", accepted.id, accepted.id)
+    assert [(each.changed, each.job.state) for each in both] == [
+        (True, JobState.CANCELLED),
+        (False, JobState.CANCELLED),
+    ]
+    assert store.step("cancel", b"x" * 16) == [(False, None)]
 
 
 def test_what_has_ended_cannot_be_cancelled(open_store):
@@ -402,7 +437,7 @@ def test_a_job_that_ran_when_the_machine_went_down_runs_again(open_store, tmp_pa
     after.connection.close()
 
 
-# Telling.
+# Deliveries.
 
 
 def due(store, clock):
@@ -437,15 +472,31 @@ def test_tries_are_counted_and_the_next_waits(open_store, clock):
     store = open_store()
     accepted = store.accept(webhook="w")
     store.settle(done(*store.claim()))
-    assert store.step("told", Told(accepted.id, "w", Delivery.PENDING, "it answered 500", 5.0)) == [True]
+    failed = DeliveryTry(accepted.id, "w", Delivery.PENDING, "it answered 500", 5.0)
+    assert store.step("record_deliveries", failed) == [True]
     assert due(store, clock) == []
     clock.advance(5.0)
     assert due(store, clock) == [accepted.id]
-    store.step("told", Told(accepted.id, "w", Delivery.DELIVERED, "it answered 204"))
+    store.step("record_deliveries", DeliveryTry(accepted.id, "w", Delivery.DELIVERED, "it answered 204"))
     found = store.find(accepted.id)
     assert (found.delivery, found.deliveries, found.delivery_note) == (Delivery.DELIVERED, 2, "it answered 204")
-    assert store.step("told", Told(accepted.id, "w", Delivery.FAILED, "late")) == [False]
-    assert tellings(store.connection, [None]) == [{("w", "retried"): 1, ("w", "delivered"): 1, ("w", "failed"): 1}]
+    assert store.step("record_deliveries", DeliveryTry(accepted.id, "w", Delivery.FAILED, "late")) == [False]
+    (counts,) = delivery_counts(store.connection, [None])
+    assert counts == {("w", "retried"): 1, ("w", "delivered"): 1, ("w", "failed"): 1}
+
+
+def test_each_webhook_has_its_own_line_whatever_waits_in_anothers(open_store, clock):
+    store = open_store()
+    for name in ("dead", "dead", "dead", "good", "zoo"):
+        store.accept(webhook=name)
+        clock.advance(1.0)
+        store.settle(done(*store.claim()))
+    (jobs,) = due_deliveries(store.connection, [(clock.monotonic_s(), 2)])
+    assert [job.webhook for job in jobs] == ["dead", "dead", "good", "zoo"]
+    assert jobs[0].ended_s < jobs[1].ended_s
+    plan = " ".join(row[3] for row in store.connection.execute(f"EXPLAIN QUERY PLAN {_AWAITED}"))
+    assert plan.count("jobs_delivering") == 2
+    assert "SCAN jobs " not in plan.replace("SCAN jobs USING", "")
 
 
 def test_an_expired_job_is_told_no_more(open_store, clock):

@@ -32,7 +32,7 @@ def metrics() -> Metrics:
 def test_successes_are_counted_by_batch_for_each_of_its_requests(metrics) -> None:
     counted = metrics.version("digits", "1.0.0")
     assert (counted.successes, counted.rows, counted.batches) == (3, 6, {5: 1, 1: 1})
-    assert (counted.queue_s, counted.compute_s, counted.fail_s) == (0.75, 1.0, 0.125)
+    assert (counted.queue_s.total, counted.compute_s, counted.fail_s) == (0.75, 1.0, 0.125)
     assert (counted.input_s, counted.output_s) == pytest.approx((0.05, 0.08))
     assert (counted.batch_input_seconds, counted.batch_output_seconds) == ({5: 0.01, 1: 0.03}, {5: 0.02, 1: 0.04})
     assert counted.last_success_wall_s == 1_700_000_001.0
@@ -43,7 +43,9 @@ def test_a_scrape_says_what_happened(metrics) -> None:
     key = "{digits,1.0.0}"
     assert found[f"salver_requests_total{key}"] == 3
     assert found[f"salver_rows_total{key}"] == 6
-    assert found[f"salver_queue_seconds_total{key}"] == 0.75
+    assert (found[f"salver_queue_seconds_sum{key}"], found[f"salver_queue_seconds_count{key}"]) == (0.75, 3)
+    buckets = {name.split(",")[1]: count for name, count in found.items() if "queue_seconds_bucket" in name}
+    assert (buckets["5e-05"], buckets["0.4096"]) == (1, 2)
     assert found[f"salver_compute_seconds_total{key}"] == 0.75, "a batch counts once"
     assert found["salver_failures_total{MODEL_ERROR,digits,1.0.0}"] == 1
     assert found[f"salver_request_seconds_count{key}"] == 3
@@ -132,3 +134,6 @@ def test_streams_are_counted_where_there_have_been_any(metrics):
     assert found[f"salver_first_chunk_seconds_sum{key}"] == 0.2
     assert found[f"salver_open_streams{key}"] == 2
     assert (found[f"salver_requests_total{key}"], found[f"salver_rows_total{key}"]) == (1, 2)
+    # A stream is a batch of its own.
+    assert (found[f"salver_batch_rows_count{key}"], found[f"salver_batch_rows_sum{key}"]) == (1, 2)
+    assert found[f"salver_compute_seconds_total{key}"] == 0.1

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Final
 
 import typer
 
 from salver.cli.context import Context, Exit
 from salver.protocol.names import check_name, parse_reference
-from salver.protocol.tables import BatchPolicy, DeploymentSpec, Load, Nonfinite, Placement, Validate
+from salver.protocol.tables import (
+    BatchPolicy,
+    DeploymentSpec,
+    Load,
+    Nonfinite,
+    Placement,
+    QueuePolicy,
+    RuntimeOptions,
+    Validate,
+)
 
 __all__ = ["add_to"]
 
@@ -26,19 +36,23 @@ _Policy = Annotated[
     BatchPolicy | None, typer.Option(help="When a free replica takes a batch that could still grow (eager).")
 ]
 _MaxWait = Annotated[
-    float | None, typer.Option(help="Seconds to wait for a fuller batch, with --policy timeout, hybrid or predictive.")
+    float | None,
+    typer.Option("--max-wait", help="Seconds to wait for a fuller batch, with --policy timeout, hybrid or predictive."),
 ]
 _MinBatch = Annotated[int | None, typer.Option(help="Rows that --policy hybrid waits for (1).")]
 _Slo = Annotated[
-    float | None, typer.Option(help="Seconds within which requests should be answered: steers batches; 0 for none (0).")
+    float | None,
+    typer.Option("--slo", help="Seconds within which requests should be answered: steers batches; 0 for none (0)."),
 ]
 _MaxQueue = Annotated[int | None, typer.Option(help="Requests that may wait; the next is refused (1024).")]
 _MaxAge = Annotated[
-    float | None, typer.Option(help="Refuse newcomers while the oldest has waited so many seconds; 0 never (0).")
+    float | None,
+    typer.Option("--max-age", help="Refuse newcomers while the oldest has waited so many seconds; 0 never (0)."),
 ]
 _Priority = Annotated[
     list[str] | None,
     typer.Option(
+        "--priority",
         metavar="SETTINGS",
         help="One for each priority level, most urgent first, such as max_queue=100,deadline_s=0.5; "
         '"default" for a level like the deployment; "none" alone for a single level.',
@@ -50,16 +64,22 @@ _MaxStreams = Annotated[
 _MaxSessions = Annotated[
     int | None, typer.Option(help="Sessions open at one time, of a model that keeps state (1024).")
 ]
-_SessionIdle = Annotated[float | None, typer.Option(help="Seconds after which an idle session is ended (60).")]
+_SessionIdle = Annotated[
+    float | None, typer.Option("--session-idle", help="Seconds after which an idle session is ended (60).")
+]
 _CacheBytes = Annotated[int | None, typer.Option(help="Bytes of answers kept for identical requests; 0 for none (0).")]
-_CacheTtl = Annotated[float | None, typer.Option(help="Seconds for which a kept answer is given (300).")]
+_CacheTtl = Annotated[float | None, typer.Option("--cache-ttl", help="Seconds for which a kept answer is given (300).")]
 _MaxCost = Annotated[
     int | None, typer.Option(help="Cost that runs together at most, in the model's own unit; 0 for no bound (0).")
 ]
-_Deadline = Annotated[float | None, typer.Option(help="Seconds a request may take, unless it asks for fewer (30).")]
+_Deadline = Annotated[
+    float | None, typer.Option("--deadline", help="Seconds a request may take, unless it asks for fewer (30).")
+]
 _Hang = Annotated[
     float | None,
-    typer.Option(help="Seconds after which a batch counts as hung; 0: three times the longest seen, at least 5 (0)."),
+    typer.Option(
+        "--hang", help="Seconds after which a batch counts as hung; 0: three times the longest seen, at least 5 (0)."
+    ),
 ]
 _Load = Annotated[
     Load | None, typer.Option(help="Load it at once, or when it is asked and others leave it the memory (eager).")
@@ -71,7 +91,7 @@ _WarmFromTraffic = Annotated[
         help="Whether a new version is tried on some of the last inputs before it serves (it is).",
     ),
 ]
-_LoadTimeout = Annotated[float | None, typer.Option(help="Seconds that loading may take (120).")]
+_LoadTimeout = Annotated[float | None, typer.Option("--load-timeout", help="Seconds that loading may take (120).")]
 _Validate = Annotated[
     Validate | None,
     typer.Option(help="Values outside the profile: warn in the answer, refuse (strict), or do not look (warn)."),
@@ -83,12 +103,22 @@ _Nonfinite = Annotated[
 _Required = Annotated[
     bool | None, typer.Option("--required/--optional", help="Whether the server is ready only with it (required).")
 ]
+_Label = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        help="What TensorFlow Serving's clients may call the version; repeat for several labels, "
+        '"none" alone for none (none).',
+    ),
+]
 _WorkerMemory = Annotated[
-    int | None, typer.Option(help="Bytes of private memory one worker process may take (4294967296).")
+    int | None,
+    typer.Option("--worker-memory", help="Bytes of private memory one worker process may take (4294967296)."),
 ]
 _Threads = Annotated[int | None, typer.Option(help="Threads inside one operator, 1-256 (1).")]
 _Provider = Annotated[
-    list[str] | None, typer.Option(help="ONNX execution provider; repeat, best first (CPUExecutionProvider).")
+    list[str] | None,
+    typer.Option("--provider", help="ONNX execution provider; repeat, best first (CPUExecutionProvider)."),
 ]
 _Optimization = Annotated[
     str | None, typer.Option(help="ONNX graph optimisation: disabled, basic, extended or all (all).")
@@ -96,6 +126,10 @@ _Optimization = Annotated[
 _Pin = Annotated[list[int] | None, typer.Option(help="Number of a processor to compute on; repeat for several (any).")]
 _Wait = Annotated[bool, typer.Option("--wait", help="Return when a running server serves it, or has failed to.")]
 _WaitTimeout = Annotated[float, typer.Option(help="Seconds --wait waits at most.")]
+_SETTINGS: Final = [
+    name for name in DeploymentSpec.__struct_fields__ if name not in ("endpoint", "model", "version", "runtime")
+]
+"""Options that bear their names set them."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -112,29 +146,30 @@ def deploy(  # noqa: PLR0913, PLR0917 - one argument for each option
     placement: _Placement = None,
     max_batch: _MaxBatch = None,
     policy: _Policy = None,
-    max_wait: _MaxWait = None,
+    max_wait_s: _MaxWait = None,
     min_batch: _MinBatch = None,
-    slo: _Slo = None,
+    slo_s: _Slo = None,
     max_queue: _MaxQueue = None,
-    max_age: _MaxAge = None,
-    priority: _Priority = None,
+    max_age_s: _MaxAge = None,
+    priorities: _Priority = None,
     max_streams: _MaxStreams = None,
     max_sessions: _MaxSessions = None,
-    session_idle: _SessionIdle = None,
+    session_idle_s: _SessionIdle = None,
     cache_bytes: _CacheBytes = None,
-    cache_ttl: _CacheTtl = None,
+    cache_ttl_s: _CacheTtl = None,
     max_cost: _MaxCost = None,
-    deadline: _Deadline = None,
-    hang: _Hang = None,
+    deadline_s: _Deadline = None,
+    hang_s: _Hang = None,
     load: _Load = None,
     warm_from_traffic: _WarmFromTraffic = None,
-    load_timeout: _LoadTimeout = None,
+    load_timeout_s: _LoadTimeout = None,
     validate: _Validate = None,
     nonfinite: _Nonfinite = None,
     required: _Required = None,
-    worker_memory: _WorkerMemory = None,
+    labels: _Label = None,
+    worker_memory_bytes: _WorkerMemory = None,
     threads: _Threads = None,
-    provider: _Provider = None,
+    providers: _Provider = None,
     optimization: _Optimization = None,
     pin: _Pin = None,
     wait: _Wait = False,
@@ -144,41 +179,20 @@ def deploy(  # noqa: PLR0913, PLR0917 - one argument for each option
 
     Settings not given stay as they are, or for a new endpoint take the values in parentheses.
     """
-    runtime = _given(threads=threads, providers=provider or None, optimization=optimization, pin=pin or None)
-    settings = _given(
-        replicas=replicas,
-        placement=placement,
-        max_batch=max_batch,
-        policy=policy,
-        max_wait_s=max_wait,
-        min_batch=min_batch,
-        slo_s=slo,
-        max_queue=max_queue,
-        max_age_s=max_age,
-        priorities=_levels(priority) if priority else None,
-        max_streams=max_streams,
-        max_sessions=max_sessions,
-        session_idle_s=session_idle,
-        cache_bytes=cache_bytes,
-        cache_ttl_s=cache_ttl,
-        max_cost=max_cost,
-        deadline_s=deadline,
-        hang_s=hang,
-        load=load,
-        warm_from_traffic=warm_from_traffic,
-        load_timeout_s=load_timeout,
-        validate=validate,
-        nonfinite=nonfinite,
-        required=required,
-        worker_memory_bytes=worker_memory,
-        runtime=runtime or None,
-    )
+    options = locals()
+    settings, runtime = _given(options, _SETTINGS), _given(options, RuntimeOptions.__struct_fields__)
+    if priorities:
+        settings["priorities"] = _levels(priorities)
+    if labels == ["none"]:
+        settings["labels"] = []
+    if runtime:
+        settings["runtime"] = runtime
     _deploy(context.obj, model, endpoint, settings, wait_timeout if wait else None)
 
 
-def _given(**settings: Any) -> dict[str, Any]:
-    """Those that were given."""
-    return {name: value for name, value in settings.items() if value is not None}
+def _given(options: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Of the options by these names, those that were given."""
+    return {name: options[name] for name in names if options.get(name) not in (None, [])}
 
 
 def _levels(written: list[str]) -> list[dict[str, float]]:
@@ -187,19 +201,27 @@ def _levels(written: list[str]) -> list[dict[str, float]]:
 
     if written == ["none"]:
         return []
-    levels: list[dict[str, float]] = []
-    for text in written:
-        level: dict[str, float] = {}
-        for part in () if text == "default" else text.split(","):
-            name, _, value = part.partition("=")
-            try:
-                level[name.strip()] = int(value) if name.strip() == "max_queue" else float(value)
-            except ValueError:
-                raise SalverError(
-                    "INVALID_SETTING", f"--priority is {text!r}", "write it as max_queue=100,deadline_s=0.5"
-                ) from None
-        levels.append(level)
-    return levels
+    if "none" in written:
+        raise SalverError("INVALID_SETTING", "--priority is 'none' beside others", "none stands alone")
+    return [_level(text) for text in written]
+
+
+def _level(text: str) -> dict[str, float]:
+    from salver.protocol.errors import SalverError
+
+    level: dict[str, float] = {}
+    known = QueuePolicy.__struct_fields__
+    for part in () if text == "default" else text.split(","):
+        name, is_written, value = (piece.strip() for piece in part.partition("="))
+        if is_written and name not in known:
+            raise SalverError("INVALID_SETTING", f"--priority knows no {name[:80]!r}", f"use {', '.join(known)}")
+        try:
+            level[name] = int(value) if name == "max_queue" else float(value)
+        except ValueError:
+            raise SalverError(
+                "INVALID_SETTING", f"--priority is {text!r}", "write it as max_queue=100,deadline_s=0.5"
+            ) from None
+    return level
 
 
 def _deploy(
@@ -233,7 +255,12 @@ def _wait(here: Context, admin: Any, spec: DeploymentSpec, timeout_s: float) -> 
         raise SalverError("NOT_READY", f"{spec.endpoint} does not serve after {timeout_s:g} s", "see `salver status`")
     text = f"{spec.endpoint} -> {spec.model}@{spec.version}  {reached.state}  {reached.placement or ''}"
     if reached.state is LoadState.FAILED:
-        text += f"\n  {reached.code}: {reached.problem}"
+        text += f"\n  {reached.code}: {reached.problem}" + (f"\n  {reached.cause}" if reached.cause else "")
+    fastest_s = min(reached.curve.values(), default=0.0)
+    if spec.slo_s and fastest_s > spec.slo_s:
+        here.note(
+            f"even the smallest batch takes {fastest_s:.3g} s: no request meets the objective of {spec.slo_s:g} s"
+        )
     here.say({"deployment": spec, "status": reached}, text)
     if reached.state is LoadState.FAILED:
         raise Exit(1)

@@ -22,7 +22,7 @@ from salver.cli.sample import sample_request
 from salver.protocol.errors import SalverError
 
 if TYPE_CHECKING:
-    from salver.protocol.tables import DeploymentSpec
+    from salver.protocol.tables import DeploymentSpec, VersionManifest
 
 __all__ = ["add_to"]
 
@@ -57,7 +57,7 @@ def dev(
             assert process.stdout is not None
             line = process.stdout.readline()
             if line:
-                _announce(here, line, draft.endpoint, draft.sample())
+                _announce(here, line, draft.endpoint, draft.manifest())
                 with draft.reloading(deployed) if reload else contextlib.nullcontext():
                     code = process.wait()
             else:
@@ -137,10 +137,10 @@ class _Draft:
             version = admin.register(draft).manifest.version
             return admin.deploy(DeployRequest(self.endpoint, version, settings={"required": False}))
 
-    def sample(self) -> str:
-        """A request that what is deployed would take, if it is short."""
+    def manifest(self) -> VersionManifest:
+        """Of what is deployed."""
         with self.here.administration() as admin:
-            return sample_request(admin.versions(self.endpoint)[-1].signature.inputs)
+            return admin.versions(self.endpoint)[-1]
 
     def deploy_and_tell(self) -> None:
         """Deploy again and say how it went; the version before serves on when it went badly."""
@@ -154,7 +154,7 @@ class _Draft:
         except (SalverError, OSError) as error:
             self.here.note(f"not deployed: {error}")
             return
-        problem = reached.problem if reached else f"it did not load within {_LOAD_TIMEOUT_S:g} s"
+        problem = reached.cause or reached.problem if reached else f"it did not load within {_LOAD_TIMEOUT_S:g} s"
         reference = f"{spec.model}@{spec.version}"
         self.here.note(f"{reference} failed: {problem}" if problem else f"{reference} serves")
 
@@ -204,16 +204,18 @@ def _name_of(path: Path) -> str:
     return plain or "model"
 
 
-def _announce(here: Context, line: bytes, endpoint: str, sample: str) -> None:
+def _announce(here: Context, line: bytes, endpoint: str, manifest: VersionManifest) -> None:
     import msgspec
 
     ready: dict[str, Any] = msgspec.json.decode(line)
     url = f"{ready['http']}/v2/models/{endpoint}"
-    problems = "".join(f"\n  failed: {row['endpoint']}: {row['error']}" for row in ready["failed"])
-    body = shlex.quote(sample) if sample else "@request.json"
+    problems = "".join(f"\n  failed: {row['endpoint']}: {row['cause'] or row['error']}" for row in ready["failed"])
+    sample = sample_request(manifest.signature.inputs, in_session=manifest.keeps_state)
+    asks = f"-H 'content-type: application/json' -d {shlex.quote(sample) if sample else '@request.json'}"
+    streams = f"  stream     curl -N {url}/infer_stream {asks}\n" if manifest.streams else ""
     here.say(
         ready | {"endpoint": endpoint},
         f"serving {endpoint}\n  inputs     curl {url}\n"
-        f"  predict    curl {url}/infer -H 'content-type: application/json' -d {body}\n"
+        f"  predict    curl {url}/infer {asks}\n{streams}"
         f"  docs       {ready['http']}/docs{problems}",
     )

@@ -92,10 +92,10 @@ def cancel(context: typer.Context, job_id: str = typer.Argument(help="The id tha
 def create(
     context: typer.Context,
     name: str = typer.Argument(help="What requests call it."),
-    url: str = typer.Argument(help="Where it is told: https or http, without user and fragment."),
+    url: str = typer.Argument(help="Where it is told: https, without user and fragment."),
     tenant: str = typer.Option("", help="Whose jobs may name it; without, everybody's."),
     allow_private: bool = typer.Option(
-        False, "--allow-private", help="Allow addresses of this machine and its network."
+        False, "--allow-private", help="Allow addresses of this machine and its network, and http."
     ),
 ) -> None:
     """Add a place that may be told of jobs. Prints its secret, this once."""

@@ -16,8 +16,10 @@ _LONGEST = 1000
 _BY_TYPE = {str: "text", bool: False, int: 0, float: 0.0}
 
 
-def sample_request(inputs: Sequence[TensorSpec]) -> str:
+def sample_request(inputs: Sequence[TensorSpec], *, in_session: bool = False) -> str:
     """One row of every required input as JSON, zeros and short texts; empty if that is long or no JSON.
+
+    It begins a session where requests are steps of one.
 
     >>> sample_request([TensorSpec("t", "BYTES", (-1,))])
     '{"inputs":[{"name":"t","datatype":"BYTES","shape":[1],"data":["text"]}]}'
@@ -31,5 +33,6 @@ def sample_request(inputs: Sequence[TensorSpec]) -> str:
         if not spec.optional:
             data = [_BY_TYPE[json_type]] * math.prod(shape)
             tensors.append({"name": spec.name, "datatype": spec.datatype, "shape": shape, "data": data})
-    written = msgspec.json.encode({"inputs": tensors}).decode()
+    step = {"parameters": {"sequence_id": "a", "sequence_start": True}} if in_session else {}
+    written = msgspec.json.encode({"inputs": tensors, **step}).decode()
     return written if len(written) <= _LONGEST else ""

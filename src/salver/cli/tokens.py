@@ -118,6 +118,12 @@ def audit(
 
 
 def _subject(row: JournalRecord) -> str:
-    """What was changed; for a deployment also the version that has served since."""
+    """What was changed; for a deployment also the version that has served since, and the settings that differ."""
+    from salver.cli.settings import describe_change, describe_settings
+
     after = row.details.get("after") if row.action == "deploy" else None
-    return f"{row.subject} -> {after['model']}@{after['version']}" if isinstance(after, dict) else row.subject
+    if not isinstance(after, dict):
+        return row.subject
+    before = row.details.get("before")
+    changed = describe_change(before, after) if isinstance(before, dict) else describe_settings(after)
+    return f"{row.subject} -> {after['model']}@{after['version']}" + (f" ({changed})" if changed else "")

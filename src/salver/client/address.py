@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from salver.protocol.errors import SalverError
 
-__all__ = ["Address", "check_timeout", "check_token", "is_certificate_error", "read_url", "tls_context"]
+__all__ = ["Address", "check_timeout", "check_token", "check_verify", "is_certificate_error", "read_url", "tls_context"]
 
 _PORTS: Final = {"http": 80, "https": 443, "grpc": 8081, "grpcs": 8081}
 
@@ -84,6 +84,17 @@ def check_token(token: str) -> str:
     if not (token.isascii() and token.isprintable() and token.strip() == token != ""):
         raise SalverError("INVALID_SETTING", "the token is none", "pass what `salver token create` printed")
     return token
+
+
+def check_verify(verify: ssl.SSLContext | bool) -> ssl.SSLContext | bool:
+    """What certificates may be checked against: nothing but False turns that off. Raises INVALID_SETTING."""
+    if not isinstance(verify, bool | ssl.SSLContext):
+        raise SalverError(
+            "INVALID_SETTING",
+            f"verify is {verify!r}",
+            "pass True, False or ssl.create_default_context(cafile=...)",
+        )
+    return verify
 
 
 def tls_context(verify: ssl.SSLContext | bool) -> ssl.SSLContext:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypedDict, TypeVar
 
+import msgspec
 import numpy as np
 
 from salver.client.address import check_timeout
@@ -23,10 +24,12 @@ from salver.client.retries import NO_RETRIES, Retries, RetryBudget, pause_before
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
 
-__all__ = ["Asking", "PredictOptions"]
+__all__ = ["Asking", "PredictOptions", "named"]
 
 _STALE: Final = frozenset({"UNKNOWN_INPUT", "MISSING_INPUT", "WRONG_DATATYPE", "WRONG_SHAPE"})
 """What a server answers when the signature is not what the client remembers."""
+_ABSENT: Final = frozenset({"NOT_FOUND", "UNSUPPORTED", "METHOD_NOT_ALLOWED"})
+"""What servers without an extension say when it is asked for."""
 _REMEMBERED: Final = 1000
 """Endpoints, or versions of them, whose signatures are remembered."""
 _PART_BYTES: Final = 16 * 2**20
@@ -45,6 +48,11 @@ class PredictOptions(TypedDict, total=False):
     priority: int | None
     timing: bool
     timeout_s: float | None
+
+
+def named(outputs: Iterable[str]) -> list[str]:
+    """The outputs a caller wants; one may be given as it is, and is not its letters."""
+    return [outputs] if isinstance(outputs, str) else list(outputs)
 
 
 class Asking:
@@ -83,7 +91,7 @@ class Asking:
         if timing:
             said["salver_timing"] = True
         said |= parameters or {}
-        wanted = None if outputs is None else list(outputs)
+        wanted = None if outputs is None else named(outputs)
         key = (endpoint, str(version))
         with self._lock:
             known = self._signatures.get(key)
@@ -105,7 +113,20 @@ class Asking:
 
     def metadata(self, endpoint: str, version: str | int | None, timeout_s: float | None) -> Flow[EndpointMetadata]:
         """What an endpoint takes and gives now; remembered for predictions."""
-        return self._look_up(endpoint, version, self._deadline(timeout_s))
+        deadline_s = self._deadline(timeout_s)
+        metadata = yield from self._look_up(endpoint, version, deadline_s)
+        try:
+            # The protocol's metadata does not tell which inputs may be left out; its extension does.
+            ask = self._dialect.configuration(endpoint, version)
+            optional = (yield from self._attempts(ask, deadline_s, self._retries, None)).optional
+        except SalverError as error:
+            if error.code not in _ABSENT:
+                raise
+            return metadata
+        inputs = tuple(
+            msgspec.structs.replace(spec, optional=True) if spec.name in optional else spec for spec in metadata.inputs
+        )
+        return msgspec.structs.replace(metadata, inputs=inputs)
 
     def configuration(self, endpoint: str, version: str | int | None) -> Flow[Configuration]:
         """How an endpoint is deployed now."""
@@ -135,13 +156,18 @@ class Asking:
 
     def ready(self, endpoint: str | None, version: str | int | None, timeout_s: float | None) -> Flow[bool]:
         """Whether predictions would be answered now: asked once."""
+        deadline_s = self._deadline(timeout_s)
         try:
-            ask = self._dialect.ready(endpoint, version)
-            return (yield from self._attempts(ask, self._deadline(timeout_s), NO_RETRIES, None))
+            ready = yield from self._attempts(self._dialect.ready(endpoint, version), deadline_s, NO_RETRIES, None)
+            if not ready and endpoint is not None:
+                # gRPC says the same of what is not there, and that waiting will not cure: this raises for it.
+                yield from self._attempts(self._dialect.metadata(endpoint, version), deadline_s, NO_RETRIES, None)
         except SalverError as error:
             if error.code not in ("NOT_READY", "DEADLINE_EXCEEDED"):
                 raise
             return False
+        else:
+            return ready
 
     def _deadline(self, timeout_s: float | None) -> float:
         wait_s = self._timeout_s if timeout_s is None else check_timeout(timeout_s)

@@ -9,8 +9,8 @@ from typing import Any, Self, TypeVar, Unpack
 
 import numpy as np
 
-from salver.client.address import Address, check_timeout, read_url, tls_context
-from salver.client.asking import Asking, PredictOptions
+from salver.client.address import Address, check_timeout, check_verify, read_url, tls_context
+from salver.client.asking import Asking, PredictOptions, named
 from salver.client.client import check_bound, dialect_of
 from salver.client.dialect import AsyncTransport, Flow, Pause, Scalar
 from salver.client.http_async import AsyncHttpTransport
@@ -49,7 +49,8 @@ class AsyncClient:
         self._address = read_url(url)
         dialect = dialect_of(self._address, token)
         self._asking = Asking(dialect, check_timeout(timeout_s), retries, clock, rng or np.random.default_rng())
-        self._transport = _transport(self._address, verify, check_bound("connections", connections), clock)
+        check_bound("connections", connections)
+        self._transport = _transport(self._address, check_verify(verify), connections, clock)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> Self:
@@ -107,7 +108,7 @@ class AsyncClient:
         """See `Client.predict_all`."""
         check_bound("parallel", parallel)
         if (chosen := options.get("outputs")) is not None:
-            options["outputs"] = list(chosen)  # an iterator lasts for one request
+            options["outputs"] = named(chosen)  # an iterator lasts for one request
         most = await self._run(self._asking.part_rows(endpoint, inputs, options.get("version"), rows_per_request))
         if most is None:
             return await self.predict(endpoint, inputs, **options)

@@ -10,8 +10,8 @@ from typing import Any, Final, Self, TypeVar, Unpack
 
 import numpy as np
 
-from salver.client.address import Address, check_timeout, check_token, read_url, tls_context
-from salver.client.asking import Asking, PredictOptions
+from salver.client.address import Address, check_timeout, check_token, check_verify, read_url, tls_context
+from salver.client.asking import Asking, PredictOptions, named
 from salver.client.dialect import Dialect, Flow, Pause, Scalar, Transport
 from salver.client.http_sync import HttpTransport
 from salver.client.inputs import cut, rows_of
@@ -59,7 +59,8 @@ class Client:
         dialect = dialect_of(self._address, token)
         self._asking = Asking(dialect, check_timeout(timeout_s), retries, clock, rng or np.random.default_rng())
         self._closed = threading.Event()
-        self._transport = _transport(self._address, verify, check_bound("connections", connections), clock)
+        check_bound("connections", connections)
+        self._transport = _transport(self._address, check_verify(verify), connections, clock)
 
     def __enter__(self) -> Self:
         return self
@@ -134,7 +135,7 @@ class Client:
         """
         check_bound("parallel", parallel)
         if (chosen := options.get("outputs")) is not None:
-            options["outputs"] = list(chosen)  # an iterator lasts for one request
+            options["outputs"] = named(chosen)  # an iterator lasts for one request
         most = self._run(self._asking.part_rows(endpoint, inputs, options.get("version"), rows_per_request))
         if most is None:
             return self.predict(endpoint, inputs, **options)

@@ -89,6 +89,8 @@ class Configuration(NamedTuple):
     """None where requests are not made of rows."""
     idempotent: bool
     """Whether its author declares that a request may run twice."""
+    optional: frozenset[str] = frozenset()
+    """The inputs that may be left out."""
 
 
 class Ask(NamedTuple, Generic[_T_co]):

@@ -176,7 +176,8 @@ class _Connection(asyncio.BufferedProtocol):
             self._reader.keep_alive = False
             self._succeed(reply)
         else:
-            self._fail(broken(self._address, exc or "closed before the answer was whole", sent=True))
+            problem = exc or "closed before the answer was whole"
+            self._fail(broken(self._address, problem, sent=True, understood=self._reader.understood))
 
     def _succeed(self, reply: Reply) -> None:
         if self._answer is not None and not self._answer.done():

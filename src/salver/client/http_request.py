@@ -61,6 +61,11 @@ def late(address: Address, *, sent: bool) -> CallError:
     return CallError("DEADLINE_EXCEEDED", f"{address.url} gave no answer in time", "raise timeout_s", may_have_run=sent)
 
 
-def broken(address: Address, problem: object, *, sent: bool) -> CallError:
-    """The connection broke; a request of which a part was never sent cannot have run."""
-    return CallError("NOT_READY", f"the connection to {address.url} broke: {problem or 'closed'}", may_have_run=sent)
+def broken(address: Address, problem: object, *, sent: bool, understood: bool) -> CallError:
+    """The connection broke; a request of which a part was never sent cannot have run.
+
+    `understood` is whether any answer came on it before: else the server may speak something else.
+    """
+    told = f"the connection to {address.url} broke: {problem or 'closed'}"
+    other = "gRPC (grpcs://)" if address.secure else "TLS (https://) or gRPC (grpc://)"
+    return CallError("NOT_READY", told, f"does it speak {other}?" if sent and not understood else "", may_have_run=sent)

@@ -39,6 +39,8 @@ class ResponseReader:
         """Whether the connection can take another request after the response."""
         self.begun = False
         """Whether any of the response has come."""
+        self.understood = False
+        """Whether a head of HTTP has ever come on this connection."""
         self._reset()
 
     def _reset(self) -> None:
@@ -85,6 +87,7 @@ class ResponseReader:
             return None
         self._parser = httptools.HttpResponseParser(self)
         self._feed(bytes(self._view[: end + 4]))
+        self.understood = True
         status = self._parser.get_status_code()
         rest = bytes(self._view[end + 4 : self._have])
         if status in _INFORMATIONAL:

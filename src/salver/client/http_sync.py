@@ -128,7 +128,7 @@ class _Connection:
             said = None if sent else self._last_words(deadline_s)
             if said is not None:
                 return said
-            raise broken(self._address, error, sent=sent) from None
+            raise broken(self._address, error, sent=sent, understood=self._reader.understood) from None
         except BadResponseError as error:
             raise CallError(
                 "INTERNAL", f"{self._address.url} does not speak HTTP/1.1: {error}", may_have_run=True

@@ -179,7 +179,8 @@ def _read_metadata(found: Any) -> EndpointMetadata:
 
 def _read_configuration(found: Any) -> Configuration:
     declared = found.config.parameters["salver_idempotent"].string_value
-    return Configuration(found.config.max_batch_size or None, declared == "true")
+    optional = frozenset(each.name for each in found.config.input if each.optional)
+    return Configuration(found.config.max_batch_size or None, declared == "true", optional)
 
 
 def _read_answer(endpoint: str, reply: Reply) -> Prediction:

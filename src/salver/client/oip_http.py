@@ -69,8 +69,14 @@ class _Parameter(msgspec.Struct):
     string_value: str = ""
 
 
+class _Input(msgspec.Struct):
+    name: str
+    optional: bool = False
+
+
 class _Configuration(msgspec.Struct):
     max_batch_size: int = 0
+    input: tuple[_Input, ...] = ()
     parameters: dict[str, _Parameter] = {}
 
 
@@ -182,7 +188,8 @@ def _read_metadata(reply: Reply) -> EndpointMetadata:
 def _read_configuration(reply: Reply) -> Configuration:
     found = _decode(reply, _Configuration)
     declared = found.parameters.get("salver_idempotent", _Parameter()).string_value
-    return Configuration(found.max_batch_size or None, declared == "true")
+    optional = frozenset(each.name for each in found.input if each.optional)
+    return Configuration(found.max_batch_size or None, declared == "true", optional)
 
 
 def _read_answer(endpoint: str, reply: Reply) -> Prediction:

@@ -42,13 +42,18 @@ class Timing(msgspec.Struct, frozen=True):
     """From reception to the writing of the answer."""
     batch_rows: int = 0
     placement: str = ""
+    load_s: float = 0.0
+    """Before all that, for the version to be loaded."""
+    turn_s: float = 0.0
+    """And for the step before in its session."""
 
 
 def read_timing(text: str) -> Timing | None:
     """What a Server-Timing header says; None where it says nothing.
 
-    >>> read_timing('queue;dur=0.4, compute;dur=2.1, batch;desc="16", total;dur=3')
-    Timing(queue_s=0.0004, hold_s=0.0, compute_s=0.0021, total_s=0.003, batch_rows=16, placement='')
+    >>> timing = read_timing('turn;dur=250, queue;dur=0.4, compute;dur=2.1, batch;desc="16", total;dur=253')
+    >>> timing.turn_s, timing.load_s, timing.queue_s, timing.total_s, timing.batch_rows
+    (0.25, 0.0, 0.0004, 0.253, 16)
     """
     durations: dict[str, float] = {}
     said: dict[str, str] = {}
@@ -62,10 +67,7 @@ def read_timing(text: str) -> Timing | None:
         return None
     rows = said.get("batch", "")
     return Timing(
-        durations.get("queue", 0.0),
-        durations.get("hold", 0.0),
-        durations.get("compute", 0.0),
-        durations.get("total", 0.0),
+        **{f"{name}_s": durations.get(name, 0.0) for name in ("queue", "hold", "compute", "total", "load", "turn")},
         batch_rows=int(rows) if rows.isascii() and rows.isdigit() else 0,
         placement=said.get("placement", ""),
     )
@@ -99,7 +101,10 @@ class Prediction(Mapping[str, np.ndarray[Any, Any]]):
         self.timing = timing
 
     def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
-        return self._arrays[name]
+        try:
+            return self._arrays[name]
+        except KeyError:
+            raise KeyError(f"no output {name!r}; there are {', '.join(map(repr, self._arrays))}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)

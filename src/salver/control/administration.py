@@ -21,6 +21,7 @@ from salver.registry.deployments import Deployments
 from salver.registry.draft import VersionDraft
 from salver.registry.files import check_files
 from salver.registry.isolations import IsolatedVersion, Isolations
+from salver.registry.settings import unheeded_under
 from salver.registry.webhooks import MintedWebhook, WebhookRecord, WebhookRequest, Webhooks
 from salver.runtime.status import EndpointStatus, ProcessStatus, merge_endpoints
 from salver.security.access import DEFAULT_TENANT, Operation, Principal, require
@@ -58,7 +59,7 @@ class DeployRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
 
     Without `version` the highest release; without `endpoint` one named like the model. Of
     `settings` (the fields of `DeploymentSpec`) those not given stay as they are when the
-    endpoint exists already, else take their defaults.
+    endpoint exists already, else take their defaults. So do those that a policy which is given does not heed.
     """
 
     model: str
@@ -105,8 +106,8 @@ class Administration(Protocol):
     def deploy(self, request: DeployRequest) -> DeploymentSpec:
         """Change the desired state of an endpoint."""
 
-    def undeploy(self, endpoint: str) -> DeploymentSpec:
-        """Remove an endpoint; returns what it was."""
+    def undeploy(self, endpoint: str, if_generation: int | None = None) -> DeploymentSpec:
+        """Remove an endpoint; returns what it was. With `if_generation` only if it is still that deployment."""
 
     def status(self) -> ServerStatus:
         """Desired and actual state."""
@@ -246,6 +247,9 @@ class LocalAdministration:
         manifest = self._catalog.get(request.model, request.version)
         endpoint = request.endpoint or request.model
         current = self._current_settings(endpoint, request.model)
+        if "policy" in request.settings:
+            for name in unheeded_under(request.settings["policy"]):
+                current.pop(name, None)
         fields = current | request.settings
         if isinstance(request.settings.get("runtime"), dict):
             fields["runtime"] = current.get("runtime", {}) | request.settings["runtime"]
@@ -268,9 +272,9 @@ class LocalAdministration:
         fields: dict[str, Any] = msgspec.to_builtins(current) if current.model == model else {}
         return fields
 
-    def undeploy(self, endpoint: str) -> DeploymentSpec:
+    def undeploy(self, endpoint: str, if_generation: int | None = None) -> DeploymentSpec:
         """See `Administration`."""
-        spec = self._deployments.undeploy(self._principal, endpoint)
+        spec = self._deployments.undeploy(self._principal, endpoint, if_generation)
         self._publish()
         return spec
 

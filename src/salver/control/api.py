@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -24,7 +25,8 @@ from starlette.routing import Route
 from salver import __version__
 from salver.control.administration import Administration, LocalAdministration
 from salver.control.model_store import ModelStore
-from salver.control.routes import ROUTES, Call, ControlRoute
+from salver.control.route import Call, ControlRoute
+from salver.control.routes import ROUTES
 from salver.control.torchserve import Accepted
 from salver.control.waiting import Watch
 from salver.protocol.api_versions import API_VERSION_HEADER, check_api_version
@@ -38,6 +40,8 @@ from salver.telemetry.logs import log_event
 __all__ = ["control_app"]
 
 _REPOSITORY: Final = "/v2/repository/"
+_PREDICTIONS: Final = re.compile(r"/v2/models(/|\Z)|/v1/(models/.*:|embeddings)|/predictions/|/invocations\Z")
+"""Paths of the other listener that are asked for here by mistake."""
 _BODY_LIMIT: Final = 16 * 2**20
 _TITLE: Final = "Salver control listener"
 
@@ -125,7 +129,8 @@ def _answered(page: _Page, bound_host: str, route: ControlRoute | None = None) -
 async def _unknown(bound_host: str, request: Request, error: Exception) -> Response:
     """What no route takes, refused like all else."""
     code = "METHOD_NOT_ALLOWED" if getattr(error, "status_code", 404) == 405 else "NOT_FOUND"
-    what = SalverError(code, f"there is no {request.method[:20]} {request.url.path[:200]}", "see /docs")
+    remedy = "predictions are on the data listener" if _PREDICTIONS.match(request.url.path) else "see /docs"
+    what = SalverError(code, f"there is no {request.method[:20]} {request.url.path[:200]}", remedy)
 
     async def refuse(_: Request) -> Response:
         raise what

@@ -6,12 +6,14 @@ At least once: a message is repeated until its receiver has said 2xx, with the s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import ipaddress
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 import httpx2
@@ -24,13 +26,15 @@ from salver.registry.webhooks import WebhookRecord
 from salver.security.egress import parse_target, require_public
 from salver.security.signing import signature_headers, webhook_secret
 from salver.storage.job_ledger import JobLedger
-from salver.storage.job_steps import Told
+from salver.storage.job_steps import DeliveryTry
 from salver.telemetry.logs import log_event
 
 __all__ = ["Deliveries", "Resolve", "resolve_name"]
 
 _LOOK_S: Final = 0.5
-_AT_ONCE: Final = 16
+_AT_ONCE: Final = 32
+_AT_ONCE_EACH: Final = 4
+"""Of one webhook: a receiver that does not answer takes no more places than these."""
 _STORE_PAUSE_S: Final = 1.0
 _FIRST_PAUSE_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 3600.0
@@ -74,58 +78,84 @@ class Deliveries:
         self._clock = clock
         self._resolve = resolve
         self._tls = ssl.create_default_context()
-        self._under_way: dict[bytes, asyncio.Task[None]] = {}
+        self._under_way: dict[bytes, tuple[str, asyncio.Task[None]]] = {}
+        """By job: the webhook and the try."""
+        self._room = asyncio.Event()
+        """Set when a try has been recorded. One that met a fault of ours must not be repeated without a pause."""
+        self._last = ""
+        """The webhook that the last try was of: the next is another's."""
 
     async def run(self) -> None:
-        """Look, and look again, until cancelled."""
+        """Look, and look again as soon as there is room, until cancelled."""
         while True:
+            self._room.clear()
             try:
                 await self.tick()
             except SalverError as error:
                 log_event("jobs_unavailable", level=logging.ERROR, code=error.code, problem=error.message)
             except Exception as error:  # noqa: BLE001 - the next look may succeed
                 log_event("fault", level=logging.ERROR, error=error)
-            await asyncio.sleep(_LOOK_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._room.wait(), _LOOK_S)
 
     async def tick(self) -> None:
         """Begin to tell of what is due, as far as there is room."""
-        room = _AT_ONCE - len(self._under_way)
-        if room <= 0 or not self._ledger.exists:
+        if len(self._under_way) >= _AT_ONCE or not self._ledger.exists:
             return
-        due = await self._ledger.due_deliveries(self._clock.monotonic_s(), _AT_ONCE)
-        due = [job for job in due if job.id not in self._under_way][:room]
-        if not due:
+        # As of before the store is read, which may still give what ends meanwhile.
+        under_way = set(self._under_way)
+        due = await self._ledger.due_deliveries(self._clock.monotonic_s(), _AT_ONCE_EACH)
+        chosen = self._choose(job for job in due if job.id not in under_way)
+        if not chosen:
             return
         webhooks = await asyncio.to_thread(self._webhooks)
+        for job in chosen:
+            task = asyncio.ensure_future(self._deliver(job, webhooks.get(job.webhook)))
+            self._under_way[job.id] = job.webhook, task
+
+    def _choose(self, due: Iterable[Job]) -> list[Job]:
+        """Those of the jobs `due` for which there is room, of all webhooks in turn."""
+        under_way = Counter(name for name, _ in self._under_way.values())
+        of: dict[str, list[Job]] = {}
         for job in due:
-            self._under_way[job.id] = asyncio.ensure_future(self._tell(job, webhooks.get(job.webhook)))
+            if under_way[job.webhook] < _AT_ONCE_EACH:
+                under_way[job.webhook] += 1
+                of.setdefault(job.webhook, []).append(job)
+        names = sorted(of, key=lambda name: (name <= self._last, name))
+        in_turn = [of[name][at] for at in range(_AT_ONCE_EACH) for name in names if at < len(of[name])]
+        chosen = in_turn[: _AT_ONCE - len(self._under_way)]
+        if chosen:
+            self._last = chosen[-1].webhook
+        return chosen
 
     async def settled(self) -> None:
         """Wait for the tries under way."""
-        await asyncio.gather(*self._under_way.values())
+        await asyncio.gather(*(task for _, task in self._under_way.values()))
 
-    async def _tell(self, job: Job, webhook: WebhookRecord | None) -> None:
+    async def _deliver(self, job: Job, webhook: WebhookRecord | None) -> None:
         try:
             await self._record(self._outcome(job, await self._try(job, webhook)))
         except Exception as error:  # noqa: BLE001 - one message must not end the others
             log_event("fault", level=logging.ERROR, error=error)
+        else:
+            self._room.set()
         finally:
             del self._under_way[job.id]
 
-    async def _record(self, told: Told) -> None:
+    async def _record(self, tried: DeliveryTry) -> None:
         """Record a try, however long the store refuses: a receiver must not be told again and again meanwhile."""
         while True:
             try:
-                await self._ledger.told(told)
+                await self._ledger.record_delivery(tried)
             except SalverError as error:
                 log_event("jobs_unavailable", level=logging.ERROR, code=error.code, problem=error.message)
                 await asyncio.sleep(_STORE_PAUSE_S)
             else:
                 return
 
-    def _outcome(self, job: Job, tried: _Tried) -> Told:
+    def _outcome(self, job: Job, tried: _Tried) -> DeliveryTry:
         if tried.delivered:
-            return Told(job.id, job.webhook, Delivery.DELIVERED, tried.note)
+            return DeliveryTry(job.id, job.webhook, Delivery.DELIVERED, tried.note)
         tries = job.deliveries + 1
         if tried.final or tries >= self._limits.deliveries:
             log_event(
@@ -136,9 +166,9 @@ class Deliveries:
                 tries=tries,
                 problem=tried.note,
             )
-            return Told(job.id, job.webhook, Delivery.FAILED, tried.note)
+            return DeliveryTry(job.id, job.webhook, Delivery.FAILED, tried.note)
         pause_s = backoff_s(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, tries, job.id)
-        return Told(job.id, job.webhook, Delivery.PENDING, tried.note, pause_s)
+        return DeliveryTry(job.id, job.webhook, Delivery.PENDING, tried.note, pause_s)
 
     async def _try(self, job: Job, webhook: WebhookRecord | None) -> _Tried:
         if webhook is None or webhook.tenant not in ("", job.tenant):
@@ -156,7 +186,7 @@ class Deliveries:
 
     async def _post(self, job: Job, webhook: WebhookRecord) -> int:
         """Send the message to a checked address and return the status; the rest of the answer is not read."""
-        target = parse_target(webhook.url)
+        target = parse_target(webhook.url, allow_private=webhook.allow_private)
         addresses = await self._resolve(target.host, target.port)
         if not webhook.allow_private:
             require_public(target.host, addresses)

@@ -57,10 +57,10 @@ class JobDesk:
         return view_of(job)
 
     def cancel(self, text: str) -> JobView:
-        """End a job that has not ended; what it is now. A server process that runs it hears of it within its lease."""
+        """End a job that has not ended; what it is now. A server process that runs it hears of it in a second."""
         wanted = parse_id(text)
         with self._open() as writer:
-            job = writer.run([(type(writer.store).cancel, [wanted])])[0][0] if writer else None
+            job = writer.run([(type(writer.store).cancel, [wanted])])[0][0].job if writer else None
         if job is None:
             raise unknown_job(text)
         return view_of(job)

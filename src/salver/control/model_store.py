@@ -17,7 +17,7 @@ from salver.protocol.errors import SalverError
 from salver.registry.draft import VersionDraft
 from salver.storage.blobs import BlobStore
 
-__all__ = ["URL", "ModelStore", "free_memory_bytes"]
+__all__ = ["URL", "ModelStore", "free_memory_bytes", "refuse_archive"]
 
 URL: Final = "url"
 """The key of a version's metadata under which stands the path it was registered by."""
@@ -46,12 +46,7 @@ class ModelStore:
         path = self._find(url)
         if path is None:
             raise SalverError("NOT_FOUND", f"there is no artifact {url[:140]!r}", "name one in the model store")
-        if path.suffix == ".mar":
-            raise SalverError(
-                "INVALID_ARTIFACT",
-                f"{path.name!r} is an archive with a handler of TorchServe",
-                "export the model to ONNX, or make its handler a salver.Model",
-            )
+        refuse_archive(path.name)
         size_bytes = sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")))
         free_bytes = free_memory_bytes()
         if free_bytes is not None and size_bytes > free_bytes:
@@ -72,6 +67,16 @@ class ModelStore:
         except (OSError, RuntimeError):
             return None
         return path if path != root and path.is_relative_to(root) else None
+
+
+def refuse_archive(url: str) -> None:
+    """Raise INVALID_ARTIFACT for an archive of TorchServe's, there or not."""
+    if url.endswith(".mar"):
+        raise SalverError(
+            "INVALID_ARTIFACT",
+            f"{url.rpartition('/')[2][:140]!r} is an archive with a handler of TorchServe",
+            "export the model to ONNX, or make its handler a salver.Model",
+        )
 
 
 def free_memory_bytes(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> int | None:

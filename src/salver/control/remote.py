@@ -79,9 +79,10 @@ class RemoteAdministration:
         """See `Administration`."""
         return self._ask("POST", "/v1/deployments", DeploymentSpec, request)
 
-    def undeploy(self, endpoint: str) -> DeploymentSpec:
+    def undeploy(self, endpoint: str, if_generation: int | None = None) -> DeploymentSpec:
         """See `Administration`."""
-        return self._ask("DELETE", f"/v1/deployments/{quote(endpoint, safe='')}", DeploymentSpec)
+        query = "" if if_generation is None else f"?if_generation={if_generation}"
+        return self._ask("DELETE", f"/v1/deployments/{quote(endpoint, safe='')}{query}", DeploymentSpec)
 
     def status(self) -> ServerStatus:
         """See `Administration`."""

@@ -6,16 +6,12 @@ page are written from it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, NamedTuple
+from typing import Final
 
-from salver.control.administration import Administration, DeployRequest, Registered, ServerStatus, TokenRequest
-from salver.control.model_store import ModelStore
+from salver.control.administration import DeployRequest, Registered, ServerStatus, TokenRequest
 from salver.control.repository import RepositoryModel, load, loaded, repository_index, unload
+from salver.control.route import Call, ControlRoute
 from salver.control.torchserve import MANAGEMENT
-from salver.control.waiting import Watch
-from salver.protocol.api_versions import Deprecation
-from salver.protocol.codecs.torchserve import torchserve_error
 from salver.protocol.errors import SalverError
 from salver.protocol.jobs import JobPage, JobView
 from salver.protocol.tables import DeploymentSpec, TokenRecord, VersionManifest
@@ -27,40 +23,9 @@ from salver.security.access import Operation
 from salver.security.tokens import MintedToken
 from salver.storage.journal import ChainCheck, JournalRecord
 
-__all__ = ["ROUTES", "Call", "ControlRoute"]
+__all__ = ["ROUTES"]
 
 _MOST_RECORDS: Final = 1000
-
-
-class Call(NamedTuple):
-    """One request, decoded: its path and query parameters and its body."""
-
-    params: dict[str, str]
-    query: dict[str, str]
-    body: Any
-    store: ModelStore | None = None
-    """The artifacts that may be registered by a path; None where there is no such directory."""
-
-
-class ControlRoute(NamedTuple):
-    """One path and verb of the control listener."""
-
-    method: str
-    template: str
-    operation: Operation | None
-    """What the administration will require; here for people and for OpenAPI."""
-    act: Callable[[Administration, Call], Any]
-    """Carries the action out; runs in a thread, may block, though not for long: threads are few."""
-    summary: str
-    request: Any = None
-    response: Any = None
-    then: Callable[[Watch, Any], Awaitable[Any]] | None = None
-    """Waits for what the action has begun and gives the answer; needs no thread."""
-    refusal: Callable[[SalverError], dict[str, Any]] | None = None
-    """How the protocol of this route writes errors, where it has a way of its own."""
-    deprecated: Deprecation | None = None
-    """That this route will go, and when."""
-
 
 ROUTES: Final = (
     ControlRoute("GET", "/v1/status", Operation.READ, lambda admin, _: admin.status(), "State", None, ServerStatus),
@@ -104,7 +69,10 @@ ROUTES: Final = (
         "DELETE",
         "/v1/deployments/{endpoint}",
         Operation.DEPLOY,
-        lambda admin, call: admin.undeploy(call.params["endpoint"]),
+        lambda admin, call: admin.undeploy(
+            call.params["endpoint"],
+            _whole(call, "if_generation", 0, 2**53) if "if_generation" in call.query else None,
+        ),
         "Remove an endpoint",
         None,
         DeploymentSpec,
@@ -264,7 +232,7 @@ ROUTES: Final = (
         lambda admin, call: unload(admin, call.params["model"]),
         "Remove an endpoint",
     ),
-    *(ControlRoute(*row, refusal=torchserve_error) for row in MANAGEMENT),
+    *MANAGEMENT,
 )
 
 

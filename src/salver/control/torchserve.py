@@ -10,22 +10,20 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from salver.control.administration import Administration, DeployRequest
-from salver.control.model_store import URL
+from salver.control.model_store import URL, refuse_archive
+from salver.control.route import Call, ControlRoute
 from salver.control.waiting import Watch
-from salver.protocol.codecs.torchserve import TorchServeError
+from salver.protocol.codecs.torchserve import TorchServeError, torchserve_error
 from salver.protocol.errors import CATALOGUE, SalverError
 from salver.protocol.names import check_name, parse_reference
 from salver.protocol.tables import DeploymentSpec, VersionManifest
 from salver.runtime.status import EndpointStatus, LoadState
 from salver.security.access import Operation
-
-if TYPE_CHECKING:
-    from salver.control.routes import Call
 
 __all__ = ["MANAGEMENT", "Accepted"]
 
@@ -95,8 +93,16 @@ def register(admin: Administration, call: Call) -> _Begun:
         return _Begun(None, f"{told} 0 initial workers. {rest}")
     settings["replicas"] = workers
     spec = admin.deploy(DeployRequest(manifest.model, manifest.version, name, settings))
-    undo = functools.partial(admin.undeploy, name)
-    return _Begun(spec, f"{told} {workers} initial workers", waits, undo)
+    return _Begun(spec, f"{told} {workers} initial workers", waits, functools.partial(_take_back, admin, spec))
+
+
+def _take_back(admin: Administration, spec: DeploymentSpec) -> None:
+    """Undeploy what could not be loaded, and nothing that others have put there meanwhile."""
+    try:
+        admin.undeploy(spec.endpoint, if_generation=spec.generation)
+    except SalverError as error:
+        if error.code not in ("CONFLICT", "NOT_FOUND"):
+            raise
 
 
 def scale(admin: Administration, call: Call) -> _Begun:
@@ -199,13 +205,16 @@ def _found(admin: Administration, call: Call, name: str, url: str) -> tuple[str,
         return name, admin.register(call.store.draft(name, url)).manifest
     if "://" in url:
         raise SalverError("UNSUPPORTED", "this server downloads no models", "register them with `salver register`")
+    refuse_archive(url)
     try:
         model, version = parse_reference(url)
         known = admin.versions(model)
     except SalverError as error:
+        remedy = "name a registered one, NAME or NAME@VERSION"
+        if call.store is None:
+            remedy += ", or set server.model_store and name a file in it"
         raise TorchServeError(
-            SalverError("NOT_FOUND", f"there is no model {url[:140]!r}", "name a registered one, NAME or NAME@VERSION"),
-            "ModelNotFoundException",
+            SalverError("NOT_FOUND", f"there is no model {url[:140]!r}", remedy), "ModelNotFoundException"
         ) from error
     wanted = version or next(each.latest for each in admin.models() if each.name == model)
     chosen = _named(known, wanted)
@@ -285,25 +294,22 @@ def _flag(call: Call, name: str) -> bool:
     return text == "true"
 
 
-_Row = tuple[str, str, Operation, Callable[..., Any], str, Any, Any, Callable[[Watch, Any], Awaitable[Any]] | None]
-MANAGEMENT: Final[tuple[_Row, ...]] = (
-    ("GET", "/models", Operation.READ, models, "All endpoints, as TorchServe lists models", None, None, None),
-    ("POST", "/models", Operation.DEPLOY, register, "Register and deploy, as in TorchServe", None, None, _reached),
-    ("GET", "/models/{model}", Operation.READ, describe, "What an endpoint does", None, None, None),
-    ("PUT", "/models/{model}", Operation.DEPLOY, scale, "Change the number of replicas", None, None, _reached),
-    ("DELETE", "/models/{model}", Operation.DEPLOY, unregister, "Remove an endpoint", None, None, None),
-    ("GET", "/models/{model}/{version}", Operation.READ, describe, "The same of a version", None, None, None),
-    ("PUT", "/models/{model}/{version}", Operation.DEPLOY, scale, "The same for a version", None, None, _reached),
-    ("DELETE", "/models/{model}/{version}", Operation.DEPLOY, unregister, "Remove an endpoint", None, None, None),
-    (
-        "PUT",
-        "/models/{model}/{version}/set-default",
-        Operation.DEPLOY,
-        set_default,
-        "Deploy a version",
-        None,
-        None,
-        _reached,
-    ),
+def _row(
+    method: str, template: str, act: Callable[[Administration, Call], Any], summary: str, *, reads: bool = False
+) -> ControlRoute:
+    operation = Operation.READ if reads else Operation.DEPLOY
+    then = _reached if act in (register, scale, set_default) else None
+    return ControlRoute(method, template, operation, act, summary, then=then, refusal=torchserve_error)
+
+
+MANAGEMENT: Final = (
+    _row("GET", "/models", models, "All endpoints, as TorchServe lists models", reads=True),
+    _row("POST", "/models", register, "Register and deploy, as in TorchServe"),
+    _row("GET", "/models/{model}", describe, "What an endpoint does", reads=True),
+    _row("PUT", "/models/{model}", scale, "Change the number of replicas"),
+    _row("DELETE", "/models/{model}", unregister, "Remove an endpoint"),
+    _row("GET", "/models/{model}/{version}", describe, "The same of a version", reads=True),
+    _row("PUT", "/models/{model}/{version}", scale, "The same for a version"),
+    _row("DELETE", "/models/{model}/{version}", unregister, "Remove an endpoint"),
+    _row("PUT", "/models/{model}/{version}/set-default", set_default, "Deploy a version"),
 )
-"""The rows of the table of routes, as `ControlRoute` has them."""

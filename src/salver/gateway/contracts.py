@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from salver.clock import Clock
+from salver.gateway.asked import Asked
 from salver.gateway.caching import cache_headers, read_cache_wish
+from salver.gateway.exchange import TIMING_HEADER
 from salver.gateway.sequences import read_sequence
 from salver.protocol.errors import SalverError
 from salver.protocol.request import Request, RequestedOutput, Response
@@ -24,17 +26,17 @@ __all__ = [
     "Contract",
     "Contracts",
     "ask",
+    "asks_timing",
     "headers_of",
     "make_request",
     "read_wishes",
     "refuse_unwritten",
     "server_timing",
+    "told_waits",
 ]
 
 _TIMING: Final = "salver_timing"
 """The request's parameter that asks why the answer took as long as it did."""
-_TIMING_HEADER: Final = b"x-salver-timing"
-"""The header that asks the same, for protocols whose requests have no parameters."""
 _TELLING: Final = frozenset({b"request-timeout", b"x-envoy-expected-rq-timeout-ms", b"priority"})
 _URGENCY: Final = re.compile(rb"(?:^|[,\s])u=([0-7])(?=$|[,;\s])")
 
@@ -59,17 +61,24 @@ class Contracts(Generic[Prepared]):
         self._router = router
         self._make = make
         self._prepared: dict[str, Prepared] = {}
+        self._revision = 0
+        """Of the router's table, when those that are no more were dropped."""
 
     def of(self, endpoint: str, version: str | None) -> Prepared:
         """The contract with the version that `endpoint` leads to; raises what `Router.resolve` raises."""
         target = self._router.resolve(endpoint, version)
+        if self._revision != self._router.revision:
+            self._drop_gone()
         contract = self._prepared.get(endpoint)
         if contract is None or contract.target is not target:
-            # Those of endpoints that no longer are go, and the versions they hold.
-            current = {name for name, _ in self._router.targets()}
-            self._prepared = {name: contract for name, contract in self._prepared.items() if name in current}
             contract = self._prepared[endpoint] = self._make(target)
         return contract
+
+    def _drop_gone(self) -> None:
+        """Let go of endpoints that no longer are, and of the versions they hold."""
+        self._revision = self._router.revision
+        current = dict(self._router.targets())
+        self._prepared = {name: contract for name, contract in self._prepared.items() if name in current}
 
 
 def make_request(
@@ -189,15 +198,17 @@ def _shown(value: object) -> str:
     return "a very large number" if isinstance(value, int) and value.bit_length() > 64 else repr(value)[:80]
 
 
+def asks_timing(asked: Exchange | Call, request: Request) -> bool:
+    """Whether a client wants to know why its answer took as long as it did."""
+    parameters = request.parameters
+    return TIMING_HEADER in asked.headers or (parameters is not None and bool(parameters.get(_TIMING)))
+
+
 def headers_of(asked: Exchange | Call, request: Request, response: Response) -> tuple[tuple[bytes, bytes], ...]:
     """What an answer tells of itself in headers, or in the metadata of gRPC: from the cache, and its timing."""
     gateway = asked.lane.gateway
     told: tuple[tuple[bytes, bytes], ...] = ()
-    if (
-        gateway.tells_timing
-        or _TIMING_HEADER in asked.headers
-        or (request.parameters is not None and request.parameters.get(_TIMING))
-    ):
+    if gateway.tells_timing or asks_timing(asked, request):
         told = ((b"server-timing", server_timing(response, gateway.clock, asked.received_s)),)
     return told if response.cache is None else (*cache_headers(response.cache, gateway.clock.monotonic_s()), *told)
 
@@ -210,15 +221,22 @@ def server_timing(response: Response, clock: Clock, received_s: float) -> bytes:
     >>> batch = BatchOutputs({}, rows=16, compute_s=0.0021, placement="thread")
     >>> server_timing(Response("m", "1.0.0", batch, queue_s=0.0004), ManualClock(5.0), 4.997).decode()
     'queue;dur=0.400, hold;dur=0.000, compute;dur=2.100, batch;desc="16", placement;desc="thread", total;dur=3.000'
+
+    What it waited for before the queue comes first: `load` of its version, its `turn` in a session.
     """
-    total_s = clock.monotonic_s() - received_s
-    if response.cache is None:
-        return b"%b, total;dur=%.3f" % (_ran(response), total_s * 1e3)
-    source = b'cache;desc="%b"' % response.cache.source.encode()
-    if response.cache.source == "hit":
-        # Nothing ran for it.
-        return b"%b, total;dur=%.3f" % (source, total_s * 1e3)
-    return b"%b, %b, total;dur=%.3f" % (source, _ran(response), total_s * 1e3)
+    spans = told_waits(response)
+    source = response.cache.source if response.cache else ""
+    if source:
+        spans.append(b'cache;desc="%b"' % source.encode())
+    if source != "hit":
+        spans.append(_ran(response))
+    spans.append(b"total;dur=%.3f" % ((clock.monotonic_s() - received_s) * 1e3))
+    return b", ".join(spans)
+
+
+def told_waits(response: Response) -> list[bytes]:
+    """What an answer waited for before the queue, or its first chunk before the model."""
+    return [b"%b;dur=%.3f" % (cause.encode(), seconds * 1e3) for cause, seconds in response.waits]
 
 
 def _ran(response: Response) -> bytes:
@@ -235,8 +253,9 @@ def _ran(response: Response) -> bytes:
     return b"queue;dur=%.3f, hold;dur=%.3f, %b" % (response.queue_s * 1e3, response.hold_s * 1e3, told)
 
 
-def refuse_unwritten(exchange: Exchange | Call, request: Request, response: Response, error: Exception) -> None:
+def refuse_unwritten(exchange: Asked, request: Request, response: Response, error: Exception) -> None:
     """Answer with why the model's answer cannot be written; counted with its batch, it is a failure all the same."""
+    response.unwritten()
     gateway = exchange.lane.gateway
     if not isinstance(error, SalverError):
         gateway.fault(error)

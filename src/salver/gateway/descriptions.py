@@ -28,6 +28,7 @@ _EXTENSIONS: Final = [
     "parameters",
     "statistics",
     "model_configuration",
+    "schedule_policy",
 ]
 _REPOSITORY: Final = "model_repository"
 _NANOSECONDS: Final = 1e9
@@ -133,7 +134,7 @@ class Descriptions:
             "inference_stats": {
                 "success": _duration(counted.successes, counted.request_s.total),
                 "fail": _duration(failures, counted.fail_s),
-                "queue": _duration(counted.computed, counted.queue_s),
+                "queue": _duration(counted.computed, counted.queue_s.total),
                 "compute_input": _duration(counted.computed, counted.input_s),
                 "compute_infer": _duration(counted.computed, counted.compute_s),
                 "compute_output": _duration(counted.computed, counted.output_s),

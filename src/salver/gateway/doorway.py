@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
+from salver.gateway.asked import Asked
 from salver.gateway.contracts import ask, headers_of, refuse_unwritten
 from salver.gateway.exchange import JSON, Exchange
 from salver.gateway.negotiation import OFFLOAD_BYTES, compress, decompress, wanted_encoding
@@ -20,15 +21,29 @@ from salver.protocol.errors import SalverError
 from salver.protocol.request import Request, Response
 from salver.routing.router import Target
 
-__all__ = ["Writer", "Written", "aside", "decode", "read_plain", "send"]
+__all__ = [
+    "WRITE_ASIDE_ELEMENTS",
+    "Writer",
+    "Written",
+    "aside",
+    "decode",
+    "read_plain",
+    "send",
+    "write_aside",
+]
 
 _OFFLOAD_ANSWER_BYTES: Final = 256 * 2**10
 """An answer larger than this is compressed off the event loop."""
 
 _DECODE_ASIDE_BYTES: Final = 128 * 2**10
 """Above this, values that are read one by one are read off the event loop: some milliseconds' worth."""
+WRITE_ASIDE_ELEMENTS: Final = 2**16
+"""Answers of a batch with more than these are written off the event loop."""
+_AHEAD: Final = object()
+"""Key of `BatchOutputs.codec_cache`: the last answer of the batch that is being written, or was, off the event loop."""
 
 Done = TypeVar("Done")
+AnyAsked = TypeVar("AnyAsked", bound=Asked)
 Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -60,7 +75,7 @@ def read_plain(exchange: Exchange, then: Callable[[Exchange, bytes], None]) -> N
     aside(exchange, lambda: decompress(body, coding, limit), lambda exchange, plain: _go_on(exchange, plain, then))
 
 
-def aside(exchange: Exchange, work: Callable[[], Done], then: Callable[[Exchange, Done], None]) -> None:
+def aside(exchange: AnyAsked, work: Callable[[], Done], then: Callable[[AnyAsked, Done], None]) -> None:
     """Let `work` run beside the event loop, and call `then` with its result unless the client has gone.
 
     What either raises is answered.
@@ -82,7 +97,7 @@ def decode(
         aside(exchange, lambda: read(body), then)
 
 
-def _done_aside(exchange: Exchange, then: Callable[[Exchange, Done], None], done: asyncio.Future[Done]) -> None:
+def _done_aside(exchange: AnyAsked, then: Callable[[AnyAsked, Done], None], done: asyncio.Future[Done]) -> None:
     if done.cancelled() or exchange.answered:
         return
     try:
@@ -126,11 +141,64 @@ def _answered(exchange: Exchange, request: Request, write: Writer, answer: async
         exchange.fail(error, counted=True)
         return
     exchange.response = response
+    if response.batch.elements > WRITE_ASIDE_ELEMENTS:
+        write_aside(exchange, request, response, write, functools.partial(_reply, exchange, request, response))
+        return
     try:
         written = write(request, response)
     except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
         refuse_unwritten(exchange, request, response, error)
         return
+    _reply(exchange, request, response, written)
+
+
+def write_aside(
+    asked: Asked,
+    request: Request,
+    response: Response,
+    write: Callable[[Request, Response], Done],
+    then: Callable[[Done], None],
+) -> None:
+    """Let `write` run beside the event loop, and call `then` with its result unless the client has gone.
+
+    Answers of one batch wait for each other: the first makes what they share, and those that are small
+    themselves are then written at once.
+    """
+    if asked.answered:
+        return
+    cache = response.batch.codec_cache
+    ahead: asyncio.Future[Any] | None = cache.get(_AHEAD)
+    if ahead is not None and not ahead.done():
+        ahead.add_done_callback(lambda _: write_aside(asked, request, response, write, then))
+        return
+    if ahead is None or _elements(response) > WRITE_ASIDE_ELEMENTS:
+        cache[_AHEAD] = written = asyncio.get_running_loop().run_in_executor(None, write, request, response)
+        written.add_done_callback(lambda written: _written(asked, request, response, written.result, then))
+    else:
+        _written(asked, request, response, functools.partial(write, request, response), then)
+
+
+def _written(
+    asked: Asked, request: Request, response: Response, result: Callable[[], Done], then: Callable[[Done], None]
+) -> None:
+    try:
+        written = result()
+    except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
+        if not asked.answered:
+            refuse_unwritten(asked, request, response, error)
+        return
+    if not asked.answered:
+        then(written)
+
+
+def _elements(response: Response) -> int:
+    """How many elements an answer has."""
+    if response.stop is None:
+        return response.batch.elements
+    return response.batch.elements * (response.stop - response.start) // max(1, response.batch.rows)
+
+
+def _reply(exchange: Exchange, request: Request, response: Response, written: Written) -> None:
     headers, told = written.headers, headers_of(exchange, request, response)
     if told:
         headers = (*headers, *told)

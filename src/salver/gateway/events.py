@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from salver.gateway.chunks import failure_json, open_chunks
+from salver.gateway.chunks import Timing, failure_json, open_chunks
 from salver.gateway.exchange import Exchange
 from salver.gateway.infer import EVENTS
 from salver.protocol.errors import SalverError
@@ -22,7 +22,7 @@ __all__ = ["EventReply", "send_events"]
 
 _HTTP_OK: Final = 200
 _HEAD: Final = (
-    b"HTTP/1.1 200 OK\r\ndate: %b\r\ncontent-type: %b\r\ncache-control: no-store\r\nx-request-id: %b\r\n%b%b\r\n"
+    b"HTTP/1.1 200 OK\r\ndate: %b\r\ncontent-type: %b\r\ncache-control: no-store\r\nx-request-id: %b\r\n%b%b%b\r\n"
 )
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
@@ -46,6 +46,7 @@ class EventReply:
             EVENTS,
             exchange.id,
             b"transfer-encoding: chunked\r\n" if self._chunked else b"",
+            exchange.also,
             b"" if exchange.keep_alive else b"connection: close\r\n",
         )
 
@@ -74,15 +75,17 @@ def send_events(
     exchange: Exchange,
     target: Target,
     request: Request,
-    write: Callable[[Request, Response], bytes],
-    last: bytes | None = None,
+    write: Callable[[Request, Response, str], bytes],
+    write_last: Callable[[Request, str], bytes | None],
 ) -> None:
-    """Answer an exchange with an event for each part of the answer, and `last` behind them.
+    """Answer an exchange with an event for each part of the answer, and perhaps a last one behind them.
 
-    Raises what the service refuses the request with at once; every later failure is answered here.
+    Writers are given the timing that they are to tell, or "". Raises what the service refuses the request
+    with at once; every later failure is answered here.
     """
     chunks = open_chunks(target, request)
-    task = asyncio.get_running_loop().create_task(_send(exchange, request, chunks, write, last))
+    timing = Timing(exchange, request, streams=target.manifest.streams)
+    task = asyncio.get_running_loop().create_task(_send(exchange, request, chunks, timing, write, write_last))
     # Not in the task: one that is cancelled before its first step runs nothing, not even its end.
     task.add_done_callback(lambda _: chunks.close())
     exchange.pending = task
@@ -92,8 +95,9 @@ async def _send(
     exchange: Exchange,
     request: Request,
     chunks: Chunks,
-    write: Callable[[Request, Response], bytes],
-    last: bytes | None,
+    timing: Timing,
+    write: Callable[[Request, Response, str], bytes],
+    write_last: Callable[[Request, str], bytes | None],
 ) -> None:
     reply = EventReply(exchange)
     counted = True
@@ -101,13 +105,17 @@ async def _send(
         async for response in chunks:
             exchange.response = response
             counted = False
-            data = write(request, response)
+            try:
+                data = write(request, response, timing.of(response))
+            except Exception:
+                response.unwritten()
+                raise
             counted = True
             await reply.event(data)
     except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
         _fail(exchange, reply, error, counted=counted)
     else:
-        reply.end(last)
+        reply.end(write_last(request, timing.of_all()))
 
 
 def _fail(exchange: Exchange, reply: EventReply, error: Exception, *, counted: bool) -> None:

@@ -14,9 +14,11 @@ from salver.gateway.negotiation import check_accept
 from salver.protocol.errors import SalverError
 from salver.protocol.request import Response
 
-__all__ = ["JSON", "Exchange", "Refusal", "pause_of", "plain_refusal"]
+__all__ = ["JSON", "TIMING_HEADER", "Exchange", "Refusal", "pause_of", "plain_refusal", "refusal_timing"]
 
 JSON: Final = b"application/json"
+TIMING_HEADER: Final = b"x-salver-timing"
+"""Asks why the answer took as long as it did, like the parameter `salver_timing`."""
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _RETRY_LATER: Final = frozenset(
     {
@@ -41,6 +43,14 @@ def pause_of(error: SalverError) -> float | None:
     return 1.0 if error.retry_after_s is None else error.retry_after_s
 
 
+def refusal_timing(asked: Any) -> Sequence[tuple[bytes, bytes]]:
+    """How long it took to refuse a request or call, if every answer says so or a header asks."""
+    gateway = asked.lane.gateway
+    if not gateway.tells_timing and TIMING_HEADER not in asked.headers:
+        return ()
+    return ((b"server-timing", b"total;dur=%.3f" % ((gateway.clock.monotonic_s() - asked.received_s) * 1e3)),)
+
+
 class Refusal(NamedTuple):
     """An error as one protocol writes it."""
 
@@ -54,8 +64,9 @@ def plain_refusal(error: SalverError) -> Refusal:
     return Refusal(error.http, JSON, _REPLY_JSON.encode({"error": str(error)}))
 
 
-def _shape_of(route: Any) -> Callable[[SalverError], Refusal]:
-    return plain_refusal if route is None else route.refusal
+def _shape_of(route: Any, error: SalverError) -> Callable[[SalverError], Refusal]:
+    """How an error is written: as its route's protocol does, or where no route takes it, as itself says."""
+    return getattr(error, "refusal", plain_refusal) if route is None else route.refusal
 
 
 class Exchange(msgspec.Struct, eq=False):
@@ -155,7 +166,7 @@ class Exchange(msgspec.Struct, eq=False):
             return
         if close:
             self.keep_alive = False
-        told = [(b"x-salver-error", error.code.encode()), *headers]
+        told = [(b"x-salver-error", error.code.encode()), *headers, *refusal_timing(self)]
         pause_s = pause_of(error)
         if pause_s is not None:
             # Whole seconds, as RFC 9110 has them.
@@ -164,7 +175,7 @@ class Exchange(msgspec.Struct, eq=False):
             told.append((b"www-authenticate", b"Bearer"))
         if not counted:
             self.lane.gateway.refused(self.endpoint, error)
-        status, content_type, body = _shape_of(self.route)(error)
+        status, content_type, body = _shape_of(self.route, error)(error)
         self.reply(body, status=status, content_type=content_type, headers=told)
 
     def fail(self, error: BaseException, *, close: bool = False, counted: bool = False) -> None:

@@ -8,27 +8,34 @@ from __future__ import annotations
 import email.utils
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from salver.clock import Clock
-from salver.gateway.connection import Connection
+from salver.gateway.asked import Asked
 from salver.gateway.exchange import Exchange
 from salver.gateway.heads import HeadMemory
 from salver.gateway.limits import Limits
-from salver.gateway.routes import HttpRoute, HttpRouteTable, WrongVerbError
+from salver.gateway.routes import HttpRouteTable, WrongVerbError
 from salver.protocol.api_versions import API_VERSION_HEADER, check_api_version
 from salver.protocol.errors import SalverError
 from salver.security.access import ANONYMOUS, Operation, Principal, allows, require
 from salver.telemetry.logs import AccessSample, log_event
 from salver.telemetry.metrics import Metrics
 
-if TYPE_CHECKING:
-    from salver.gateway.grpc.call import Call, Method
-
 __all__ = ["Gateway"]
 
 _LONGEST_ID_BYTES: Final = 128
 _BEARER: Final = b"bearer "
+
+
+class Swept(Protocol):
+    """A `Connection`, as far as the gateway minds it; see there."""
+
+    def sweep(self, now_s: float) -> None:
+        """Called twice a second."""
+
+    def drain(self, now_s: float) -> None:
+        """Close it once nothing is owed."""
 
 
 class Gateway:
@@ -66,7 +73,7 @@ class Gateway:
         self.tells_timing = tells_timing
         """Whether every answer says why it took as long as it did, not only those that were asked to."""
         self._default_credentials = b"Bearer " + default_token.encode("latin-1", "replace") if default_token else b""
-        self.lanes: set[Connection] = set()
+        self.lanes: set[Swept] = set()
         """The connections, from when they are accepted until they are gone."""
         self.inflight_bytes = 0
         """All bodies that are being received or answered."""
@@ -84,31 +91,53 @@ class Gateway:
         self._next_id = 0
         self.sweep()
 
-    def begin(self, exchange: Exchange | Call) -> None:
+    def begin(self, exchange: Asked) -> None:
         """Take a request that was read whole; it will be answered exactly once, and this never raises."""
         try:
             self.name(exchange)
-            route: Any = exchange.route
-            if route is None:
-                route, exchange.params = self.routes.resolve(exchange.method, exchange.target)
-                exchange.route = route
-                if route.deprecated is not None:
-                    for header in route.deprecated.headers(exchange.params):
-                        cast("Exchange", exchange).add_header(*header)
-            if API_VERSION_HEADER in exchange.headers:
-                check_api_version(exchange.headers[API_VERSION_HEADER])
-            if b"authorization" in exchange.headers or route.operation not in self._free:
-                self.admit(exchange, route)
-            route.open(exchange)
-        except WrongVerbError as error:
-            # Behind CONNECT no HTTP would follow.
-            exchange.refuse(error, close=exchange.method == b"CONNECT", headers=[(b"allow", error.verbs.encode())])
+            if exchange.route is None:
+                self._find_route(cast("Exchange", exchange))
+            self._screen(exchange, exchange.route.operation)
+            exchange.route.open(exchange)
         except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
+            # Behind CONNECT no HTTP would follow.
             exchange.fail(error, close=exchange.method == b"CONNECT")
 
-    def admit(self, exchange: Exchange | Call, route: HttpRoute | Method) -> None:
-        """Raise UNAUTHENTICATED or PERMISSION_DENIED unless whoever asks may do what the route is for."""
-        if route.operation is None or (route.operation in self._free and b"authorization" not in exchange.headers):
+    def check_head(self, exchange: Exchange) -> None:
+        """Raise what a request will be refused with whatever its body is."""
+        self._find_route(exchange)
+        self._screen(exchange, exchange.route.operation)
+
+    def _find_route(self, exchange: Exchange) -> None:
+        try:
+            exchange.route, exchange.params = self.routes.resolve(exchange.method, exchange.target)
+        except WrongVerbError as error:
+            exchange.add_header(b"allow", error.verbs.encode())
+            raise
+        if exchange.route.deprecated is not None:
+            for header in exchange.route.deprecated.headers(exchange.params):
+                exchange.add_header(*header)
+
+    def welcome(self, call: Asked) -> bool:
+        """Whether a call of a known method may go on to send its message; it is refused here if not. Never raises."""
+        try:
+            self.name(call)
+            self._screen(call, call.route.operation)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
+            call.fail(error)
+            return False
+        return True
+
+    def _screen(self, exchange: Asked, operation: Operation | None) -> None:
+        """What the headers alone say: raises what `check_api_version` and `admit` do."""
+        if API_VERSION_HEADER in exchange.headers:
+            check_api_version(exchange.headers[API_VERSION_HEADER])
+        if b"authorization" in exchange.headers or operation not in self._free:
+            self.admit(exchange, operation)
+
+    def admit(self, exchange: Asked, operation: Operation | None) -> None:
+        """Raise UNAUTHENTICATED or PERMISSION_DENIED unless whoever asks may do that."""
+        if operation is None or (operation in self._free and b"authorization" not in exchange.headers):
             return
         if self._default_credentials and b"authorization" not in exchange.headers:
             # A new mapping: that of a known head belongs to all its requests. Whoever hands this one on needs it.
@@ -122,17 +151,17 @@ class Gateway:
                 else "this server asks for a token",
                 "send Authorization: Bearer TOKEN; `salver token create` makes one",
             )
-        require(principal, route.operation)
+        require(principal, operation)
         exchange.tenant = principal.tenant
 
-    def principal(self, exchange: Exchange | Call) -> Principal | None:
+    def principal(self, exchange: Asked) -> Principal | None:
         """Whose token came with a request; None without one, or with one that is worth nothing."""
         credentials = exchange.headers.get(b"authorization", b"")
         if credentials[: len(_BEARER)].lower() != _BEARER:
             return None
         return self.authenticate(credentials[len(_BEARER) :].decode("latin-1").strip(), exchange.lane.peer)
 
-    def name(self, exchange: Exchange | Call) -> None:
+    def name(self, exchange: Asked) -> None:
         """Give a request its id: the one it brought, else one unlike all others of all processes."""
         if b"x-request-id" in exchange.headers:
             given = exchange.headers[b"x-request-id"]
@@ -177,12 +206,13 @@ class Gateway:
 
     # What connections report.
 
-    def observe(self, exchange: Exchange | Call, status: int) -> None:
+    def observe(self, exchange: Asked, status: int) -> None:
         """Log a reply that the sample has taken."""
         response = exchange.response
         spent: dict[str, Any] = {}
         if response is not None:
-            spent = {"queue_s": round(response.queue_s, 6), "compute_s": round(response.batch.compute_s, 6)}
+            waits = (*response.waits, ("queue", response.queue_s), ("compute", response.batch.compute_s))
+            spent = {f"{cause}_s": round(seconds, 6) for cause, seconds in waits}
         log_event(
             "request",
             id=exchange.id.decode(),

@@ -68,7 +68,8 @@ class GenerateDoor:
         contract = self._contract(exchange)
 
         def ask(exchange: Exchange, asked: InferBody) -> None:
-            send_events(exchange, contract.target, contract.request(exchange, asked), contract.answers.encode)
+            answers, request = contract.answers, contract.request(exchange, asked)
+            send_events(exchange, contract.target, request, answers.encode, answers.encode_last)
 
         decode(exchange, body, lambda body: self._read(contract, body), ask)
 
@@ -86,8 +87,8 @@ class GenerateDoor:
             exchange,
             contract.target,
             request,
-            lambda request, response: contract.write(request, response).body,
-            contract.write_last(request) if wants_last else None,
+            lambda request, response, timing: contract.encode(request, response, timing)[0],
+            lambda request, timing: contract.write_last(request, timing) if wants_last or timing else None,
         )
 
     def _contract(self, exchange: Exchange) -> _Contract:

@@ -6,10 +6,11 @@ answer is there. Nothing is computed per request that can be computed per versio
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 from salver.gateway.contracts import Contracts, make_request
-from salver.gateway.doorway import Written, read_plain, send
+from salver.gateway.doorway import Written, aside, read_plain, send
 from salver.gateway.exchange import JSON, Exchange
 from salver.gateway.negotiation import check_accept, check_content_type
 from salver.protocol.codecs.oip_request import InferBody, decode_json, decode_raw_tensor, decode_with_binary
@@ -27,17 +28,20 @@ _BINARY: Final = b"application/octet-stream"
 _JSON_LENGTH: Final = b"inference-header-content-length"
 _USUAL_TYPES: Final = frozenset({b"application/json", _BINARY})
 _LENGTH_DIGITS: Final = 12
+_DECODE_ASIDE_BYTES: Final = 2**20
+"""Above this, what is not numbers in binary is read off the event loop."""
 
 
 class OipContract:
     """What is prepared once for each version behind an endpoint whose answers are of the protocol."""
 
-    __slots__ = ("_encoder", "check", "target")
+    __slots__ = ("_encoder", "check", "takes_bytes", "target")
 
     def __init__(self, target: Target) -> None:
         self.target = target
         spec, manifest = target.spec, target.manifest
         self.check = SignatureCheck(manifest.signature)
+        self.takes_bytes = any(spec.datatype == "BYTES" for spec in manifest.signature.inputs)
         self._encoder = ResponseEncoder(
             spec.endpoint, manifest.model, manifest.version, self.check.outputs, spec.nonfinite
         )
@@ -54,9 +58,9 @@ class OipContract:
             parameters=infer.parameters,
         )
 
-    def encode(self, request: Request, response: Response) -> tuple[bytes, int | None]:
+    def encode(self, request: Request, response: Response, timing: str) -> tuple[bytes, int | None]:
         """The answer, and the length of its JSON where binary tensors stand behind it."""
-        return self._encoder.encode(request, response)
+        return self._encoder.encode(request, response, timing)
 
     def write(self, request: Request, response: Response) -> Written:
         """The answer as JSON, or as JSON with binary tensors behind it."""
@@ -65,9 +69,9 @@ class OipContract:
             return Written(body, JSON, ())
         return Written(body, _BINARY, ((_JSON_LENGTH, b"%d" % json_bytes),))
 
-    def write_last(self, request: Request) -> bytes:
+    def write_last(self, request: Request, timing: str) -> bytes:
         """Behind the answers of a stream, the one that says that they were all."""
-        return self._encoder.encode_last(request)
+        return self._encoder.encode_last(request, timing)
 
 
 class InferDoor:
@@ -83,6 +87,12 @@ class InferDoor:
 
     def enqueue(self, exchange: Exchange, body: bytes) -> None:
         """Ask the model that the exchange's `params` name for what `body` says; raises SalverError."""
+        if len(body) > _DECODE_ASIDE_BYTES:
+            contract = self.contract_of(exchange)
+            if _JSON_LENGTH not in exchange.headers or contract.takes_bytes:
+                read = functools.partial(self._read, exchange, body, contract.target, as_events=False)
+                aside(exchange, read, functools.partial(_ask, contract))
+                return
         contract, request = self.prepare(exchange, body)
         send(exchange, contract.target, request, contract.write)
 
@@ -127,6 +137,10 @@ class InferDoor:
         if int(json_length) == 0:
             return decode_raw_tensor(body, target.manifest.signature, self._max_elements)
         return decode_with_binary(body, int(json_length), self._max_elements)
+
+
+def _ask(contract: OipContract, exchange: Exchange, infer: InferBody) -> None:
+    send(exchange, contract.target, contract.request(exchange, infer), contract.write)
 
 
 def _offered(infer: InferBody) -> bytes:

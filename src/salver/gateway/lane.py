@@ -12,7 +12,7 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
-from salver.gateway.connection import Connection, bound_unsent, peer_of
+from salver.gateway.connection import Connection, bound_unsent
 from salver.gateway.exchange import Exchange
 from salver.gateway.reader import Phase, RequestReader
 from salver.protocol.errors import SalverError
@@ -30,7 +30,7 @@ _LAST_CHANCE_S: Final = 0.2
 _IDLE: Final = Phase.IDLE
 
 
-class Lane(RequestReader, Connection):
+class Lane(RequestReader):
     """A connection. Times that only serve timeouts of a second and more come from `gateway.now_s`."""
 
     __slots__ = (
@@ -40,23 +40,15 @@ class Lane(RequestReader, Connection):
         "_quiet_s",
         "_refusal",
         "_room",
-        "_stalled_s",
-        "_transport",
-        "_unsent",
         "_waiting",
     )
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(gateway)
-        self._transport: asyncio.Transport | None = None
         self._answering: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
         self._refusal: SalverError | None = None
         """What is wrong with the last of those that wait: the stream could not be read further."""
-        self._stalled_s: float | None = None
-        """Since when the client has not read, or not fast enough."""
-        self._unsent = 0
-        """Bytes of replies that could not be sent at that time."""
         self._half_closed = False
         self._room: asyncio.Future[None] | None = None
         """What a reply of several parts waits for while the client does not read."""
@@ -71,11 +63,6 @@ class Lane(RequestReader, Connection):
         self._transport = cast("asyncio.Transport", transport)
         self._since_s = self.gateway.now_s
         self.gateway.lanes.add(self)
-
-    @property
-    def peer(self) -> str | None:
-        """The address of the client; None for one on a Unix socket."""
-        return peer_of(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the client is gone."""
@@ -119,15 +106,6 @@ class Lane(RequestReader, Connection):
             transport.write(_CONTINUE)
         return True
 
-    def pause_writing(self) -> None:
-        """asyncio: the client does not read."""
-        self._stalled_s = self.gateway.now_s
-        if self._transport is None:
-            return
-        self._unsent = self._transport.get_write_buffer_size()
-        if not self._transport.is_closing() and not self._half_closed:
-            self._transport.pause_reading()
-
     def resume_writing(self) -> None:
         """asyncio: the client reads again."""
         self._stalled_s = None
@@ -137,10 +115,13 @@ class Lane(RequestReader, Connection):
             self._room.set_result(None)
         if self._transport is None or self._transport.is_closing():
             return
-        if not self._half_closed:
+        if self._is_read(self._transport):
             self._transport.resume_reading()
         if self._answering is None and self._waiting:
             self._begin_next()
+
+    def _is_read(self, transport: asyncio.Transport) -> bool:
+        return not self._half_closed and super()._is_read(transport)
 
     # Requests.
 
@@ -162,6 +143,8 @@ class Lane(RequestReader, Connection):
 
     def _invite(self) -> None:
         if self._transport is not None and self._answering is None and not self._waiting:
+            assert self._incoming is not None
+            self.gateway.check_head(self._incoming)
             self._transport.write(_CONTINUE)
 
     def _refuse(self, error: SalverError) -> None:
@@ -292,8 +275,7 @@ class Lane(RequestReader, Connection):
         if self._half_closed and _is_reset(transport):
             transport.abort()
         elif self._stalled_s is not None:
-            if now_s - self._stalled_s > limits.write_stall_s:
-                self._sweep_stalled(transport, now_s)
+            self._sweep_stalled(transport, now_s)
         elif self.phase is Phase.CLOSING:
             self._sweep_closing(transport, waited_s)
         elif self.phase is Phase.HEADERS:
@@ -307,15 +289,6 @@ class Lane(RequestReader, Connection):
             self._since_s = now_s
         elif waited_s > limits.keep_alive_s:
             transport.close()
-
-    def _sweep_stalled(self, transport: asyncio.Transport, now_s: float) -> None:
-        """Cut off a client that reads as slowly as it may not send."""
-        assert self._stalled_s is not None
-        unsent = transport.get_write_buffer_size()
-        if self._unsent - unsent < (now_s - self._stalled_s) * self.gateway.limits.body_bytes_per_s:
-            transport.abort()
-        self._unsent = unsent
-        self._stalled_s = now_s
 
     def _sweep_closing(self, transport: asyncio.Transport, waited_s: float) -> None:
         """The end of a pause for the client to see why; a reply still on its way has longer."""

@@ -26,7 +26,7 @@ from salver.gateway.routes import HttpRoute
 from salver.gateway.schemas_scoring import Health, ScoringRequest, ScoringResponse
 from salver.gateway.scoring_media import CSV, FRAMED, LINES, RAW, Kind, answer_media, kind_of
 from salver.protocol.codecs.azure import mlflow_form
-from salver.protocol.codecs.mlflow import FORMS, decode_csv, decode_scoring, is_open_inference
+from salver.protocol.codecs.mlflow import FORMS, SCORING_REMEDY, decode_csv, decode_scoring, is_open_inference
 from salver.protocol.codecs.openai import decode_embeddings
 from salver.protocol.codecs.plain_answers import PlainAnswers
 from salver.protocol.codecs.plain_json import decode_object
@@ -34,7 +34,6 @@ from salver.protocol.codecs.sagemaker import decode_lines
 from salver.protocol.errors import SalverError
 from salver.protocol.request import Request, Response
 from salver.protocol.signature import SignatureCheck
-from salver.protocol.tables import Nonfinite
 from salver.protocol.tensor import Tensor
 from salver.routing.router import Router, Target
 from salver.security.access import Operation
@@ -80,9 +79,7 @@ class _Contract:
         self.target = target
         spec, manifest = target.spec, target.manifest
         self.check = SignatureCheck(manifest.signature)
-        # MLflow itself writes the tokens NaN and Infinity: the policy `error` is for strict JSON.
-        nonfinite = Nonfinite.PASS if spec.nonfinite is Nonfinite.ERROR else spec.nonfinite
-        self._answers = PlainAnswers(self.check.outputs, nonfinite, batched=self.check.batched)
+        self._answers = PlainAnswers(self.check.outputs, spec.nonfinite.of_python, batched=self.check.batched)
         self._headers = ((b"x-salver-version", manifest.reference.encode()),)
 
     def write(self, media: bytes, bare: bool, request: Request, response: Response) -> Written:
@@ -178,7 +175,7 @@ class MlflowDoor:
             return decode_csv(body, signature, self._max_elements, has_header)
         if kind.media == LINES:
             return decode_scoring(decode_lines(body), signature, self._max_elements)
-        value = decode_object(body, tokens=True)
+        value = decode_object(body, tokens=True, remedy=SCORING_REMEDY)
         if is_open_inference(value):
             return lambda exchange: self._open_inference.enqueue(exchange, body)
         if "input" in value and not value.keys() & set(FORMS):

@@ -20,8 +20,10 @@ _RATIO: Final = 100
 """Beyond the first MiB a body may expand a hundredfold; what expands further is an attack."""
 _COMPRESS_FROM_BYTES: Final = 1400
 """An answer that fits one packet gains nothing."""
-_UNDERSTOOD: Final = frozenset({b"application/json", b"application/octet-stream", b"text/plain"})
-"""text/plain because clients that send JSON as a string label it so."""
+_UNDERSTOOD: Final = frozenset(
+    {b"application/json", b"application/octet-stream", b"text/plain", b"application/x-www-form-urlencoded"}
+)
+"""The last two because clients that send JSON as a string label it so, and `curl -d` whatever it sends."""
 
 
 def check_content_type(value: bytes) -> None:

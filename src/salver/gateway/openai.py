@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Final
 
 import msgspec
@@ -11,7 +12,7 @@ from salver.gateway.contracts import Contracts, make_request
 from salver.gateway.doorway import Written, decode, read_plain, send
 from salver.gateway.exchange import JSON, Exchange, Refusal
 from salver.gateway.negotiation import check_accept, check_content_type
-from salver.gateway.routes import HttpRoute
+from salver.gateway.routes import HttpRoute, Stray, UnroutedError
 from salver.gateway.schemas_scoring import EmbeddingsRequest, EmbeddingsResponse
 from salver.protocol.codecs.openai import (
     EmbeddingsBody,
@@ -29,7 +30,7 @@ from salver.protocol.signature import SignatureCheck
 from salver.routing.router import Router, Target
 from salver.security.access import Operation
 
-__all__ = ["EmbeddingsDoor", "openai_refusal", "openai_routes"]
+__all__ = ["OPENAI_STRAYS", "EmbeddingsDoor", "openai_refusal", "openai_routes"]
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 _KIND: Final = "embed"
@@ -110,8 +111,10 @@ class EmbeddingsDoor:
 def openai_refusal(error: SalverError) -> Refusal:
     """What OpenAI's clients read."""
     kind = _TYPES.get(error.http) or ("invalid_request_error" if error.http < 500 else "server_error")
-    param = getattr(error, "param", "") or ("model" if error.code == "NOT_FOUND" else None)
-    told = {"message": str(error), "type": kind, "param": param, "code": _CODES.get(error.code, error.code)}
+    param, code = getattr(error, "param", ""), _CODES.get(error.code, error.code)
+    if error.code == "NOT_FOUND":
+        param, code = (None, "unknown_url") if isinstance(error, UnroutedError) else (param or "model", code)
+    told = {"message": str(error), "type": kind, "param": param or None, "code": code}
     return Refusal(error.http, JSON, _ENCODE({"error": told}))
 
 
@@ -122,3 +125,15 @@ def openai_routes(door: EmbeddingsDoor) -> list[HttpRoute]:
         HttpRoute("POST", path, Operation.PREDICT, door.open, *embedded, refusal=openai_refusal)
         for path in ("/v1/embeddings", "/openai/v1/embeddings")
     ]
+
+
+_HERE: Final = "of OpenAI's interface /v1/embeddings and /v1/models are here"
+OPENAI_STRAYS: Final = (
+    Stray(re.compile(rb"/v1/(?!models(?:[/:]|\Z))|/openai/"), _HERE, openai_refusal),
+    Stray(
+        re.compile(rb"/(?:chat/completions|completions|embeddings|responses)\Z"),
+        f"{_HERE}, so a client's base URL ends in /v1",
+        openai_refusal,
+    ),
+)
+"""What clients of OpenAI's ask for that is not here; they print nothing of an error that is not in their shape."""

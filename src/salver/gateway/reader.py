@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httptools
 
+from salver.gateway.connection import Connection
 from salver.gateway.exchange import Exchange
 from salver.gateway.heads import KnownHead
 from salver.gateway.websocket.handshake import lift_token
@@ -66,7 +67,7 @@ _BODY: Final = Phase.BODY
 _CLOSING: Final = Phase.CLOSING
 
 
-class RequestReader:
+class RequestReader(Connection):
     """The reading half of a connection: what llhttp finds becomes exchanges.
 
     `phase` tells where the stream stands. `_incoming` is the request whose headers are whole and
@@ -89,12 +90,11 @@ class RequestReader:
         "_since_s",
         "_target",
         "_whole",
-        "gateway",
         "phase",
     )
 
     def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
+        super().__init__(gateway)
         self.phase = _IDLE
         self._since_s = gateway.now_s
         """When the present phase began, or the present stretch of a body."""
@@ -405,7 +405,7 @@ class RequestReader:
 
     @abstractmethod
     def _invite(self) -> None:
-        """The client waits for leave to send its body."""
+        """The client waits for leave to send its body; raises SalverError where it need not."""
 
     def _measure(self) -> None:
         # A read may hold more than the headers of one request, so what came together is counted.

@@ -7,19 +7,25 @@ controller, over a private Unix socket, and hands the answer back.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 from urllib.parse import quote
 
 from salver.gateway.exchange import Exchange
-from salver.gateway.routes import HttpRoute
+from salver.gateway.routes import HttpRoute, Stray
 from salver.protocol.errors import SalverError
 from salver.security.access import Operation
 
-__all__ = ["ControlAnswer", "Controller", "ask_controller", "repository_routes"]
+__all__ = ["REPOSITORY_STRAY", "ControlAnswer", "Controller", "ask_controller", "repository_routes"]
 
 _TIMEOUT_S: Final = 150.0
+REPOSITORY_STRAY: Final = Stray(
+    re.compile(rb"/v2/repository/"),
+    "it is on the control listener, and moves here with server.repository_on_data = true",
+)
+"""What is told where the operator has not asked for the repository on the data listener."""
 _HANDED_BACK: Final = ("x-salver-error", "retry-after", "www-authenticate")
 
 

@@ -16,7 +16,7 @@ from salver.protocol.api_versions import Deprecation
 from salver.protocol.errors import SalverError
 from salver.security.access import Operation
 
-__all__ = ["HttpRoute", "HttpRouteTable", "Resolution", "WrongVerbError"]
+__all__ = ["HttpRoute", "HttpRouteTable", "Resolution", "Stray", "UnroutedError", "WrongVerbError"]
 
 _REMEMBERED: Final = 1024
 _PARAMETER: Final = re.compile(r"{(\w+)}")
@@ -59,19 +59,41 @@ class Resolution(NamedTuple):
     params: Mapping[str, str]
 
 
-class WrongVerbError(SalverError):
+class Stray(NamedTuple):
+    """Paths of a protocol where no route is, and what is told who asks for one."""
+
+    pattern: re.Pattern[bytes]
+    """How such paths begin."""
+    remedy: str
+    refusal: Callable[[SalverError], Refusal] = plain_refusal
+
+
+class UnroutedError(SalverError):
+    """No route takes a request; `refusal` is how the protocol of its path writes errors."""
+
+    def __init__(
+        self, code: str, message: str, remedy: str, refusal: Callable[[SalverError], Refusal] = plain_refusal
+    ) -> None:
+        super().__init__(code, message, remedy)
+        self.refusal = refusal
+
+
+class WrongVerbError(UnroutedError):
     """METHOD_NOT_ALLOWED, with the verbs that are."""
 
-    def __init__(self, path: str, method: str, verbs: str) -> None:
-        super().__init__("METHOD_NOT_ALLOWED", f"{path} does not take {method}", f"use {verbs}")
+    def __init__(
+        self, path: str, method: str, verbs: str, refusal: Callable[[SalverError], Refusal] = plain_refusal
+    ) -> None:
+        super().__init__("METHOD_NOT_ALLOWED", f"{path} does not take {method}", f"use {verbs}", refusal)
         self.verbs = verbs
 
 
 class HttpRouteTable:
     """All routes; resolved targets are remembered, because clients repeat few of them."""
 
-    def __init__(self, routes: Iterable[HttpRoute]) -> None:
+    def __init__(self, routes: Iterable[HttpRoute], strays: Iterable[Stray] = ()) -> None:
         self.routes = tuple(routes)
+        self._strays = tuple(strays)
         self._patterns = [(_pattern(route), route) for route in self.routes]
         versions = (_VERSION.match(route.template.encode()) for route in self.routes)
         self._versions = {version[0] for version in versions if version is not None}
@@ -91,6 +113,7 @@ class HttpRouteTable:
         path = _path(target)
         wanted = "GET" if method == "HEAD" else method
         verbs = set()
+        refusal: Callable[[SalverError], Refusal] = plain_refusal
         for pattern, route in self._patterns:
             match = pattern.fullmatch(path)
             if match is None:
@@ -98,19 +121,24 @@ class HttpRouteTable:
             if route.method == wanted:
                 return Resolution(route, {name: _decode(value) for name, value in match.groupdict().items()})
             verbs.add(route.method)
+            refusal = route.refusal
         if path == b"*":
             verbs = {route.method for route in self.routes}
         shown = path[:200].decode("ascii", "replace")
         if verbs:
-            raise WrongVerbError(shown, method, ", ".join(sorted(verbs | ({"HEAD"} if "GET" in verbs else set()))))
+            also = {"HEAD"} if "GET" in verbs else set()
+            raise WrongVerbError(shown, method, ", ".join(sorted(verbs | also)), refusal)
         version = _VERSION.match(path)
         if version is not None and version[0] not in self._versions:
-            raise SalverError(
+            raise UnroutedError(
                 "NOT_FOUND",
                 f"there is no version {version[1][:20].decode()} of an interface here, and so no {shown}",
                 f"paths begin with {', '.join(sorted(each.decode() for each in self._versions))}",
             )
-        raise SalverError("NOT_FOUND", f"there is no {shown}", "see /docs for what there is")
+        for stray in self._strays:
+            if stray.pattern.match(path):
+                raise UnroutedError("NOT_FOUND", f"there is no {shown}", stray.remedy, stray.refusal)
+        raise UnroutedError("NOT_FOUND", f"there is no {shown}", "see /docs for what there is")
 
 
 def _path(target: bytes) -> bytes:

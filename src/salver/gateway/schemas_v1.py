@@ -10,6 +10,7 @@ __all__ = [
     "Alive",
     "ClassifyResponse",
     "ExamplesRequest",
+    "ListedModel",
     "ListedModels",
     "ModelStatus",
     "PredictRequest",

@@ -17,7 +17,6 @@ from salver.protocol.codecs.torchserve import TorchServeError, Upload, read_pred
 from salver.protocol.errors import SalverError
 from salver.protocol.request import Request, Response
 from salver.protocol.signature import SignatureCheck
-from salver.protocol.tables import Nonfinite
 from salver.routing.router import Router, Target
 from salver.security.access import Operation
 
@@ -35,9 +34,7 @@ class _Contract:
         self.target = target
         spec, manifest = target.spec, target.manifest
         self.check = SignatureCheck(manifest.signature)
-        # Python's own JSON, which TorchServe writes with, has the tokens NaN and Infinity.
-        nonfinite = Nonfinite.PASS if spec.nonfinite is Nonfinite.ERROR else spec.nonfinite
-        self._answers = PlainAnswers(self.check.outputs, nonfinite, batched=self.check.batched)
+        self._answers = PlainAnswers(self.check.outputs, spec.nonfinite.of_python, batched=self.check.batched)
         self._headers = ((b"x-salver-version", manifest.reference.encode()),)
 
     def write(self, asked: Upload, request: Request, response: Response) -> Written:

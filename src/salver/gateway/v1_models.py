@@ -5,15 +5,18 @@ Each family of clients reads only its own members, so every answer has the membe
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
 from salver.gateway.exchange import Exchange, Refusal, plain_refusal
+from salver.gateway.openai import openai_refusal
 from salver.gateway.routes import HttpRoute
 from salver.gateway.schemas_v1 import (
     Alive,
     ClassifyResponse,
     ExamplesRequest,
+    ListedModel,
     ListedModels,
     ModelStatus,
     PredictRequest,
@@ -56,10 +59,7 @@ class V1Pages:
     def model(self, exchange: Exchange) -> None:
         """One endpoint: 200 if it, or the version named, answers; else 503 with the same members."""
         name, version = exchange.params["model"], exchange.params.get("version")
-        states = self._states(name)
-        if states is None:
-            raise SalverError("NOT_FOUND", f"Could not find any versions of model {name[:140]}")
-        exchange.endpoint = name
+        states = self._found(exchange, name)
         shown = [state for named, state in states if version is None or version in named]
         if not shown:
             raise SalverError("NOT_FOUND", f"Could not find version {str(version)[:64]} of model {name}")
@@ -67,6 +67,25 @@ class V1Pages:
         exchange.reply_json(
             {**_listed(name), "name": name, "ready": ready, "model_version_status": shown}, status=200 if ready else 503
         )
+
+    def listed(self, exchange: Exchange) -> None:
+        """One endpoint, ready or not, as the list has it."""
+        name = exchange.params["model"]
+        self._found(exchange, name)
+        exchange.reply_json(_listed(name))
+
+    def labelled(self, open: Callable[[Exchange], None], exchange: Exchange) -> None:
+        """`open`, for the version that an endpoint serves if it has the label."""
+        name, label = exchange.params["model"], exchange.params["label"]
+        unknown = f"Unrecognized servable version label: {label[:64]}"
+        try:
+            labels = self._router.resolve(name).spec.labels
+        except SalverError as error:
+            raise not_found(error, unknown) from None
+        if label not in labels:
+            raise SalverError("NOT_FOUND", unknown)
+        exchange.params = {"model": name}
+        open(exchange)
 
     def metadata(self, exchange: Exchange) -> None:
         """The signature of the version that an endpoint serves, in TensorFlow's words."""
@@ -83,6 +102,14 @@ class V1Pages:
                 "metadata": {"signature_def": signature_def(manifest.signature)},
             }
         )
+
+    def _found(self, exchange: Exchange, name: str) -> list[tuple[tuple[str, str], dict[str, Any]]]:
+        """See `_states`; raises NOT_FOUND."""
+        states = self._states(name)
+        if states is None:
+            raise SalverError("NOT_FOUND", f"Could not find any versions of model {name[:140]}")
+        exchange.endpoint = name
+        return states
 
     def _states(self, name: str) -> list[tuple[tuple[str, str], dict[str, Any]]] | None:
         """Each version that serves or should, by what it may be called; None for an endpoint that is not there."""
@@ -114,11 +141,6 @@ def _state(manifest: VersionManifest, state: str, error: SalverError | None) -> 
     return {"version": str(manifest.ordinal), "state": state, "status": told}
 
 
-def refuse_label(exchange: Exchange) -> None:
-    """Versions have no labels here, so there is none with this name."""
-    raise SalverError("NOT_FOUND", f"Unrecognized servable version label: {exchange.params['label'][:64]}")
-
-
 def v1_refusal(error: SalverError) -> Refusal:
     """An error with the statuses that TensorFlow Serving has, which are those of the catalogue but one."""
     refusal = plain_refusal(error)
@@ -126,28 +148,33 @@ def v1_refusal(error: SalverError) -> Refusal:
 
 
 def v1_routes(pages: V1Pages, door: TfsDoor) -> list[HttpRoute]:
-    """All routes of the three on the data listener; like TensorFlow Serving's, they have no case."""
+    """All routes of the three on the data listener; like TensorFlow Serving's, they have no case.
+
+    Under `/openai`, where KServe has OpenAI's interface, errors are OpenAI's too.
+    """
     routes = [
         HttpRoute("GET", "/", None, pages.alive, "Is the server alive?", None, Alive),
         _route("GET", "/v1/models", pages.models, "Names of all endpoints", None, ListedModels),
         _route("POST", "/v1/models/{model}:explain", door.explain, "Refused: there are no explanations"),
+        *(
+            HttpRoute("GET", f"/openai/v1/models{at}", Operation.PREDICT, page, told, None, answer, openai_refusal)
+            for at, page, told, answer in (
+                ("", pages.models, "Names of all endpoints", ListedModels),
+                ("/{model}", pages.listed, "One endpoint", ListedModel),
+            )
+        ),
     ]
-    for at in ("", "/versions/{version}"):
-        path = "/v1/models/{model}" + at
-        routes += [
-            _route("GET", path, pages.model, "Does the model answer?", None, ModelStatus),
-            _route("GET", path + "/metadata", pages.metadata, "Inputs and outputs", None, SignatureMetadata),
-            _route("POST", path + ":predict", door.predict, "Predict", PredictRequest, PredictResponse),
-            _route("POST", path + ":classify", door.classify, "Classify examples", ExamplesRequest, ClassifyResponse),
-            _route("POST", path + ":regress", door.regress, "Regress examples", ExamplesRequest, RegressResponse),
-        ]
-    labelled = "/v1/models/{model}/labels/{label}"
-    for verb, tail in (
-        ("GET", ""),
-        ("GET", "/metadata"),
-        *(("POST", f":{m}") for m in ("predict", "classify", "regress")),
-    ):
-        routes.append(_route(verb, labelled + tail, refuse_label, "Refused: versions have no labels"))
+    of_each: tuple[tuple[Any, ...], ...] = (
+        ("GET", "", pages.model, "Does the model answer?", None, ModelStatus),
+        ("GET", "/metadata", pages.metadata, "Inputs and outputs", None, SignatureMetadata),
+        ("POST", ":predict", door.predict, "Predict", PredictRequest, PredictResponse),
+        ("POST", ":classify", door.classify, "Classify examples", ExamplesRequest, ClassifyResponse),
+        ("POST", ":regress", door.regress, "Regress examples", ExamplesRequest, RegressResponse),
+    )
+    for verb, tail, act, *told in of_each:
+        routes += [_route(verb, "/v1/models/{model}" + at + tail, act, *told) for at in ("", "/versions/{version}")]
+        labelled = functools.partial(pages.labelled, act)
+        routes.append(_route(verb, "/v1/models/{model}/labels/{label}" + tail, labelled, *told))
     return routes
 
 

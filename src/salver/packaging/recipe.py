@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -86,41 +87,46 @@ def write_recipe(
     base_image = _check_base_image(base_image)
     image = image or f"salver-{endpoint}:{reference.partition('@')[2] or 'latest'}".replace("+", "-")
     packages = tuple(pinned_requirements(extras, also))
+    with full_disk_is_reported(), _appearing(destination) as building:
+        home = building / "home"
+        home.mkdir(mode=0o700)
+        fill_home(home)
+        _check_home(home)
+        values = {
+            "BASE_IMAGE": base_image,
+            "ENDPOINT": endpoint,
+            "REFERENCE": reference,
+            "IMAGE": image,
+            "CONTAINER": re.sub(r"[^a-zA-Z0-9_.-]+", "-", image),
+            "WHEEL": write_wheel(building),
+            "USER": str(_USER),
+            "START": _START_MANAGED if managed else _START,
+        }
+        (building / "requirements.txt").write_text("".join(f"{line}\n" for line in packages))
+        templates = {name: name for name in ("Dockerfile", "README.md", "health.py")}
+        templates |= {".dockerignore": "dockerignore"} | ({"README.md": "README-managed.md"} if managed else {})
+        for name, template in templates.items():
+            (building / name).write_text(_filled((_TEMPLATES / template).read_text(), values))
+        size_bytes = sum(path.stat().st_size for path in building.rglob("*") if path.is_file())
+    return Recipe(str(destination), endpoint, image, base_image, packages, size_bytes)
+
+
+@contextlib.contextmanager
+def _appearing(destination: Path) -> Iterator[Path]:
+    """A directory to write in, which becomes `destination` unless something is raised."""
     if destination.is_symlink() or (destination.exists() and not _is_empty_directory(destination)):
         raise SalverError(
             "ALREADY_EXISTS", f"{destination.name!r} exists and is not an empty directory", "name a new directory"
         )
-    with full_disk_is_reported():
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
-        try:
-            home = building / "home"
-            home.mkdir(mode=0o700)
-            fill_home(home)
-            _check_home(home)
-            wheel = write_wheel(building)
-            values = {
-                "BASE_IMAGE": base_image,
-                "ENDPOINT": endpoint,
-                "REFERENCE": reference,
-                "IMAGE": image,
-                "CONTAINER": re.sub(r"[^a-zA-Z0-9_.-]+", "-", image),
-                "WHEEL": wheel,
-                "USER": str(_USER),
-                "START": _START_MANAGED if managed else _START,
-            }
-            (building / "requirements.txt").write_text("".join(f"{line}\n" for line in packages))
-            templates = {name: name for name in ("Dockerfile", "README.md", "health.py")}
-            templates |= {".dockerignore": "dockerignore"} | ({"README.md": "README-managed.md"} if managed else {})
-            for name, template in templates.items():
-                (building / name).write_text(_filled((_TEMPLATES / template).read_text(), values))
-            building.chmod(0o755)
-            size_bytes = sum(path.stat().st_size for path in building.rglob("*") if path.is_file())
-            building.rename(destination)  # replaces an empty directory, and nothing else
-        except BaseException:
-            shutil.rmtree(building, ignore_errors=True)
-            raise
-    return Recipe(str(destination), endpoint, image, base_image, packages, size_bytes)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    try:
+        yield building
+        building.chmod(0o755)
+        building.rename(destination)  # replaces an empty directory, and nothing else
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
 
 
 def _check_base_image(image: str | None) -> str:

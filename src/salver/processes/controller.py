@@ -107,9 +107,9 @@ async def _control(order: Order) -> None:
         await asyncio.sleep(0.005)
     _beat(loop, FlightRecorder(order.pulse_path))
     tell(order, Report())
-    telling = asyncio.ensure_future(_deliveries(home, administration, order.settings.jobs).run())
+    delivering = asyncio.ensure_future(_deliveries(home, administration, order.settings.jobs).run())
     await asyncio.gather(*tasks)
-    telling.cancel()
+    delivering.cancel()
 
 
 def _deliveries(home: Home, administration: LocalAdministration, limits: JobLimits) -> Deliveries:

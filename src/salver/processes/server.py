@@ -30,7 +30,7 @@ from salver.processes.listeners import tls_context
 from salver.processes.order import Order, Report, tell
 from salver.processes.places import Places
 from salver.processes.siblings import Siblings, StandIn
-from salver.runtime.environment import die_with_parent
+from salver.runtime.environment import die_with_parent, keep_one_heap
 from salver.runtime.recorder import FlightRecorder
 from salver.runtime.status import LoadState, ProcessState, ProcessStatus
 from salver.security.access import ANONYMOUS
@@ -53,6 +53,8 @@ def main() -> None:
     several = len(order.http_fds) > 1
     configure_logs(f"server-{order.slot}" if several else "server", level=order.settings.server.log_level)
     forbid_unpickling()
+    if order.settings.server.memory_bytes:
+        keep_one_heap()
     uvloop.run(_serve(order))
     # Everything owed has been given. A load that is still under way in a thread, perhaps for
     # ever, would keep the interpreter from ending.
@@ -189,7 +191,13 @@ def _internal_acceptor(order: Order, plane: DataPlane) -> Acceptor:
 def _ready_report(plane: DataPlane) -> Report:
     status = plane.status()
     failed = tuple(
-        {"endpoint": row.endpoint, "version": row.wanted, "code": row.code or "", "error": row.problem or ""}
+        {
+            "endpoint": row.endpoint,
+            "version": row.wanted,
+            "code": row.code or "",
+            "error": row.problem or "",
+            "cause": row.cause or "",
+        }
         for row in status
         if row.state is LoadState.FAILED
     )

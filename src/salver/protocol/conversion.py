@@ -74,9 +74,18 @@ def _cast(name: str, array: np.ndarray[Any, Any], kind: Datatype) -> np.ndarray[
         raise SalverError(
             "INVALID_VALUE",
             f"input {name!r} is {array.dtype}; {kind.name} cannot hold its value {culprit!s} exactly",
-            f"if the loss is meant, say so: array.astype(numpy.{kind.dtype.name})",
+            _remedy(culprit, kind),
         )
     return converted
+
+
+def _remedy(culprit: Any, kind: Datatype) -> str:
+    """What to do about a value that does not fit. A cast would make some number of what is none."""
+    if culprit.dtype.kind == "f" and not np.isfinite(culprit) and kind.dtype.kind in "iu":
+        if np.isnan(culprit):
+            return "it is a missing value, which integers cannot say: fill it, or drop the row"
+        return "it is infinite, which integers cannot say: drop the row, or write the bound that it stands for"
+    return f"if the loss is meant, say so: array.astype(numpy.{kind.dtype.name})"
 
 
 def _unchanged(array: np.ndarray[Any, Any], converted: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

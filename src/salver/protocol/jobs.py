@@ -226,9 +226,9 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
 def view_of(job: Job) -> JobView:
     """How a job is shown."""
     name = job.id.hex()
-    telling = None
+    delivery = None
     if job.webhook:
-        telling = WebhookState(job.webhook, job.delivery.word, job.deliveries, job.delivery_note or "")
+        delivery = WebhookState(job.webhook, job.delivery.word, job.deliveries, job.delivery_note or "")
     return JobView(
         name,
         job.state.word,
@@ -243,7 +243,7 @@ def view_of(job: Job) -> JobView:
         job.ended_s,
         None if job.code is None else JobError(job.code, job.message or ""),
         f"{url_of(name)}/result" if job.state is JobState.DONE else None,
-        telling,
+        delivery,
     )
 
 

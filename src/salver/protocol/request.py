@@ -6,7 +6,7 @@ structs because one of each is made per request.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -109,16 +109,19 @@ class Request(msgspec.Struct, eq=False):
 class BatchOutputs:
     """The outputs of one batch of `rows` rows, shared by the responses cut from it.
 
-    They took `compute_s` seconds at `placement`. `codec_cache` belongs to the doors: what they
-    compute once per batch for all its requests.
+    They took `compute_s` seconds at `placement`, and have so many `elements` in all. `codec_cache`
+    belongs to the doors: what they compute once per batch for all its requests.
     """
 
-    __slots__ = ("arrays", "codec_cache", "compute_s", "placement", "rows")
+    __slots__ = ("arrays", "codec_cache", "compute_s", "elements", "placement", "rows")
 
     def __init__(
         self, arrays: dict[str, np.ndarray[Any, Any]], rows: int = 1, compute_s: float = 0.0, placement: str = ""
     ) -> None:
         self.arrays = arrays
+        self.elements = 0
+        for array in arrays.values():
+            self.elements += array.size
         self.rows = rows
         self.compute_s = compute_s
         self.placement = placement
@@ -144,6 +147,23 @@ class Response(msgspec.Struct, eq=False):
     """Seconds it then waited for a fuller batch, although a replica was free."""
     cache: CacheNote | None = None
     """Where it comes from, if its endpoint has a cache that the request did not rule out."""
+    waits: tuple[tuple[str, float], ...] = ()
+    """What it waited for before the queue, in that order, and for how many seconds: `load` of its version, its
+    `turn` in a session."""
+
+    on_unwritten: Callable[[], None] | None = None
+
+    def unwritten(self) -> None:
+        """No client will hear of it: its door cannot write it. To be called by that door, once.
+
+        For a step of a session this is not as if it had not run.
+        """
+        if self.on_unwritten is not None:
+            self.on_unwritten()
+
+    def waited(self, cause: str, seconds: float) -> Response:
+        """The same, after another wait in front of all others."""
+        return msgspec.structs.replace(self, waits=((cause, seconds), *self.waits))
 
     def array(self, name: str) -> np.ndarray[Any, Any]:
         """One output of this request."""

@@ -82,6 +82,11 @@ class Nonfinite(enum.StrEnum):
     NULL = "null"
     PASS = "pass"  # noqa: S105 - a policy, not a secret
 
+    @property
+    def of_python(self) -> Nonfinite:
+        """The same for protocols whose servers write Python's own JSON, NaN and all: there `error` has no place."""
+        return Nonfinite.PASS if self is Nonfinite.ERROR else self
+
 
 class FileEntry(msgspec.Struct, frozen=True):
     """One file of an artifact; `path` is relative, with forward slashes."""
@@ -254,6 +259,8 @@ class DeploymentSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     """Private memory of one worker process at most, 2**26 to 2**43 bytes."""
     runtime: RuntimeOptions = RuntimeOptions()
     """How each replica uses the machine."""
+    labels: tuple[str, ...] = ()
+    """What TensorFlow Serving's clients may call the version that answers, at most 16 of up to 64 characters."""
     generation: int = 0
     """Raised by each deploy, so that deploying the same version again loads it again."""
 

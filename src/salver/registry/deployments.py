@@ -65,13 +65,22 @@ class Deployments:
             )
         return spec
 
-    def undeploy(self, principal: Principal, endpoint: str) -> DeploymentSpec:
-        """Remove an endpoint and return what it was; NOT_FOUND names those that exist."""
+    def undeploy(self, principal: Principal, endpoint: str, if_generation: int | None = None) -> DeploymentSpec:
+        """Remove an endpoint and return what it was; NOT_FOUND names those that exist.
+
+        With `if_generation` only that deployment of it: raises CONFLICT where it is another by now.
+        """
         require(principal, Operation.DEPLOY)
         with self._database.begin() as connection:
             before = _read(connection, endpoint)
             if before is None:
                 raise _unknown_endpoint(connection, endpoint)
+            if if_generation not in (None, before.generation):
+                raise SalverError(
+                    "CONFLICT",
+                    f"endpoint {endpoint!r} has been deployed anew: its generation is {before.generation}, "
+                    f"not {if_generation}",
+                )
             connection.execute(delete(deployments).where(deployments.c.endpoint == endpoint))
             raise_revision(connection)
             self._journal.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from math import prod
 from typing import Final
 
@@ -13,7 +14,7 @@ from salver.protocol.errors import SalverError
 from salver.protocol.formats import FORMATS, OPTIMIZATIONS, PROVIDERS
 from salver.protocol.tables import BatchPolicy, DeploymentSpec, RuntimeOptions, VersionManifest
 
-__all__ = ["RANGES", "check_settings", "check_settings_of_format", "check_settings_of_version"]
+__all__ = ["RANGES", "check_settings", "check_settings_of_format", "check_settings_of_version", "unheeded_under"]
 
 RANGES: Final[dict[str, tuple[float, float]]] = {
     "replicas": (1, 64),
@@ -36,6 +37,8 @@ RANGES: Final[dict[str, tuple[float, float]]] = {
     "runtime.threads": (1, 256),
 }
 _MOST_PRIORITIES: Final = 16
+_MOST_LABELS: Final = 16
+_LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _HIGHEST_PROCESSOR: Final = 8191
 """CONFIG_NR_CPUS of the largest Linux builds, less one."""
 
@@ -59,7 +62,19 @@ def check_settings(spec: DeploymentSpec) -> DeploymentSpec:
     _check_runtime(spec.runtime)
     _check_batching(spec)
     _check_priorities(spec)
+    _check_labels(spec)
     return spec
+
+
+def unheeded_under(policy: object) -> tuple[str, ...]:
+    """The settings that mean nothing under a policy.
+
+    >>> unheeded_under(BatchPolicy.TIMEOUT), unheeded_under("eager")
+    (('min_batch',), ('max_wait_s', 'min_batch'))
+    """
+    if policy == BatchPolicy.HYBRID:
+        return ()
+    return ("max_wait_s", "min_batch") if policy in (BatchPolicy.EAGER, BatchPolicy.DEFERRED) else ("min_batch",)
 
 
 def _check_batching(spec: DeploymentSpec) -> None:
@@ -68,7 +83,7 @@ def _check_batching(spec: DeploymentSpec) -> None:
         raise _refused(
             "max_wait_s", spec.max_wait_s, f"lower it below deadline_s, which is {spec.deadline_s:g}, or raise that"
         )
-    if spec.max_wait_s and policy in (BatchPolicy.EAGER, BatchPolicy.DEFERRED):
+    if spec.max_wait_s and "max_wait_s" in unheeded_under(policy):
         raise _refused(
             "max_wait_s", spec.max_wait_s, f"policy {policy} does not heed it; set policy timeout, hybrid or predictive"
         )
@@ -76,7 +91,7 @@ def _check_batching(spec: DeploymentSpec) -> None:
         raise _refused("max_wait_s", spec.max_wait_s, f"policy {policy} needs one, such as 0.005")
     if policy is BatchPolicy.DEFERRED and not spec.slo_s:
         raise _refused("slo_s", spec.slo_s, "policy deferred needs an objective, such as 0.1")
-    if spec.min_batch > 1 and policy is not BatchPolicy.HYBRID:
+    if spec.min_batch > 1 and "min_batch" in unheeded_under(policy):
         raise _refused("min_batch", spec.min_batch, "only policy hybrid heeds it")
     if spec.min_batch > spec.max_batch:
         raise _refused("min_batch", spec.min_batch, f"lower it to max_batch, which is {spec.max_batch}, or raise that")
@@ -92,6 +107,17 @@ def _check_priorities(spec: DeploymentSpec) -> None:
                 raise _refused(
                     f"priorities[{level}].{name}", value, f"give a number to {high:g}; 0 takes the deployment's"
                 )
+
+
+def _check_labels(spec: DeploymentSpec) -> None:
+    if len(spec.labels) > _MOST_LABELS or len(set(spec.labels)) != len(spec.labels):
+        raise _refused("labels", list(spec.labels), f"use at most {_MOST_LABELS}, each once")
+    for label in spec.labels:
+        if label == "none":  # the command line's word for no label
+            raise _refused("labels", label, "call it something else")
+        if _LABEL.fullmatch(label) is None:
+            remedy = "use 1-64 letters, digits, '.', '_', '-', beginning and ending with a letter or digit"
+            raise _refused("labels", label, remedy)
 
 
 def check_settings_of_format(spec: DeploymentSpec, format: str) -> None:

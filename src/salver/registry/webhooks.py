@@ -71,15 +71,16 @@ class Webhooks:
     def create(self, principal: Principal, request: WebhookRequest) -> MintedWebhook:
         """Add a webhook.
 
-        Raises PERMISSION_DENIED, INVALID_NAME, INVALID_SETTING for a URL that is none of http or
-        https, REFUSED_BY_POLICY for an address that is not public, ALREADY_EXISTS, QUEUE_FULL.
+        Raises PERMISSION_DENIED, INVALID_NAME, INVALID_SETTING for a URL that is none of https (or
+        http, where it may be private), REFUSED_BY_POLICY for an address that is not public,
+        ALREADY_EXISTS, QUEUE_FULL.
         What a host name resolves to is looked at when it is called, each time.
         """
         require(principal, Operation.OPERATE)
         check_name(request.name, "webhook")
         if request.tenant:
             check_name(request.tenant, "tenant")
-        host = parse_target(request.url).host
+        host = parse_target(request.url, allow_private=request.allow_private).host
         if not request.allow_private and _is_address(host):
             require_public(host, [host])
         record = WebhookRecord(

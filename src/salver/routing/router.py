@@ -27,16 +27,25 @@ class Target(NamedTuple):
 class Router:
     """The endpoints of this process and their current targets."""
 
-    __slots__ = ("_failed", "_targets")
+    __slots__ = ("_failed", "_targets", "revision")
 
     def __init__(self) -> None:
         self._targets: Mapping[str, Target] = {}
         self._failed: Mapping[str, SalverError | None] = {}
+        self.revision = 0
+        """How often the table has been replaced."""
 
     def publish(self, targets: Mapping[str, Target], without: Mapping[str, SalverError | None]) -> None:
-        """Replace the table. `without` names the endpoints that have no service, and why if known."""
-        self._targets = dict(targets)
+        """Replace the table. `without` names the endpoints that have no service, and why if known.
+
+        A target that says what the one before it said is that one: who has prepared for it need not do so again.
+        """
+        before = self._targets
+        self._targets = {
+            name: before[name] if before.get(name) == target else target for name, target in targets.items()
+        }
         self._failed = dict(without)
+        self.revision += 1
 
     def resolve(self, endpoint: str, version: str | None = None) -> Target:
         """The target of `endpoint`; a `version` must be the one its Route leads to.

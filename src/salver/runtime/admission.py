@@ -122,9 +122,9 @@ class Admission:
         if most_s and oldest_s is not None and now_s - oldest_s > most_s:
             raise SalverError(
                 "OVERLOADED",
-                f"requests for {self._spec.endpoint} have waited {now_s - oldest_s:.3f} s; "
+                f"requests{self._of(level)} for {self._spec.endpoint} have waited {now_s - oldest_s:.3f} s; "
                 f"newcomers are refused beyond {most_s:g} s",
-                "retry later, add replicas, or raise --max-age",
+                f"retry later, add replicas, or raise {self._setting(level, 'max_age_s', '--max-age')}",
                 retry_after_s=_bounded(now_s - oldest_s),
             )
 
@@ -132,11 +132,19 @@ class Admission:
         """What somebody is told for whom there is no room."""
         return SalverError(
             "QUEUE_FULL",
-            f"{self._queue.waiting(level)} requests wait for {self._spec.endpoint}; "
+            f"{self._queue.waiting(level)} requests{self._of(level)} wait for {self._spec.endpoint}; "
             f"at most {self._bounds[level].max_queue} may",
-            "retry later, add replicas, or raise --max-queue",
+            f"retry later, add replicas, or raise {self._setting(level, 'max_queue', '--max-queue')}",
             retry_after_s=_bounded(self._drained_s(level, replicas)),
         )
+
+    def _of(self, level: int) -> str:
+        return f" of priority {level + 1}" if self._spec.priorities else ""
+
+    def _setting(self, level: int, name: str, option: str) -> str:
+        """What bounds a level: its own setting, or else the deployment's."""
+        levels = self._spec.priorities
+        return f"{name} of its --priority" if levels and getattr(levels[level], name) else option
 
     def _drained_s(self, level: int, replicas: int) -> float | None:
         """In how many seconds what waits on a level, and before it, will have run."""

@@ -57,10 +57,10 @@ class Batch:
     """Requests that run together: one version, one class, `rows` rows in order, `size` on the service curve.
 
     They left the queue at `cut_s`, and their joined inputs went to a replica at `started_s`, which
-    had been free since `free_s`.
+    had been free since `free_s`. `heard_s` is when last a part of a large answer came from there.
     """
 
-    __slots__ = ("cut_s", "entries", "free_s", "inputs", "rows", "size", "started_s")
+    __slots__ = ("cut_s", "entries", "free_s", "heard_s", "inputs", "rows", "size", "started_s")
 
     def __init__(
         self, entries: list[Entry], inputs: Arrays, rows: int, size: int, free_s: float, cut_s: float, started_s: float
@@ -71,7 +71,7 @@ class Batch:
         self.size = size
         self.free_s = free_s
         self.cut_s = cut_s
-        self.started_s = started_s
+        self.started_s = self.heard_s = started_s
 
 
 def join_inputs(entries: Sequence[Entry], rows: int | None, pads: Mapping[str, float] = _NO_PADS) -> Arrays:

@@ -79,6 +79,7 @@ class ResponseCache:
                 return self._hit(request, wish, response, began_s)
             flight = self._flights.find(key, request)
         if wish.only_kept:
+            self._counts.misses += 1
             raise _not_cached()
         if flight is not None:
             self._counts.shared += 1
@@ -95,14 +96,13 @@ class ResponseCache:
         return answer if isinstance(answer, asyncio.Future) else asyncio.ensure_future(answer)
 
     def _hit(self, request: Request, wish: CacheWish, response: Response, began_s: float) -> asyncio.Future[Response]:
-        note = response.cache
+        note, now_s = response.cache, self._clock.monotonic_s()
+        self._counts.hits += 1
+        self._counts.hit_s += now_s - began_s
         if wish.unless and note is not None and (note.tag.encode() in wish.unless or b"*" in wish.unless):
             raise SalverError("PRECONDITION_FAILED", f"the answer is still the one with the tag {note.tag}")
         answer: asyncio.Future[Response] = self._loop.create_future()
         answer.set_result(response)
-        now_s = self._clock.monotonic_s()
-        self._counts.hits += 1
-        self._counts.hit_s += now_s - began_s
         self._metrics.answered(now_s - request.received_s)
         return answer
 

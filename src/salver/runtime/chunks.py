@@ -35,6 +35,7 @@ class JoinedChunks:
     """
 
     def __init__(self, signature: Signature) -> None:
+        self._signature = signature
         self._texts = [spec.name for spec in signature.outputs if spec.datatype == "BYTES"]
         self._parts: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name in self._texts}
         self._last: Arrays | None = None
@@ -60,13 +61,25 @@ class JoinedChunks:
             parts.append(array)
         self._last = chunk
 
-    def outputs(self) -> Arrays:
-        """All outputs; raises BAD_MODEL_OUTPUT where there was no chunk."""
+    def outputs(self, rows: int) -> Arrays:
+        """All outputs of the request's `rows`. Without any chunk each text is empty.
+
+        Raises BAD_MODEL_OUTPUT where there was none and an output is no text, or may be of any length.
+        """
         if self._last is None:
-            raise SalverError("BAD_MODEL_OUTPUT", "the stream ended before its first chunk")
+            return self._empty(rows)
         joined = dict(self._last)
         for name, parts in self._parts.items():
             whole = np.empty(parts[0].size, dtype=object)
             whole[:] = [b"".join(pieces) for pieces in zip(*(part.reshape(-1).tolist() for part in parts), strict=True)]
             joined[name] = whole.reshape(parts[0].shape)
         return joined
+
+    def _empty(self, rows: int) -> Arrays:
+        empty: Arrays = {}
+        for spec in self._signature.outputs:
+            shape = (rows, *spec.shape[1:]) if self._signature.batched else spec.shape
+            if spec.datatype != "BYTES" or -1 in shape:
+                raise SalverError("BAD_MODEL_OUTPUT", "the stream ended before its first chunk")
+            empty[spec.name] = np.full(shape, b"", dtype=object)
+        return empty

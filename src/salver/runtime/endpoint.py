@@ -6,13 +6,15 @@ import asyncio
 
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import DeploymentSpec, Load, VersionManifest
+from salver.runtime.batch import problem_of
 from salver.runtime.lazy import LazyVersion
 from salver.runtime.memory import Occupant
 from salver.runtime.sessions import Serving, Sessions
 from salver.runtime.status import EndpointStatus, LoadState
 from salver.runtime.streams import open_streams
+from salver.runtime.worker_process import LoadFailedError
 
-__all__ = ["HostedEndpoint", "load_error", "placement_of", "status_of"]
+__all__ = ["HostedEndpoint", "cause_of", "load_error", "placement_of", "status_of"]
 
 
 class HostedEndpoint:
@@ -105,6 +107,7 @@ def status_of(endpoint: HostedEndpoint) -> EndpointStatus:
         pool.counts_cost if pool else False,
         pool.curve.line() if pool else None,
         endpoint.size_bytes,
+        cause_of(endpoint.error),
     )
 
 
@@ -114,4 +117,10 @@ def load_error(error: Exception, spec: DeploymentSpec, manifest: VersionManifest
         return error
     if isinstance(error, TimeoutError):
         return SalverError("LOAD_FAILED", f"{manifest.reference} did not load within {spec.load_timeout_s:g} s")
-    return SalverError("LOAD_FAILED", f"failed to load {manifest.reference}: {type(error).__name__}", "see the log")
+    problem = f"{manifest.reference} raised {type(error).__name__} while it was loaded"
+    return LoadFailedError("LOAD_FAILED", problem, "`salver status` and the server's log say more", problem_of(error))
+
+
+def cause_of(error: SalverError | None) -> str | None:
+    """What was raised, behind what everybody is told, if it is known; for those who run the server."""
+    return error.cause or None if isinstance(error, LoadFailedError) else None

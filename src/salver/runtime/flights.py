@@ -16,6 +16,7 @@ from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.request import CacheNote, Request, Response, Service
 from salver.runtime.admission import QueueBounds, level_of
+from salver.runtime.settlement import too_late
 from salver.telemetry.metrics import VersionMetrics
 
 __all__ = ["Flight", "Flights"]
@@ -261,8 +262,8 @@ class Flights:
         for waiter in [each for each in flight.waiting if each.request.deadline_s <= now_s]:
             if waiter is not flight.leader:
                 del flight.waiting[waiter]
-                waited_s = now_s - waiter.request.received_s
-                self._fail([waiter], SalverError("DEADLINE_EXCEEDED", f"no answer after {waited_s:.3f} s"))
+                received_s = waiter.request.received_s
+                self._fail([waiter], too_late(received_s, now_s, "it waited for the answer to an identical request"))
 
     @property
     def under_way(self) -> int:

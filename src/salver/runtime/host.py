@@ -21,16 +21,17 @@ from salver.protocol.errors import SalverError
 from salver.protocol.tables import DeploymentSpec, Load, Placement, Tables, VersionManifest
 from salver.runtime.aside import be_patient, run_aside
 from salver.runtime.curve import Measured
-from salver.runtime.endpoint import HostedEndpoint, load_error, placement_of, status_of
+from salver.runtime.endpoint import HostedEndpoint, cause_of, load_error, placement_of, status_of
+from salver.runtime.environment import give_back_freed_memory
 from salver.runtime.formats import Loaded
 from salver.runtime.inprocess import InProcessReplica
 from salver.runtime.lazy import LazyVersion
 from salver.runtime.loader import load_version
 from salver.runtime.memory import MemoryBudget, Occupant, private_bytes
 from salver.runtime.pool import Pool
-from salver.runtime.recent import Sample
+from salver.runtime.recent import InputsAtRest, RecentInputs, Sample
 from salver.runtime.recorder import FlightRecorder
-from salver.runtime.rehearsal import may_rehearse, rehearse
+from salver.runtime.rehearsal import BESIDE_ANOTHER_S, WAITED_FOR_S, may_rehearse, rehearse
 from salver.runtime.sessions import Serving, Sessions, pools_of
 from salver.runtime.status import EndpointStatus
 from salver.runtime.warmup import warm_up
@@ -91,6 +92,7 @@ class Host:
         self._retiring: set[asyncio.Task[None]] = set()
         self._sizes: dict[Serving, int] = {}
         """Bytes that what was loaded takes, until an endpoint has it."""
+        self._at_rest = InputsAtRest()
         self._formats: set[str] = set()
         """Those whose library is in this process already."""
         # By how much the process grew says what a version takes only if one is loaded at a time.
@@ -147,13 +149,15 @@ class Host:
                     endpoint=spec.endpoint,
                     version=manifest.reference,
                     problem=str(endpoint.error),
+                    cause=cause_of(endpoint.error),
                     error=error,
                 )
                 if endpoint.lazy is not None and endpoint.is_lazy_for(target):
                     endpoint.lazy.failed(endpoint.error)
             else:
                 if endpoint.removed or endpoint.wanted != target:
-                    self._retire(pool)
+                    self._memory.release(spec)
+                    self._retire(pool, "replaced")
                     continue
                 endpoint.error, endpoint.awake = None, False
                 old, endpoint.pool = endpoint.pool, pool
@@ -163,7 +167,7 @@ class Host:
                 if old is not None:
                     if isinstance(pool, Sessions) and isinstance(old, Sessions):
                         pool.succeed(old)
-                    self._retire(old)
+                    self._retire(old, "replaced")
             endpoint.reached = target
             self._on_change()
             await self._memory.settle(spec, manifest)
@@ -217,12 +221,15 @@ class Host:
         # In one turn of the loop: from here on requests wait for the next load, and none is in the pool.
         endpoint.lazy.rest()
         pool, endpoint.pool, endpoint.size_bytes = endpoint.pool, None, 0
+        if isinstance(pool, Pool) and pool.recent is not None:
+            self._at_rest.keep(name, pool.manifest.signature, pool.recent.samples())
         self._on_change()
-        await asyncio.wait((self._retire(pool),))
+        await asyncio.wait((self._retire(pool, "memory"),))
 
     def _remove(self, name: str) -> None:
         endpoint = self._endpoints.pop(name)
         endpoint.removed = True
+        self._at_rest.forget(name)
         endpoint.overtake()
         if endpoint.task is not None:
             self._keep_until_done(endpoint.task)
@@ -230,7 +237,7 @@ class Host:
         if endpoint.lazy is not None:
             endpoint.lazy.end()
         if endpoint.pool is not None:
-            self._retire(endpoint.pool)
+            self._retire(endpoint.pool, "undeployed")
 
     # Loading and freeing.
 
@@ -250,7 +257,7 @@ class Host:
         return pool
 
     async def _load_all(self, spec: DeploymentSpec, manifest: VersionManifest, counted: VersionMetrics) -> Serving:
-        samples = self._samples_for(spec, manifest)
+        samples, budget_s = self._trial_of(spec, manifest)
         kind = Sessions if manifest.keeps_state else Pool
         # What is only tried is not counted.
         pool = kind(spec, manifest, VersionMetrics() if samples else counted, self._clock)
@@ -260,8 +267,9 @@ class Host:
         try:
             self._sizes[pool] = sum(await asyncio.gather(*loads))
             if samples and isinstance(pool, Pool):
-                await rehearse(pool, samples, self._clock)
+                await rehearse(pool, samples, budget_s, self._clock)
                 pool.count_in(counted)
+                pool.recent = RecentInputs(samples)  # still the last that it was asked, by anybody but us
         except BaseException:
             self._sizes.pop(pool, None)
             # The first failure decides; what the others have loaded so far goes with it.
@@ -272,13 +280,20 @@ class Host:
             raise
         return pool
 
-    def _samples_for(self, spec: DeploymentSpec, manifest: VersionManifest) -> tuple[Sample, ...]:
-        """What the version that serves now was asked lately, if this one takes the same and may be asked for trial."""
+    def _trial_of(self, spec: DeploymentSpec, manifest: VersionManifest) -> tuple[tuple[Sample, ...], float]:
+        """What the version that serves now, or did last, was asked lately, and for how long to ask this one the same.
+
+        Nothing if this one takes something else, or may not be asked for trial.
+        """
         endpoint = self._endpoints.get(spec.endpoint)
         before = endpoint.pool if endpoint else None
+        if not spec.warm_from_traffic or not may_rehearse(manifest):
+            return (), 0.0
+        if before is None:
+            return self._at_rest.take(spec.endpoint, manifest.signature), WAITED_FOR_S
         if not isinstance(before, Pool) or before.recent is None or before.manifest.signature != manifest.signature:
-            return ()
-        return before.recent.samples() if spec.warm_from_traffic and may_rehearse(manifest) else ()
+            return (), 0.0
+        return before.recent.samples(), BESIDE_ANOTHER_S
 
     async def _load_in_worker(self, pool: Pool) -> int:
         worker = WorkerReplica(pool, self._blobs_path, self._scratch, self._clock)
@@ -324,10 +339,12 @@ class Host:
             except BaseException:
                 loaded.unload()
                 raise
+        give_back_freed_memory()  # what was read is held twice until a library has made of it what it needs
         return loaded, measured
 
-    def _retire(self, pool: Serving) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(self._drain_and_free(pool))
+    def _retire(self, pool: Serving, reason: str) -> asyncio.Task[None]:
+        """Let a version answer what it has, then free it; `reason` is why it goes, for the log."""
+        task = asyncio.get_running_loop().create_task(self._drain_and_free(pool, reason))
         self._sizes.pop(pool, None)
         self._keep_until_done(task)
         return task
@@ -337,13 +354,13 @@ class Host:
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    async def _drain_and_free(self, pool: Serving) -> None:
+    async def _drain_and_free(self, pool: Serving, reason: str) -> None:
         try:
             await pool.drain(min(max(_DRAIN_S, pool.spec.deadline_s), _LONGEST_DRAIN_S))
         finally:
             await pool.stop(_taken_away())
             self._metrics.version(pool.spec.endpoint, pool.manifest.version).loading.unloads += 1
-            log_event("unloaded", version=pool.manifest.reference)
+            log_event("unloaded", endpoint=pool.spec.endpoint, version=pool.manifest.reference, reason=reason)
 
     def _hung(self, pool: Pool) -> None:
         """A version hung in this process: if its placement is ours to choose, it moves to a worker."""
@@ -410,7 +427,7 @@ class Host:
             if endpoint.lazy is not None:
                 endpoint.lazy.end()
             if endpoint.pool is not None:
-                self._retire(endpoint.pool)
+                self._retire(endpoint.pool, "stopped")
         retiring = set(self._retiring)
         if retiring:
             _, late = await asyncio.wait(retiring, timeout=timeout_s)

@@ -19,6 +19,7 @@ from salver.protocol.errors import SalverError
 from salver.protocol.tables import Placement
 from salver.runtime.batch import Batch, problem_of
 from salver.runtime.curve import ServiceCurve, choose_placement
+from salver.runtime.environment import give_back_freed_memory
 from salver.runtime.formats import Loaded
 from salver.runtime.pool import Pool
 from salver.runtime.recorder import FlightRecorder
@@ -116,6 +117,7 @@ class InProcessReplica:
             self._loaded.unload()
         except Exception as error:  # noqa: BLE001 - nobody is left to tell
             log_event("unload_failed", version=self._pool.manifest.reference, error=error)
+        give_back_freed_memory()
 
     def _report(self, outputs: object, problem: str | None, seconds: float) -> None:
         if not self._heeded:

@@ -16,12 +16,11 @@ from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.request import Chunks, Request, Response, Service, StreamingService
 from salver.protocol.tables import DeploymentSpec, VersionManifest
+from salver.runtime.watching import WATCH_S
 from salver.telemetry.metrics import VersionMetrics
 
 __all__ = ["LazyVersion"]
 
-_WATCH_S: Final = 0.02
-"""How often deadlines are looked at, as often as a pool does."""
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 60.0
 
@@ -29,11 +28,14 @@ _LONGEST_PAUSE_S: Final = 60.0
 class _Waiting(asyncio.Future[Any]):
     """What one request waits for: its answer, or its stream. `inner` is that of the version, from when it is there."""
 
-    def __init__(self, request: Request, loop: asyncio.AbstractEventLoop, *, streams: bool) -> None:
+    def __init__(self, request: Request, loop: asyncio.AbstractEventLoop, since_s: float, *, streams: bool) -> None:
         super().__init__(loop=loop)
         self.request = request
+        self.since_s = since_s
         self.streams = streams
         self.inner: asyncio.Future[Any] | None = None
+        self.waited_s = 0.0
+        """How long, once the version is there."""
 
     def cancel(self, msg: Any = None) -> bool:
         """As ever; what has not begun to run never will."""
@@ -109,6 +111,7 @@ class LazyVersion:
         if self._over:
             raise SalverError("NOT_READY", "the version was taken away before it was asked", "retry")
         if self._error is not None and now_s < self._closed_until_s:
+            self._error.retry_after_s = self._closed_until_s - now_s
             raise self._error.with_traceback(None)
         if len(self._waiting) >= self.spec.max_queue:
             self._drop_done()
@@ -116,10 +119,10 @@ class LazyVersion:
             raise SalverError(
                 "QUEUE_FULL", f"{len(self._waiting)} requests wait for {self.manifest.reference} to load", "retry later"
             )
-        answer = _Waiting(request, asyncio.get_running_loop(), streams=streams)
+        answer = _Waiting(request, asyncio.get_running_loop(), now_s, streams=streams)
         self._waiting.append(answer)
         if self._watch is None:
-            self._watch = asyncio.get_running_loop().call_later(_WATCH_S, self._look)
+            self._watch = asyncio.get_running_loop().call_later(WATCH_S, self._look)
         self._wake()
         return answer
 
@@ -136,11 +139,14 @@ class LazyVersion:
                 self._fail(
                     answer, SalverError("DEADLINE_EXCEEDED", f"the version was not loaded after {waited_s:.3f} s")
                 )
-        self._watch = asyncio.get_running_loop().call_later(_WATCH_S, self._look) if self._waiting else None
+        self._watch = asyncio.get_running_loop().call_later(WATCH_S, self._look) if self._waiting else None
 
-    def _fail(self, answer: _Waiting, error: SalverError) -> None:
-        if not answer.done():
-            answer.set_exception(error)
+    def _fail(self, answer: _Waiting, error: Exception) -> None:
+        if answer.done():
+            return
+        answer.set_exception(error)
+        if isinstance(error, SalverError):
+            # Anything else is a fault of ours, and the doors log and count those.
             self._metrics.failed(error.code, self._clock.monotonic_s() - answer.request.received_s)
 
     # The version's side.
@@ -154,12 +160,13 @@ class LazyVersion:
                 self._hand_over(answer, inner)
 
     def _hand_over(self, answer: _Waiting, inner: Service) -> None:
+        answer.waited_s = self._clock.monotonic_s() - answer.since_s
         try:
             if answer.streams:
                 answer.set_result(cast("StreamingService", inner).open_stream(answer.request))
                 return
             given = inner(answer.request)
-        except SalverError as error:
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not leave the others without an answer
             self._fail(answer, error)
             return
         answer.inner = asyncio.ensure_future(given)
@@ -174,12 +181,13 @@ class LazyVersion:
 
         Then the next request tries again; the pauses grow from 1 to 60 s.
         """
+        pause_s = min(_FIRST_PAUSE_S * 2.0 ** min(self._failures, 10), _LONGEST_PAUSE_S)
         self._error = SalverError(
             "NOT_READY",
             f"{self.manifest.reference} could not be loaded: {error.code}",
             error.message if error.code == "NOT_READY" else "see `salver status`",
+            retry_after_s=pause_s,
         )
-        pause_s = min(_FIRST_PAUSE_S * 2.0 ** min(self._failures, 10), _LONGEST_PAUSE_S)
         self._failures += 1
         self._closed_until_s = self._clock.monotonic_s() + pause_s
         self._answer_all(self._error)
@@ -206,7 +214,7 @@ class LazyVersion:
             self.serve(self._inner)
             return
         if self._watch is None:
-            self._watch = asyncio.get_running_loop().call_later(_WATCH_S, self._look)
+            self._watch = asyncio.get_running_loop().call_later(WATCH_S, self._look)
         self._wake()
 
     def _answer_all(self, error: SalverError) -> None:
@@ -228,21 +236,24 @@ def _pass_on(answer: _Waiting, inner: asyncio.Future[Response]) -> None:
     elif (error := inner.exception()) is not None:
         answer.set_exception(error)
     else:
-        answer.set_result(inner.result())
+        answer.set_result(inner.result().waited("load", answer.waited_s))
 
 
 class _ColdChunks:
     """The stream of a request that waits for its version."""
 
-    def __init__(self, opening: asyncio.Future[Chunks]) -> None:
+    def __init__(self, opening: _Waiting) -> None:
         self._opening = opening
 
     def __aiter__(self) -> _ColdChunks:
         return self
 
     async def __anext__(self) -> Response:
-        return await (await self._opening).__anext__()
+        chunks: Chunks = await self._opening
+        return (await chunks.__anext__()).waited("load", self._opening.waited_s)
 
     def close(self) -> None:
-        if not self._opening.cancel() and self._opening.exception() is None:
-            self._opening.result().close()
+        opening = self._opening
+        # A consumer that was cancelled while it waited has cancelled it.
+        if not opening.cancel() and not opening.cancelled() and opening.exception() is None:
+            opening.result().close()

@@ -105,12 +105,13 @@ class MemoryBudget:
         if not self._budget_bytes:
             return
         needed = self._needed(spec, manifest)
+        chosen: tuple[str, ...] | None
         if spec.load is Load.EAGER:
-            await self._make_all_the_room(needed, manifest)
+            chosen = self._choose_whatever_happens(self._others(None), needed, manifest)
         else:
             until_s = self._clock.monotonic_s() + spec.load_timeout_s
             while (chosen := choose_unloads(self._budget_bytes, self._others(spec), needed)) is None:
-                self._require_hope(manifest, needed)
+                self._require_hope(spec, manifest, needed)
                 if self._clock.monotonic_s() >= until_s:
                     raise SalverError(
                         "NOT_READY",
@@ -118,26 +119,25 @@ class MemoryBudget:
                         "raise server.memory_bytes",
                     )
                 await asyncio.sleep(_LOOK_S)
-            self._promised[spec.endpoint] = needed  # before anything is awaited: nobody else may take it
-            await self._unload_all(chosen)
-        self._promised[spec.endpoint] = needed
+        self._promised[spec.endpoint] = needed  # before anything is awaited: nobody else may take it
+        await self._unload_all(chosen)
 
-    async def _make_all_the_room(self, needed: int, manifest: VersionManifest) -> None:
-        occupants = self._others(None)
+    def _choose_whatever_happens(
+        self, occupants: Sequence[Occupant], needed: int, manifest: VersionManifest
+    ) -> tuple[str, ...]:
+        """Whom to unload for a version that is loaded even where that does not make room for it."""
         chosen = choose_unloads(self._budget_bytes, occupants, needed)
         if chosen is None:
             chosen = tuple(each.endpoint for each in occupants if each.leaves)
-            self._complain(manifest.reference, needed)
-        await self._unload_all(chosen)
-
-    def _complain(self, reference: str, needed: int) -> None:
-        log_event(
-            "memory_over_budget",
-            level=logging.WARNING,
-            version=reference,
-            needed_bytes=needed,
-            budget_bytes=self._budget_bytes,
-        )
+            log_event(
+                "memory_over_budget",
+                level=logging.WARNING,
+                version=manifest.reference,
+                needed_bytes=needed,
+                loaded_bytes=sum(each.size_bytes for each in occupants),
+                budget_bytes=self._budget_bytes,
+            )
+        return chosen
 
     def _needed(self, spec: DeploymentSpec, manifest: VersionManifest) -> int:
         """What to make room for.
@@ -152,13 +152,13 @@ class MemoryBudget:
         """Of versions that never leave."""
         return sum(each.size_bytes for each in self._occupants() if each.used_s == float("inf"))
 
-    def _require_hope(self, manifest: VersionManifest, needed: int) -> None:
+    def _require_hope(self, spec: DeploymentSpec, manifest: VersionManifest, needed: int) -> None:
         fixed = self._fixed_bytes()
         if needed + fixed > self._budget_bytes:
             raise SalverError(
                 "NOT_READY",
-                f"{manifest.reference} takes about {needed} bytes; of {self._budget_bytes} for all versions, "
-                f"those that are always loaded take {fixed}",
+                f"{manifest.reference} takes about {self.expect(spec, manifest)} bytes; of {self._budget_bytes} for "
+                f"all versions, those that are always loaded take {fixed}",
                 "raise server.memory_bytes, or deploy fewer versions with --load eager",
             )
 
@@ -181,12 +181,7 @@ class MemoryBudget:
         self.release(spec)
         if not self._budget_bytes:
             return
-        occupants = self._others(spec)
-        chosen = choose_unloads(self._budget_bytes, occupants, 0)
-        if chosen is None:
-            chosen = tuple(each.endpoint for each in occupants if each.leaves)
-            self._complain(manifest.reference, 0)
-        await self._unload_all(chosen)
+        await self._unload_all(self._choose_whatever_happens(self._others(spec), 0, manifest))
 
 
 def private_bytes(pid: int | None = None) -> int:

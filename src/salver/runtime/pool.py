@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
@@ -24,25 +23,16 @@ from salver.runtime.batcher import Batcher
 from salver.runtime.classes import is_alike
 from salver.runtime.curve import Measured, ServiceCurve
 from salver.runtime.recent import RecentInputs
-from salver.runtime.replica import Replica
+from salver.runtime.replica import OpenStreams, Replica
 from salver.runtime.settlement import Settlement, model_error
+from salver.runtime.watching import LEAST_HANG_S, STALL_S, WATCH_S, hang_limit_s
 from salver.telemetry.logs import log_event
 from salver.telemetry.metrics import VersionMetrics
 
-if TYPE_CHECKING:
-    from salver.runtime.streams import ReplicaStreams
-
 __all__ = ["Pool"]
 
-_WATCH_S = 0.02
-"""How often deadlines and hangs are looked at while work is outstanding: a caller hears of a
-passed deadline within 50 ms."""
 _TIDY_S = 0.1
 """How often the queue is searched for callers that have gone."""
-_STALL_S = 1.0
-"""Longer between two looks, and it was the event loop that stood still, not a model that hangs."""
-_LEAST_HANG_S = 5.0
-"""A run may take so long, whatever was measured; `deadline_s`, if that is more, where rows differ in length."""
 
 
 class Pool:
@@ -53,7 +43,7 @@ class Pool:
         self.manifest = manifest
         self.curve = ServiceCurve()
         self.replicas: list[Replica] = []
-        self.streams: list[ReplicaStreams] = []
+        self.streams: list[OpenStreams] = []
         """Of the replicas that can have any open."""
         self.predicts = True
         """Whether the version answers batches; one that streams need not."""
@@ -64,7 +54,8 @@ class Pool:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._batched = manifest.signature.batched
-        self._least_hang_s = _LEAST_HANG_S if is_alike(manifest.signature) else max(_LEAST_HANG_S, spec.deadline_s)
+        # Where rows differ in length, what others took says little.
+        self._least_hang_s = LEAST_HANG_S if is_alike(manifest.signature) else max(LEAST_HANG_S, spec.deadline_s)
         self._settlement = Settlement(manifest, spec.validate, metrics, clock)
         self._batcher = Batcher(spec, manifest, self.curve)
         self._queue = self._batcher.queue
@@ -79,6 +70,8 @@ class Pool:
         self._hold: asyncio.TimerHandle | None = None
         self._drained: asyncio.Event = asyncio.Event()
         self._unavailable: SalverError | None = None
+        self._retry_at_s = 0.0
+        """When that may be over."""
 
     # The request's side.
 
@@ -109,16 +102,19 @@ class Pool:
         self._earliest_s = min(self._earliest_s, request.deadline_s)
         if self._watch is None:
             self._looked_s = now_s
-            self._watch = self._loop.call_later(_WATCH_S, self._look)
+            self._watch = self._loop.call_later(WATCH_S, self._look)
         if self._idle and not self._scheduled:
             self._wake()
         return entry
 
     def require_available(self) -> None:
         """Raise why nothing can be answered here, if so."""
-        if self._unavailable is not None:
+        error = self._unavailable
+        if error is not None:
+            left_s = self._retry_at_s - self._clock.monotonic_s()
+            error.retry_after_s = left_s if left_s > 0 else None
             # Without the traceback of the last time, or each raise would add to it for ever.
-            raise self._unavailable.with_traceback(None)
+            raise error.with_traceback(None)
 
     def _make_room(self, entry: Entry, now_s: float) -> None:
         """Find a place in a full queue: of one who has left, or of the tenant that has queued most."""
@@ -246,6 +242,7 @@ class Pool:
 
     def _refuse(self, error: SalverError) -> None:
         self._unavailable = error
+        self._retry_at_s = self._clock.monotonic_s() + (error.retry_after_s or 0.0)
         self._settlement.fail_all(self._batcher.clear(), error)
 
     def finished(self, replica: Replica, outputs: object, compute_s: float) -> None:
@@ -267,6 +264,11 @@ class Pool:
         slowest_s = self._settlement.answer(batch, answered, returned_s)
         if self.spec.slo_s:
             self._batcher.limit.answered(batch.size, slowest_s, batch.size / len(batch.entries))
+
+    def arriving(self, replica: Replica) -> None:
+        """The worker of `replica` is sending something large."""
+        if replica in self._running:
+            self._running[replica].heard_s = self._clock.monotonic_s()
 
     def bad_output(self, replica: Replica, problem: str) -> None:
         """The running batch of `replica` returned what cannot be attributed to requests: all fail."""
@@ -322,42 +324,37 @@ class Pool:
     def _look(self) -> None:
         """Answer what has expired, give up what hangs; runs while anything is outstanding."""
         now_s = self._clock.monotonic_s()
-        stalled, self._looked_s = now_s - self._looked_s > _STALL_S, now_s
+        stalled, self._looked_s = now_s - self._looked_s > STALL_S, now_s
         try:
             for replica, batch in list(self._running.items()):
-                if now_s - batch.started_s > self.hang_limit_s(batch.size) and not stalled:
+                if now_s - batch.heard_s > self.hang_limit_s(batch.size) and not stalled:
                     self._hung(replica, batch)
             if now_s >= self._earliest_s:
                 self._expire(now_s)
             self._tidy(now_s)
         finally:
             outstanding = self._running or len(self._batcher)
-            self._watch = self._loop.call_later(_WATCH_S, self._look) if outstanding else None
+            self._watch = self._loop.call_later(WATCH_S, self._look) if outstanding else None
             self.note_drained()
 
     def _expire(self, now_s: float) -> None:
         self._earliest_s = float("inf")
-        running = [entry for batch in self._running.values() for entry in batch.entries]
-        for entry in (*self._batcher.waiting(), *running):
-            deadline_s = entry.request.deadline_s
-            if entry.answer.done():
-                continue
-            if deadline_s <= now_s:
-                waited_s = now_s - entry.request.received_s
-                self._settlement.fail(entry, SalverError("DEADLINE_EXCEEDED", f"no answer after {waited_s:.3f} s"))
-            elif deadline_s < self._earliest_s:
-                self._earliest_s = deadline_s
+        for batch in (None, *self._running.values()):
+            for entry in batch.entries if batch else self._batcher.waiting():
+                if entry.answer.done():
+                    continue
+                if entry.request.deadline_s <= now_s:
+                    self._settlement.expire(entry, batch, now_s)
+                else:
+                    self._earliest_s = min(self._earliest_s, entry.request.deadline_s)
 
     def hang_limit_s(self, size: int) -> float:
         """Seconds after which a running batch of `size` counts as hung."""
-        if self.spec.hang_s:
-            return self.spec.hang_s
         longest_s = self.curve.longest_s
-        if not longest_s:
-            # Nothing is known yet, and a first run pays for what later ones find ready.
-            return max(self._least_hang_s, self.spec.deadline_s)
-        # A batch larger than any seen may take longer than any seen.
-        return max(self._least_hang_s, 3 * max(longest_s, self.curve.predict(size) or 0.0))
+        if longest_s:
+            # A batch larger than any seen may take longer than any seen.
+            longest_s = max(longest_s, self.curve.predict(size) or 0.0)
+        return hang_limit_s(self.spec, longest_s, self._least_hang_s)
 
     def _hung(self, replica: Replica, batch: Batch) -> None:
         limit_s = self.hang_limit_s(batch.size)

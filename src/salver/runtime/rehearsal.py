@@ -1,4 +1,4 @@
-"""Trying a version that takes the place of another on some of what that one answered last.
+"""Trying a version on some of what was answered last, by the one whose place it takes, or by itself before it left.
 
 Its first batches of real sizes and lengths run before anybody waits for them, and its service curve
 begins with them. A model that raises on them, or answers badly, is not judged by it here; one that they
@@ -19,9 +19,12 @@ from salver.runtime.pool import Pool
 from salver.runtime.recent import Sample
 from salver.telemetry.logs import log_event
 
-__all__ = ["may_rehearse", "rehearse"]
+__all__ = ["BESIDE_ANOTHER_S", "WAITED_FOR_S", "may_rehearse", "rehearse"]
 
-_BUDGET_S: Final = 2.0
+BESIDE_ANOTHER_S: Final = 2.0
+"""How long a version may be tried while another one serves."""
+WAITED_FOR_S: Final = 0.25
+"""And one that requests wait for: they would meet what is slow the first time, but want no more than that."""
 _FATAL: Final = frozenset({"WORKER_LOST", "POISON_INPUT", "MODEL_HUNG"})
 
 
@@ -30,12 +33,12 @@ def may_rehearse(manifest: VersionManifest) -> bool:
     return manifest.is_repeatable
 
 
-async def rehearse(pool: Pool, samples: Iterable[Sample], clock: Clock) -> None:
-    """Ask each replica's worth of `samples` one after the other, for 2 s at most in all.
+async def rehearse(pool: Pool, samples: Iterable[Sample], budget_s: float, clock: Clock) -> None:
+    """Ask each replica's worth of `samples` one after the other, and begin none after `budget_s`.
 
     REQUIRES that nobody else asks the pool yet. Raises LOAD_FAILED when one of them kills or hangs the model.
     """
-    until_s = clock.monotonic_s() + _BUDGET_S
+    until_s = clock.monotonic_s() + budget_s
     for sample in samples:
         now_s = clock.monotonic_s()
         if now_s >= until_s:
@@ -52,7 +55,7 @@ async def rehearse(pool: Pool, samples: Iterable[Sample], clock: Clock) -> None:
             if ended.code in _FATAL:
                 raise SalverError(
                     "LOAD_FAILED",
-                    f"{pool.manifest.reference} did not survive an input that the version before it has answered",
+                    f"{pool.manifest.reference} did not survive an input that was answered before",
                     "see the log; --no-warm-from-traffic deploys without this trial",
                 )
             log_event("warm_up_ended", version=pool.manifest.reference, problem=str(ended))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from salver.protocol.request import Chunks, Request
 from salver.protocol.tables import Placement
 from salver.runtime.batch import Batch
 
-__all__ = ["Replica"]
+__all__ = ["OpenStreams", "Replica"]
 
 
 class Replica(Protocol):
@@ -36,3 +37,16 @@ class Replica(Protocol):
 
     async def stop(self) -> None:
         """Free everything, in bounded time; a batch that still runs must have no effect any more."""
+
+
+class OpenStreams(Protocol):
+    """The streams open on one replica: as many as its `len`."""
+
+    @property
+    def accepts(self) -> bool:
+        """Whether one can be opened now."""
+
+    def open(self, request: Request) -> Chunks:
+        """Open one. REQUIRES `accepts`."""
+
+    def __len__(self) -> int: ...

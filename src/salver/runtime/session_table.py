@@ -31,15 +31,26 @@ _REMEMBERED_S: Final = 3600.0
 class Shard:
     """A pool of one replica, and the sessions whose state is there."""
 
-    __slots__ = ("forgotten", "pool", "seen", "sessions")
+    __slots__ = ("_places", "pool", "seen", "sessions", "vacated")
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.sessions = 0
-        self.forgotten: deque[int] = deque(maxlen=2 * pool.spec.max_sessions)
-        """Numbers of sessions that are over while their state may still be kept there; the next steps tell."""
+        self.vacated: deque[int] = deque()
+        """Places of sessions that are over while their state may still be kept there; the next steps tell."""
+        self._places = 0
         self.seen: Generation = None
         """The generation of its replica when it was last looked at."""
+
+    def take_place(self) -> int:
+        """Where the state of a new session goes: if possible where one that is over may have left its own.
+
+        So there are never more places than sessions that were open, and being told of, at one time.
+        """
+        if self.vacated:
+            return self.vacated.popleft()
+        self._places += 1
+        return self._places
 
     def generation(self) -> Generation:
         """Another one when what the replica kept is gone; None when there is no replica any more."""
@@ -50,7 +61,19 @@ class Shard:
 class OpenSession:
     """One session. `steps` have run and been answered; `running` is with the pool, `line` waits behind it."""
 
-    __slots__ = ("generation", "handed", "in_doubt", "key", "line", "number", "running", "shard", "steps", "used_s")
+    __slots__ = (
+        "generation",
+        "in_doubt",
+        "key",
+        "line",
+        "number",
+        "place",
+        "running",
+        "shard",
+        "steps",
+        "unwritten",
+        "used_s",
+    )
 
     def __init__(self, key: Key, shard: Shard, now_s: float) -> None:
         self.key = key
@@ -58,13 +81,15 @@ class OpenSession:
         self.used_s = now_s
         self.number = -1
         """What the model's side calls it; never given twice."""
+        self.place = -1
+        """Where its state is there."""
         self.steps = 0
-        self.handed = False
-        """Whether the model's side may know the number."""
         self.generation: Generation = None
         """That of the replica when it took the first step."""
         self.in_doubt = False
         """Whether a step may have run of which nobody heard."""
+        self.unwritten = False
+        """Whether one has run whose answer could not be written."""
         self.running: StepAnswer | None = None
         self.line: deque[StepAnswer] = deque()
 
@@ -133,8 +158,8 @@ class SessionTable:
             )
         self._lost.pop(session.key, None)
         self._numbers += 1
-        session.number, session.steps = self._numbers, 0
-        session.handed = session.in_doubt = False
+        session.number, session.place, session.steps = self._numbers, session.shard.take_place(), 0
+        session.in_doubt = session.unwritten = False
         session.generation = session.shard.generation()
         session.used_s = now_s
         session.shard.sessions += 1
@@ -164,7 +189,7 @@ class SessionTable:
         """A session was begun anew in another table."""
         if self._drop(session):
             self._counts.lost += 1
-            self._forget(session)
+            session.shard.vacated.append(session.place)
 
     def _expire(self, session: OpenSession, now_s: float) -> None:
         if self._drop(session):
@@ -179,15 +204,11 @@ class SessionTable:
         return True
 
     def _remember(self, session: OpenSession, cause: str, now_s: float) -> None:
-        self._forget(session)
+        session.shard.vacated.append(session.place)
         self._lost[session.key] = (cause, now_s + _REMEMBERED_S)
         self._lost.move_to_end(session.key)
         if len(self._lost) > _MOST_LOST:
             self._lost.popitem(last=False)
-
-    def _forget(self, session: OpenSession) -> None:
-        if session.handed:
-            session.shard.forgotten.append(session.number)
 
     def expire_idle(self, now_s: float) -> None:
         """Lose the sessions that nobody has asked for in too long a time."""
@@ -208,7 +229,7 @@ class SessionTable:
             if generation == shard.seen:
                 continue
             if shard.seen is not None:
-                shard.forgotten.clear()
+                shard.vacated.clear()
             shard.seen = generation
             for session in self:
                 if session.shard is shard and session.generation != generation and session.running is None:
@@ -229,7 +250,10 @@ class SessionTable:
                 "SESSION_LOST", f"session {shown(key)} is lost: {cause}", "begin it again with sequence_start"
             )
         return SalverError(
-            "SESSION_UNKNOWN", f"there is no session {shown(key)}", "begin it with sequence_start in its first step"
+            "SESSION_UNKNOWN",
+            f"there is no session {shown(key)}",
+            "begin it with sequence_start in its first step; "
+            "where there are several server processes, send all its steps on one connection",
         )
 
 

@@ -28,7 +28,9 @@ from salver.runtime.pool import Pool
 from salver.runtime.replica import Replica
 from salver.runtime.session_answer import StepAnswer
 from salver.runtime.session_table import Key, OpenSession, SessionTable, Shard, shown
+from salver.runtime.settlement import too_late
 from salver.runtime.states import STEP_INPUT, step_tensor
+from salver.runtime.watching import WATCH_S
 from salver.telemetry.logs import log_event
 from salver.telemetry.metrics import SessionCounts, VersionMetrics
 
@@ -36,8 +38,6 @@ __all__ = ["Serving", "Sessions", "pools_of"]
 
 _SWEEP_S: Final = 0.25
 """How often idle sessions and dead replicas are looked for."""
-_WATCH_S: Final = 0.02
-"""How often the deadlines of steps that wait for the one before are looked at: as often as a pool does."""
 _LONGEST_LINE: Final = 64
 """Steps of one session that wait at most."""
 _LONGEST_DRAIN_S: Final = 3600.0
@@ -102,7 +102,7 @@ class Sessions:
             session = self._begin(key, now_s)
             if before is not None and elsewhere is not None:
                 before._table.supersede(elsewhere)
-        answer = StepAnswer(request, step, self._loop)
+        answer = StepAnswer(request, step, self._loop, now_s)
         if session.running is None:
             self._hand_over(session, answer, now_s)
         else:
@@ -120,24 +120,26 @@ class Sessions:
     def _hand_over(self, session: OpenSession, answer: StepAnswer, now_s: float) -> None:
         """Give a step to the session's pool; raises what that refuses it with, and loses a session that begins so."""
         request, step, shard = answer.request, answer.step, session.shard
-        forgotten = shard.forgotten.popleft() if shard.forgotten else -1
-        order = step_tensor(session.number, 0 if step.start else session.steps, ends=step.end, forgotten=forgotten)
+        vacated = shard.vacated.popleft() if shard.vacated else -1
+        done = 0 if step.start else session.steps
+        order = step_tensor(session.place, session.number, done, ends=step.end, vacated=vacated)
         request.inputs = {**request.inputs, STEP_INPUT: order}
         try:
             inner = shard.pool(request)
         except SalverError as error:
-            self._untold(shard, forgotten)
+            self._untold(shard, vacated)
             if step.start:
                 self._table.lose(session, _first_failed(error.code), now_s)
             raise
-        session.running, session.handed = answer, True
+        session.running = answer
+        answer.turn_s = now_s - answer.since_s
         answer.inner = inner
-        inner.add_done_callback(functools.partial(self._settled, session, answer, forgotten))
+        inner.add_done_callback(functools.partial(self._settled, session, answer, vacated))
 
-    def _untold(self, shard: Shard, forgotten: int) -> None:
+    def _untold(self, shard: Shard, vacated: int) -> None:
         """What a step was to tell may not have been heard; telling it twice does no harm."""
-        if forgotten >= 0:
-            shard.forgotten.append(forgotten)
+        if vacated >= 0:
+            shard.vacated.append(vacated)
 
     def _line_up(self, session: OpenSession, answer: StepAnswer) -> None:
         line = session.line
@@ -153,12 +155,10 @@ class Sessions:
             # Deadlines are to be looked at more often from now on.
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_later(_WATCH_S, self._sweep)
+            self._timer = self._loop.call_later(WATCH_S, self._sweep)
         self._lined.add(session)
 
-    def _settled(
-        self, session: OpenSession, answer: StepAnswer, forgotten: int, inner: asyncio.Future[Response]
-    ) -> None:
+    def _settled(self, session: OpenSession, answer: StepAnswer, vacated: int, inner: asyncio.Future[Response]) -> None:
         """The pool is done with a step, one way or the other."""
         now_s = self._clock.monotonic_s()
         session.running = None
@@ -167,10 +167,9 @@ class Sessions:
         skips = ""
         if error is None and not inner.cancelled():
             self._stepped(session, answer)
-            if not answer.done():
-                answer.set_result(inner.result())
+            self._tell(session, answer, inner.result(), now_s)
         else:
-            self._untold(session.shard, forgotten)
+            self._untold(session.shard, vacated)
             code = "CANCELLED" if error is None else error.code if isinstance(error, SalverError) else "INTERNAL"
             skips = f"the step before this one failed with {code}"
             cause = self._cause_of_loss(session, answer, code)
@@ -183,6 +182,28 @@ class Sessions:
             self._go_on(session, skips, now_s)
         if self._replaced:
             self._note_emptied()
+
+    def _tell(self, session: OpenSession, answer: StepAnswer, response: Response, now_s: float) -> None:
+        """Answer a step that has run."""
+        if answer.done():
+            return
+        if session.unwritten and not answer.step.start:
+            # Its state had gone on with a step that its client was told has failed.
+            lost = self._table.absent(session.key, now_s)
+            self._metrics.unwritten(lost.code, now_s - answer.request.received_s)
+            answer.set_exception(lost)
+            return
+        response.on_unwritten = functools.partial(self._unwritten, session)
+        answer.set_result(response.waited("turn", answer.turn_s) if answer.turn_s else response)
+
+    def _unwritten(self, session: OpenSession) -> None:
+        """A door cannot write the answer to a step: the state is one step further than its client will know."""
+        running = session.running
+        if running is None or not running.step.start:
+            session.unwritten = running is not None
+            self._table.lose(session, "the answer to a step could not be written", self._clock.monotonic_s())
+            if self._replaced:
+                self._note_emptied()
 
     def _stepped(self, session: OpenSession, answer: StepAnswer) -> None:
         """A step has run and is answered."""
@@ -270,10 +291,10 @@ class Sessions:
             for session in self._lined:
                 for answer in session.line:
                     if answer.request.deadline_s <= now_s and not answer.done():
-                        waited_s = now_s - answer.request.received_s
-                        self._fail(answer, SalverError("DEADLINE_EXCEEDED", f"no answer after {waited_s:.3f} s"), now_s)
+                        received_s = answer.request.received_s
+                        self._fail(answer, too_late(received_s, now_s, "it waited for the step before it"), now_s)
         finally:
-            next_s = _WATCH_S if self._lined else _SWEEP_S
+            next_s = WATCH_S if self._lined else _SWEEP_S
             self._timer = self._loop.call_later(next_s, self._sweep) if self._lined or len(self._table) else None
             self._note_emptied()
 

@@ -15,7 +15,7 @@ from salver.runtime.screen import ProfileScreen
 from salver.telemetry.logs import log_event
 from salver.telemetry.metrics import VersionMetrics
 
-__all__ = ["Settlement", "model_error"]
+__all__ = ["Settlement", "model_error", "too_late"]
 
 
 def model_error(reference: str, request: Request, problem: str, refusal: str) -> SalverError:
@@ -29,6 +29,11 @@ def model_error(reference: str, request: Request, problem: str, refusal: str) ->
         return SalverError("BAD_INPUT", refusal)
     log_event("model_error", level=logging.WARNING, version=reference, request=trace, problem=problem)
     return SalverError("MODEL_ERROR", f"{reference} raised an exception on this request")
+
+
+def too_late(received_s: float, now_s: float, spent: str) -> SalverError:
+    """What the caller of a request is told whose deadline has passed; `spent` says with what."""
+    return SalverError("DEADLINE_EXCEEDED", f"no answer after {now_s - received_s:.3f} s: {spent}")
 
 
 class Settlement:
@@ -52,6 +57,11 @@ class Settlement:
         """Answer one request with an error, unless it has an answer or its caller has gone."""
         if entry.fail(error):
             self._metrics.failed(error.code, self._clock.monotonic_s() - entry.request.received_s)
+
+    def expire(self, entry: Entry, batch: Batch | None, now_s: float) -> None:
+        """Answer one whose deadline has passed, while it waited or while its `batch` ran."""
+        spent = f"its batch has computed for {now_s - batch.started_s:.3f} s" if batch else "it was still queued"
+        self.fail(entry, too_late(entry.request.received_s, now_s, spent))
 
     def fail_all(self, entries: Iterable[Entry], error: SalverError) -> None:
         """Answer all of them with an error."""

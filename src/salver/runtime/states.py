@@ -26,8 +26,8 @@ __all__ = ["STEP_INPUT", "StateKeeper", "keep_states", "step_tensor", "without_s
 
 STEP_INPUT: Final = "salver session step"
 """The input that says of each row which session's step it is; with its spaces no client's by chance."""
-_STEP: Final = struct.Struct("<4q")
-_SHAPE: Final = (1, 4)
+_STEP: Final = struct.Struct("<5q")
+_SHAPE: Final = (1, 5)
 
 Array = np.ndarray[Any, Any]
 Advance = Callable[[Arrays, list[Any]], tuple[Arrays, list[Any]]]
@@ -39,13 +39,13 @@ class _Stepping(Protocol):
         """See `salver.Model`."""
 
 
-def step_tensor(session: int, step: int, *, ends: bool, forgotten: int) -> Tensor:
-    """What one step tells the keeper: the session's number, how many steps it has had, whether its state may go.
+def step_tensor(place: int, session: int, step: int, *, ends: bool, vacated: int) -> Tensor:
+    """What one step tells the keeper: where the state is, whose, how many steps it has had, whether it may go.
 
-    Step 0 begins with a new state, whatever is kept. `forgotten` is another session's number whose state
-    is no longer wanted, or -1.
+    Step 0 begins with a new state, whatever is kept at its place. `vacated` is another place, where whatever
+    is kept is no longer wanted, or -1.
     """
-    return Tensor(STEP_INPUT, "INT64", _SHAPE, _STEP.pack(session, step, ends, forgotten))
+    return Tensor(STEP_INPUT, "INT64", _SHAPE, _STEP.pack(place, session, step, ends, vacated))
 
 
 class StateKeeper:
@@ -53,16 +53,18 @@ class StateKeeper:
 
     A step changes its state only when the whole batch has been computed, so one that raised can be
     run again. It is refused, by an exception, when the state is not the one after the step before: this
-    process never had it, or a step has run of which nobody heard. Memory is bounded by the sessions that
-    the table admits: it tells of every one that is over. Rows without `STEP_INPUT` belong to no session.
+    process never had it, or a step has run of which nobody heard. Memory is bounded by the places that the
+    table gives: it tells of every one that is vacated, and gives it to the next session if nobody heard. What a
+    later session keeps at a place, a step of an earlier one neither reads nor replaces. Rows without `STEP_INPUT`
+    belong to no session.
     """
 
     def __init__(self, loaded: Loaded, advance: Advance, *, batched: bool) -> None:
         self._loaded = loaded
         self._advance = advance
         self._batched = batched
-        self._kept: dict[int, tuple[int, Any]] = {}
-        """Steps done, and the state, of each session."""
+        self._kept: dict[int, tuple[int, int, Any]] = {}
+        """At each place whose state is there, the steps it has had, and the state."""
 
     def run(self, inputs: Arrays) -> Arrays:
         """Answer a batch."""
@@ -72,25 +74,27 @@ class StateKeeper:
             return self._advance(inputs, [None] * rows)[0]
         inputs = {name: array for name, array in inputs.items() if name != STEP_INPUT}
         kept, states, steps = self._kept, [], orders.tolist()
-        for session, step, _, forgotten in steps:
-            if forgotten >= 0:
-                kept.pop(forgotten, None)
-            states.append(self._state(session, step) if step else None)
+        for place, session, step, _, vacated in steps:
+            if vacated >= 0:
+                kept.pop(vacated, None)
+            states.append(self._state(place, session, step) if step else None)
         outputs, states = self._advance(inputs, states)
-        for (session, step, ends, _), state in zip(steps, states, strict=True):
+        for (place, session, step, ends, _), state in zip(steps, states, strict=True):
+            if place in kept and kept[place][0] > session:
+                continue
             if ends:
-                kept.pop(session, None)
+                kept.pop(place, None)
             else:
-                kept[session] = (step + 1, state)
+                kept[place] = (session, step + 1, state)
         return outputs
 
-    def _state(self, session: int, step: int) -> Any:
-        found = self._kept.get(session)
-        if found is None:
+    def _state(self, place: int, session: int, step: int) -> Any:
+        owner, done, state = self._kept.get(place, (None, 0, None))
+        if owner != session:
             raise ValueError(f"the state of session {session} is not here")
-        if found[0] != step:
-            raise ValueError(f"session {session} has done {found[0]} steps, not {step}")
-        return found[1]
+        if done != step:
+            raise ValueError(f"session {session} has done {done} steps, not {step}")
+        return state
 
     def unload(self) -> None:
         """Free the states and the version."""

@@ -52,6 +52,9 @@ class EndpointStatus(msgspec.Struct, frozen=True):
     """Where the curve is a line a + b n: a and b in seconds."""
     size_bytes: int = 0
     """Of memory that the version takes, as it was measured when it was loaded."""
+    cause: str | None = None
+    """Behind `problem`, what the exception said that the version's own code or its library raised. This leaves by
+    the control listener only."""
 
 
 class ProcessState(enum.StrEnum):
@@ -103,6 +106,7 @@ def _merged(rows: Sequence[EndpointStatus], processes: int) -> EndpointStatus:
         available=all(row.available for row in rows),
         code=failed.code if failed else None,
         problem=failed.problem if failed else None,
+        cause=failed.cause if failed else None,
         placement="+".join(sorted({each for row in rows for each in (row.placement or "").split("+") if each})) or None,
         replicas=sum(row.replicas for row in rows),
         waiting=sum(row.waiting for row in rows),

@@ -10,22 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final, Protocol, TypeVar, cast
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.frames import FrameKind
-from salver.protocol.request import BatchOutputs, Request, Response, Service
+from salver.protocol.request import BatchOutputs, Chunks, Request, Response, Service
 from salver.protocol.tables import Placement, VersionManifest
 from salver.runtime.batch import Entry, check_outputs, join_inputs
 from salver.runtime.chunks import JoinedChunks
 from salver.runtime.model import Arrays
+from salver.runtime.pool import Pool
 from salver.runtime.settlement import model_error
+from salver.runtime.watching import STALL_S, WATCH_S, hang_limit_s
 from salver.telemetry.logs import log_event
-
-if TYPE_CHECKING:
-    from salver.runtime.pool import Pool
 
 __all__ = ["ChunkStream", "ReplicaStreams", "StreamPort", "StreamingPool", "layer_streams", "open_streams"]
 
@@ -33,10 +32,6 @@ _WINDOW: Final = 8
 """Chunks of a stream that the worker may be ahead of the caller."""
 _GRANT: Final = 4
 """Credit comes back so many chunks at a time."""
-_WATCH_S: Final = 0.02
-_STALL_S: Final = 1.0
-"""Longer between two looks, and it was the event loop that stood still, not a model that hangs."""
-_LEAST_HANG_S: Final = 5.0
 
 
 class StreamPort(Protocol):
@@ -214,6 +209,10 @@ class ReplicaStreams:
         batch = BatchOutputs(checked, request.rows, seconds, Placement.PROCESS)
         stream.put(Response(manifest.model, manifest.version, batch, 0, stop, stream.warnings))
 
+    def arriving(self) -> None:
+        """The worker is sending something large."""
+        self._progress_s = self._clock.monotonic_s()
+
     def ended(self, number: int, kind: FrameKind, problem: str, refusal: str = "") -> None:
         """A stream has had its last word; raises ValueError for one that is not open."""
         if self._port is None:
@@ -263,7 +262,7 @@ class ReplicaStreams:
     def _look(self) -> None:
         """End what has expired, give up what hangs; runs while streams are open."""
         now_s = self._clock.monotonic_s()
-        stalled, self._looked_s = now_s - self._looked_s > _STALL_S, now_s
+        stalled, self._looked_s = now_s - self._looked_s > STALL_S, now_s
         try:
             for stream in list(self._open.values()):
                 if stream.request.deadline_s <= now_s and not stream.settled:
@@ -278,14 +277,11 @@ class ReplicaStreams:
                 self._hung()
         finally:
             loop = asyncio.get_running_loop()
-            self._watch = loop.call_later(_WATCH_S, self._look) if self._open else None
+            self._watch = loop.call_later(WATCH_S, self._look) if self._open else None
 
     def _hang_limit_s(self) -> float:
         """Seconds without a chunk of any stream after which the model hangs."""
-        spec = self._pool.spec
-        if spec.hang_s:
-            return spec.hang_s
-        return max(_LEAST_HANG_S, 3 * self._longest_s if self._longest_s else spec.deadline_s)
+        return hang_limit_s(self._pool.spec, self._longest_s)
 
     def _hung(self) -> None:
         reference, limit_s = self._pool.manifest.reference, self._hang_limit_s()
@@ -306,7 +302,7 @@ class StreamingPool:
         """As of the pool."""
         return self._pool.available
 
-    def open_stream(self, request: Request) -> ChunkStream:
+    def open_stream(self, request: Request) -> Chunks:
         """Open a stream on the replica that has fewest.
 
         Raises TOO_MANY_ROWS, DEADLINE_EXCEEDED, NOT_READY, or QUEUE_FULL where every replica has as many as it may.
@@ -343,14 +339,15 @@ class StreamingPool:
         joining.add_done_callback(lambda _: stream.close())
         return joining
 
-    async def _join(self, request: Request, stream: ChunkStream) -> Response:
-        joined = JoinedChunks(self._pool.manifest.signature)
+    async def _join(self, request: Request, stream: Chunks) -> Response:
+        joined, compute_s = JoinedChunks(self._pool.manifest.signature), 0.0
         last: Response | None = None
         async for last in stream:
             joined.add(last.batch.arrays)
-        batch = BatchOutputs(joined.outputs(), request.rows, stream.compute_s, Placement.PROCESS)
-        assert last is not None
-        return Response(last.model, last.version, batch, 0, last.stop, last.warnings)
+            compute_s += last.batch.compute_s
+        batch = BatchOutputs(joined.outputs(request.rows), request.rows, compute_s, Placement.PROCESS)
+        manifest, stop = self._pool.manifest, request.rows if self._pool.manifest.signature.batched else None
+        return Response(manifest.model, manifest.version, batch, 0, stop, last.warnings if last else ())
 
 
 class _Serving(Service, Protocol):
@@ -359,9 +356,18 @@ class _Serving(Service, Protocol):
     manifest: VersionManifest
 
 
-def layer_streams(serving: _Serving) -> Service:
-    """The service of a version: that of its streams where it has them, else `serving` itself."""
-    return StreamingPool(cast("Pool", serving)) if serving.manifest.streams else serving
+_AnyServing = TypeVar("_AnyServing", bound=_Serving)
+
+
+def layer_streams(
+    pools: Iterable[_AnyServing], before: Mapping[_AnyServing, StreamingPool]
+) -> dict[_AnyServing, StreamingPool]:
+    """The services that open the streams of those pools whose versions stream: those of `before`, and new ones."""
+    return {
+        pool: before[pool] if pool in before else StreamingPool(cast("Pool", pool))
+        for pool in pools
+        if pool.manifest.streams
+    }
 
 
 def open_streams(serving: _Serving) -> int | None:

@@ -99,9 +99,9 @@ class _Connection:
             at += received
         return bytes(buffer)
 
-    def send(self, *parts: bytes) -> None:
+    def send(self, frame: bytes) -> None:
         with self._lock:
-            self._sock.sendall(b"".join(parts))
+            self._sock.sendall(frame)
 
 
 def main() -> None:
@@ -128,14 +128,14 @@ def main() -> None:
 
 def _work(connection: _Connection) -> None:
     requests = mmap.mmap(int(sys.argv[2]), ARENA_BYTES, prot=mmap.PROT_READ)
-    answers = mmap.mmap(int(sys.argv[3]), ARENA_BYTES)
+    memory = mmap.mmap(int(sys.argv[3]), ARENA_BYTES)
     _, header, _ = connection.receive()
     order = msgspec.msgpack.decode(header, type=LoadOrder)
     threading.Thread(target=_beat, args=(connection, order.beat_s), daemon=True).start()
     _limit_memory(order.memory_bytes)
     loaded = _load(connection, order)
     if loaded is not None:
-        _serve(connection, loaded, requests, answers)
+        _serve(connection, loaded, requests, Answers(memory, order.memory_bytes))
         loaded.unload()
 
 
@@ -172,19 +172,19 @@ def _load(connection: _Connection, order: LoadOrder) -> Loaded | None:
             predicts = getattr(loaded, "predicts", True)
             measured = warm_up(loaded, order.manifest, order.max_batch, SYSTEM_CLOCK) if predicts else Measured()
     except SalverError as error:
-        connection.send(pack_frame(FrameKind.REFUSED, (error.code, error.message, error.remedy)))
+        connection.send(pack_frame(FrameKind.REFUSED, (error.code, error.message, error.remedy, "")))
     except Exception as error:  # noqa: BLE001 - user code may raise anything
-        problem = f"{type(error).__name__} while it was loaded"
+        problem = f"{order.manifest.reference} raised {type(error).__name__} while it was loaded"
         sys.excepthook(type(error), error, error.__traceback__)
-        connection.send(pack_frame(FrameKind.REFUSED, ("LOAD_FAILED", problem, "see the server's log")))
+        told = ("LOAD_FAILED", problem, "`salver status` and the server's log say more", problem_of(error))
+        connection.send(pack_frame(FrameKind.REFUSED, told))
     else:
         connection.send(pack_frame(FrameKind.LOADED, LoadReport(measured, predicts)))
         return loaded
     return None
 
 
-def _serve(connection: _Connection, loaded: Loaded, requests: mmap.mmap, memory: mmap.mmap) -> None:
-    answers = Answers(connection.send, memory)
+def _serve(connection: _Connection, loaded: Loaded, requests: mmap.mmap, answers: Answers) -> None:
     streams = WorkerStreams(loaded, connection.send, answers)
     while True:
         if not streams.can_step or connection.has_more():
@@ -232,10 +232,12 @@ def _run(
         return
     seconds = SYSTEM_CLOCK.monotonic_s() - began_s
     try:
-        answers.give(FrameKind.RESULT, asked.batch, outputs, seconds)
+        frame = answers.frame(FrameKind.RESULT, asked.batch, outputs, seconds)
     except (TypeError, ValueError) as error:
         problem = f"the model's answer cannot be served: {error}"
-        connection.send(pack_frame(FrameKind.BAD_OUTPUT, ProblemHeader(asked.batch, problem)))
+        frame = pack_frame(FrameKind.BAD_OUTPUT, ProblemHeader(asked.batch, problem))
+    # Not above: what fails half-way through a frame must end the worker.
+    connection.send(frame)
 
 
 if __name__ == "__main__":

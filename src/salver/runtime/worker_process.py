@@ -37,7 +37,7 @@ from salver.runtime.model import Arrays
 from salver.runtime.worker import LoadOrder, LoadReport
 from salver.telemetry.logs import log_event
 
-__all__ = ["WorkerListener", "WorkerProcess"]
+__all__ = ["LoadFailedError", "WorkerListener", "WorkerProcess"]
 
 _LOOKS: Final = 10
 """Looks at a worker's silence within the time that is too long."""
@@ -45,6 +45,14 @@ _STOP_S: Final = 5.0
 """How long a worker may take to unload when it is told to stop."""
 _LAST_WORDS_S: Final = 1.0
 """How long what a dead worker has said may take to be read."""
+
+
+class LoadFailedError(SalverError):
+    """A version could not be loaded. `cause` is what was raised, which only those who run the server may be told."""
+
+    def __init__(self, code: str, message: str, remedy: str = "", cause: str = "") -> None:
+        super().__init__(code, message, remedy)
+        self.cause = cause
 
 
 class WorkerListener(Protocol):
@@ -64,6 +72,9 @@ class WorkerListener(Protocol):
 
     def ended(self, stream: int, kind: FrameKind, problem: str, refusal: str) -> None:
         """A stream has had its last word, `kind`; raises ValueError for one that is not open."""
+
+    def arriving(self) -> None:
+        """More of an answer has come, and there is more to come."""
 
     def leaving(self) -> None:
         """The worker takes no more batches. It may still answer, and `died` follows."""
@@ -221,6 +232,8 @@ class WorkerProcess(asyncio.Protocol):
                     raise ValueError(f"a frame of {header_bytes} and {body_bytes} bytes")  # noqa: TRY301 - garbled as well
                 end = PREFIX.size + header_bytes + body_bytes
                 if len(self._buffer) < end:
+                    if self._launched:
+                        self._listener.arriving()
                     return
                 frame = bytes(memoryview(self._buffer)[PREFIX.size : end])
                 del self._buffer[:end]
@@ -255,7 +268,8 @@ class WorkerProcess(asyncio.Protocol):
             if kind is FrameKind.LOADED:
                 self._loaded.set_result(msgspec.msgpack.decode(header, type=LoadReport))
             elif kind is FrameKind.REFUSED:
-                self._loaded.set_exception(SalverError(*msgspec.msgpack.decode(header, type=tuple[str, str, str])))
+                refused = msgspec.msgpack.decode(header, type=tuple[str, str, str, str])
+                self._loaded.set_exception(LoadFailedError(*refused))
 
     def _read(self, answer: ArrayHeader, body: memoryview) -> Arrays:
         if answer.shared:

@@ -138,6 +138,11 @@ class WorkerReplica:
         """A stream has had its last word."""
         self._streams.ended(stream, kind, problem, refusal)
 
+    def arriving(self) -> None:
+        """A large answer is on its way, whichever it is: the worker does not hang."""
+        self._streams.arriving()
+        self._pool.arriving(self)
+
     def _settles(self) -> bool:
         owed, self._owes = self._owes, False
         return owed
@@ -182,7 +187,8 @@ class WorkerReplica:
                 SalverError(
                     "NOT_READY",
                     f"the workers of {reference} died {len(self._deaths)} times within a minute",
-                    f"a new one starts in {delay_s:g} s; see the server's log",
+                    f"a new one starts after a pause of {delay_s:g} s; see the server's log",
+                    retry_after_s=delay_s,
                 )
             )
         return delay_s

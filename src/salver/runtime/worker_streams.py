@@ -24,36 +24,41 @@ from salver.runtime.model import Arrays
 
 __all__ = ["Answers", "WorkerStreams"]
 
-Send = Callable[..., None]
+Send = Callable[[bytes], None]
 
 
 class Answers:
-    """What the model gave, on its way to the server: through the socket, or large through shared memory.
+    """What the model gave, as it goes to the server: through the socket, or large through shared memory.
 
-    The memory holds one answer at a time; until the server has TAKEN it, others go through the socket.
+    The memory holds one answer at a time; until the server has TAKEN it, others go through the socket. No answer
+    is larger than what the worker may take, `most_bytes`: the server believes no frame that is.
     """
 
-    def __init__(self, send: Send, memory: mmap.mmap) -> None:
-        self._send = send
+    def __init__(self, memory: mmap.mmap, most_bytes: int) -> None:
         self._memory = memory
+        self._most_bytes = most_bytes
         self._free = True
 
     def taken(self) -> None:
         """The server has read what lay in the memory."""
         self._free = True
 
-    def give(self, kind: FrameKind, number: int, outputs: Arrays, seconds: float) -> None:
-        """Send a RESULT or CHUNK; raises TypeError or ValueError for what cannot be served."""
-        entries, parts = describe_arrays(outputs)
-        total = sum(entry.size_bytes for entry in entries)
-        shared = self._free and SHARED_ABOVE_BYTES < total <= ARENA_BYTES
-        if shared:
-            self._free = False
-            self._memory.seek(0)
-            for part in parts:
-                self._memory.write(part)
-            parts, total = [], 0
-        self._send(pack_frame(kind, ArrayHeader(number, entries, shared, seconds), total), *parts)
+    def frame(self, kind: FrameKind, number: int, outputs: Arrays, seconds: float) -> bytes:
+        """The RESULT or CHUNK, to be sent; raises TypeError or ValueError for what cannot be served."""
+        try:
+            entries, parts = describe_arrays(outputs)
+            total = sum(entry.size_bytes for entry in entries)
+            shared = self._free and SHARED_ABOVE_BYTES < total <= ARENA_BYTES
+            head = pack_frame(kind, ArrayHeader(number, entries, shared, seconds), 0 if shared else total)
+            if not shared:
+                return b"".join((head, *parts))
+        except MemoryError:
+            raise ValueError(f"it and its copies do not fit into the worker's {self._most_bytes} bytes") from None
+        self._free = False
+        self._memory.seek(0)
+        for part in parts:
+            self._memory.write(part)
+        return head
 
 
 class _Open:
@@ -121,11 +126,12 @@ class WorkerStreams:
             self._end(number, pack_frame(FrameKind.STREAM_RAISED, told))
             return
         try:
-            self._answers.give(FrameKind.CHUNK, number, chunk, SYSTEM_CLOCK.monotonic_s() - began_s)
+            frame = self._answers.frame(FrameKind.CHUNK, number, chunk, SYSTEM_CLOCK.monotonic_s() - began_s)
         except (TypeError, ValueError) as error:
             problem = f"a chunk of the model cannot be served: {error}"
             self._end(number, pack_frame(FrameKind.STREAM_BAD_OUTPUT, ProblemHeader(number, problem)))
             return
+        self._send(frame)
         stream.credit -= 1
         if stream.credit > 0:
             self._turns[number] = None

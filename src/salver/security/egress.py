@@ -40,8 +40,11 @@ class EgressTarget(NamedTuple):
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-def parse_target(url: str) -> EgressTarget:
-    """The parts of an http or https URL without user, fragment or anything odd; raises INVALID_SETTING."""
+def parse_target(url: str, *, allow_private: bool = False) -> EgressTarget:
+    """The parts of an https URL without user, fragment or anything odd; raises INVALID_SETTING.
+
+    With `allow_private` it may be http as well: inside, who listens is the operator's to say.
+    """
     problem = ""
     try:
         parts = urlsplit(url)
@@ -53,6 +56,8 @@ def parse_target(url: str) -> EgressTarget:
         problem = f"it has more than {_LONGEST_URL} characters, or odd ones"
     elif parts.scheme not in _PORTS:
         problem = "its scheme is neither https nor http"
+    elif parts.scheme != "https" and not allow_private:
+        problem = "its scheme is not https (http is for --allow-private alone)"
     elif parts.username is not None or parts.password is not None or "@" in parts.netloc:
         problem = "it names a user"
     elif parts.fragment or "#" in url:

@@ -39,6 +39,9 @@ class Commits:
     It is opened by the first step, and anew by the next one after something went wrong. A step that
     returns a `SalverError` for one request fails that request; one that raises fails all requests
     of its transaction, of which nothing has happened then.
+
+    What is asked of one step is done in the order asked. Of two steps either may be done first: a
+    transaction does all of one and then all of the next. Futures are answered in the order asked.
     """
 
     def __init__(self, open: Callable[[], Grouped], name: str) -> None:
@@ -53,7 +56,10 @@ class Commits:
         self._started = False
 
     def ask(self, step: Callable[[Any, Sequence[One]], Sequence[Answer | SalverError]], value: One) -> Any:
-        """A future of what `step` gives for `value`; REQUIRES the event loop, and that `close` was not called."""
+        """A future of what `step` gives for `value`; REQUIRES the event loop, and raises NOT_READY after `close`."""
+        if self._stopped:
+            # Nobody would ever answer the future.
+            raise SalverError("NOT_READY", "the store is closed: this process ends", "retry")
         future = self._loop.create_future()
         self._asked.append((step, value, future))
         if self._asleep:

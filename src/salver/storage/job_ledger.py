@@ -16,7 +16,7 @@ from salver.protocol.jobs import Job, JobLimits, JobState, NewJob
 from salver.storage import job_view
 from salver.storage.commits import Commits
 from salver.storage.job_file import open_jobs, refusals_of, transaction
-from salver.storage.job_steps import Accepted, Claimed, Outcome, Tended, Told, Wanted
+from salver.storage.job_steps import Accepted, Cancelled, Claimed, DeliveryTry, Outcome, Tended, Wanted
 from salver.storage.job_view import Backlog, JobList, JobQuery, Result
 from salver.storage.jobs import JobStore
 
@@ -57,17 +57,13 @@ class JobLedger:
         """Record what became of an attempt; see `JobStore.settle`."""
         return self._writes.ask(JobStore.settle, outcome)  # type: ignore[no-any-return]
 
-    def renew(self, held: Collection[int]) -> asyncio.Future[set[int]]:
-        """Go on holding what runs here; see `JobStore.renew`."""
-        return self._writes.ask(JobStore.renew, held)  # type: ignore[no-any-return]
-
-    def cancel(self, id: bytes) -> asyncio.Future[Job | None]:
+    def cancel(self, id: bytes) -> asyncio.Future[Cancelled]:
         """End a job that has not ended; see `JobStore.cancel`."""
         return self._writes.ask(JobStore.cancel, id)  # type: ignore[no-any-return]
 
-    def tend(self) -> asyncio.Future[Tended]:
-        """Do what is due with time; see `JobStore.tend`."""
-        return self._writes.ask(JobStore.tend, None)  # type: ignore[no-any-return]
+    def tend(self, held: Collection[int]) -> asyncio.Future[Tended]:
+        """Go on holding what runs here and do what is due with time; see `JobStore.tend`."""
+        return self._writes.ask(JobStore.tend, held)  # type: ignore[no-any-return]
 
     def find(self, id: bytes) -> asyncio.Future[Job | None]:
         """The job with this id."""
@@ -85,17 +81,17 @@ class JobLedger:
         """What has not ended yet, by endpoint."""
         return self._reads.ask(job_view.backlogs, None)  # type: ignore[no-any-return]
 
-    def tellings(self) -> asyncio.Future[dict[tuple[str, str], int]]:
+    def delivery_counts(self) -> asyncio.Future[dict[tuple[str, str], int]]:
         """How many tries of each webhook had which outcome."""
-        return self._reads.ask(job_view.tellings, None)  # type: ignore[no-any-return]
+        return self._reads.ask(job_view.delivery_counts, None)  # type: ignore[no-any-return]
 
     def due_deliveries(self, now_s: float, most: int) -> asyncio.Future[list[Job]]:
-        """Jobs whose webhook is to be told now."""
+        """Jobs whose webhook is to be told now, so many of each webhook at most."""
         return self._reads.ask(job_view.due_deliveries, (now_s, most))  # type: ignore[no-any-return]
 
-    def told(self, told: Told) -> asyncio.Future[bool]:
+    def record_delivery(self, tried: DeliveryTry) -> asyncio.Future[bool]:
         """Record one try of a webhook."""
-        return self._writes.ask(JobStore.told, told)  # type: ignore[no-any-return]
+        return self._writes.ask(JobStore.record_deliveries, tried)  # type: ignore[no-any-return]
 
     async def close(self) -> None:
         """Carry out what was asked for and close the file."""

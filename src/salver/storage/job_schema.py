@@ -10,7 +10,7 @@ from typing import Final
 
 __all__ = ["JOB_COLUMNS", "LAYOUT", "PRAGMAS", "STATEMENTS"]
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 
 PRAGMAS: Final = (
     "PRAGMA auto_vacuum = INCREMENTAL",  # what has expired gives its space back; only an empty file takes this
@@ -58,14 +58,14 @@ STATEMENTS: Final = (
     "CREATE INDEX jobs_running ON jobs (owner) WHERE state = 1",
     "CREATE INDEX jobs_ending ON jobs (expires_s) WHERE state != 1",
     "CREATE INDEX jobs_of ON jobs (tenant)",
-    "CREATE INDEX jobs_telling ON jobs (due_s) WHERE delivery = 1",
+    "CREATE INDEX jobs_delivering ON jobs (webhook, due_s) WHERE delivery = 1",
     "CREATE UNIQUE INDEX jobs_named ON jobs (tenant, key) WHERE key IS NOT NULL",
     "CREATE TABLE bodies (seq INTEGER PRIMARY KEY, headers TEXT NOT NULL, body BLOB NOT NULL)",
     "CREATE TABLE results (seq INTEGER PRIMARY KEY, headers TEXT NOT NULL, body BLOB NOT NULL)",
     "CREATE TABLE tallies (endpoint TEXT, tenant TEXT, state INTEGER, count INTEGER NOT NULL, "
     "PRIMARY KEY (endpoint, tenant, state)) WITHOUT ROWID",
-    "CREATE TABLE tellings (webhook TEXT, outcome TEXT, count INTEGER NOT NULL, PRIMARY KEY (webhook, outcome)) "
-    "WITHOUT ROWID",
+    "CREATE TABLE delivery_counts (webhook TEXT, outcome TEXT, count INTEGER NOT NULL, "
+    "PRIMARY KEY (webhook, outcome)) WITHOUT ROWID",
     f"CREATE TRIGGER job_comes AFTER INSERT ON jobs BEGIN {_TALLY.format(row='new', by=1)}; END",
     "CREATE TRIGGER job_moves AFTER UPDATE OF state ON jobs WHEN new.state != old.state "
     f"BEGIN {_TALLY.format(row='old', by=-1)}; {_TALLY.format(row='new', by=1)}; END",

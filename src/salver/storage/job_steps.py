@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from salver.protocol.errors import SalverError
-from salver.protocol.jobs import Delivery, JobState
+from salver.protocol.jobs import Delivery, Job, JobState
 
-__all__ = ["Accepted", "Claimed", "Outcome", "Tended", "Told", "Wanted"]
+__all__ = ["Accepted", "Cancelled", "Claimed", "DeliveryTry", "Outcome", "Tended", "Wanted"]
 
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -21,6 +21,13 @@ class Accepted(NamedTuple):
     id: bytes
     state: JobState
     created: bool = True
+
+
+class Cancelled(NamedTuple):
+    """Whether it was this call that ended the job, and the job as it is now; None where there is none."""
+
+    changed: bool
+    job: Job | None
 
 
 class Wanted(NamedTuple):
@@ -58,7 +65,7 @@ class Outcome(NamedTuple):
     counts: bool = True
 
 
-class Told(NamedTuple):
+class DeliveryTry(NamedTuple):
     """One try of a webhook: DELIVERED, FAILED for good, or PENDING to be tried again after `pause_s`."""
 
     id: bytes
@@ -69,8 +76,12 @@ class Told(NamedTuple):
 
 
 class Tended(NamedTuple):
-    """What time has changed, by endpoint: jobs taken from the dead, those that failed with them, those given up."""
+    """What time has changed, by endpoint: jobs taken from the dead, those that failed with them, those given up.
+
+    `lost` are those that the process took for its own and that are not, by place in the store.
+    """
 
     taken_over: Counter[str]
     failed: Counter[str]
     expired: Counter[str]
+    lost: frozenset[int]

@@ -22,15 +22,21 @@ __all__ = [
     "Result",
     "backlogs",
     "check_store",
+    "delivery_counts",
     "due_deliveries",
     "find_jobs",
     "list_jobs",
     "read_headers",
     "results",
-    "tellings",
 ]
 
 _FIND: Final = f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = ?"  # noqa: S608 - our own names
+_AWAITED: Final = (
+    "WITH RECURSIVE awaited (name) AS (SELECT MIN(webhook) FROM jobs WHERE delivery = 1 UNION ALL SELECT "
+    "(SELECT MIN(webhook) FROM jobs WHERE delivery = 1 AND webhook > name) FROM awaited WHERE name IS NOT NULL) "
+    "SELECT name FROM awaited WHERE name IS NOT NULL"
+)
+"""Webhooks that are to be told of something: one step in the index for each, however many jobs wait behind it."""
 _SCANNED: Final = 20_000
 """Jobs that one list looks at: whoever looks for few among many asks again from where it ended."""
 
@@ -149,23 +155,27 @@ def _backlogs(connection: sqlite3.Connection) -> list[Backlog]:
     return [Backlog(name, waiting, running, oldest.get(name)) for name, (waiting, running) in sorted(counted.items())]
 
 
-def tellings(connection: sqlite3.Connection, looks: Sequence[None]) -> list[dict[tuple[str, str], int]]:
+def delivery_counts(connection: sqlite3.Connection, looks: Sequence[None]) -> list[dict[tuple[str, str], int]]:
     """How many tries of each webhook had which outcome."""
-    found = {(name, outcome): count for name, outcome, count in connection.execute("SELECT * FROM tellings")}
+    found = {(name, outcome): count for name, outcome, count in connection.execute("SELECT * FROM delivery_counts")}
     return [found for _ in looks]
 
 
 def due_deliveries(connection: sqlite3.Connection, looks: Sequence[tuple[float, int]]) -> list[list[Job]]:
-    """Jobs that have ended and whose webhook is to be told by a monotonic time, so many at most."""
+    """Jobs that have ended and whose webhook is to be told by a monotonic time, so many of each webhook at most."""
     return [_due(connection, *look) for look in looks]
 
 
 def _due(connection: sqlite3.Connection, now_s: float, most: int) -> list[Job]:
-    rows = connection.execute(
-        f"SELECT {JOB_COLUMNS} FROM jobs WHERE delivery = 1 AND due_s <= ? ORDER BY due_s LIMIT ?",  # noqa: S608
-        (now_s, most),
-    )
-    return [_job(row) for row in rows]
+    names = [name for (name,) in connection.execute(_AWAITED)]
+    return [
+        _job(row)
+        for name in names
+        for row in connection.execute(
+            f"SELECT {JOB_COLUMNS} FROM jobs WHERE delivery = 1 AND webhook = ? AND due_s <= ? ORDER BY due_s LIMIT ?",  # noqa: S608
+            (name, now_s, most),
+        )
+    ]
 
 
 def _job(row: Sequence[Any]) -> Job:

@@ -21,8 +21,8 @@ import msgspec
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
-from salver.protocol.jobs import Delivery, Job, JobLimits, JobState, NewJob
-from salver.storage.job_steps import Accepted, Claimed, Outcome, Tended, Told, Wanted
+from salver.protocol.jobs import Delivery, JobLimits, JobState, NewJob
+from salver.storage.job_steps import Accepted, Cancelled, Claimed, DeliveryTry, Outcome, Tended, Wanted
 from salver.storage.job_view import find_jobs, read_headers
 from salver.storage.owners import lives
 
@@ -153,15 +153,19 @@ class JobStore:
     # Running.
 
     def claim(self, wanted: Sequence[Wanted]) -> list[list[Claimed]]:
-        """Jobs that are due, oldest first, of all tenants in turn; they are this process's from now on."""
+        """Jobs that are due, oldest first, of all endpoints and tenants in turn: this process's from now on."""
         return [self._claim(each) for each in wanted]
 
     def _claim(self, wanted: Wanted) -> list[Claimed]:
         now_s, left = self._clock.monotonic_s(), wanted.bytes
         taken: list[int] = []
         self._turn += 1
-        for endpoint, slots in wanted.slots.items():
-            for seq, size in self._due(endpoint, slots, now_s):
+        names = list(wanted.slots)
+        # The first takes of the bytes what it can use, so another endpoint is it each time. Tenants turn when
+        # all endpoints have: turned in step, the same one of them would always meet its endpoint's turn.
+        rounds, at = divmod(self._turn, len(names)) if names else (0, 0)
+        for endpoint in names[at:] + names[:at]:
+            for seq, size in self._due(endpoint, wanted.slots[endpoint], now_s, rounds):
                 if taken and size > left:
                     break
                 left -= size
@@ -173,7 +177,7 @@ class JobStore:
         )
         return [self._claimed(seq) for seq in taken]
 
-    def _due(self, endpoint: str, slots: int, now_s: float) -> list[tuple[int, int]]:
+    def _due(self, endpoint: str, slots: int, now_s: float, turn: int) -> list[tuple[int, int]]:
         """(seq, bytes) of the next jobs of an endpoint, those of its tenants in turn."""
         tenants = [
             tenant
@@ -183,7 +187,7 @@ class JobStore:
         ]
         if not tenants:
             return []
-        first = self._turn % len(tenants)
+        first = turn % len(tenants)
         queues = [
             self.connection.execute(
                 "SELECT seq, bytes FROM jobs WHERE state = 0 AND endpoint = ? AND tenant = ? AND due_s <= ? "
@@ -256,41 +260,45 @@ class JobStore:
         )
         return done.rowcount > 0
 
-    def renew(self, held: Sequence[Collection[int]]) -> list[set[int]]:
-        """Go on holding what this process runs; of the jobs `held` in its opinion, those that are not its own."""
-        until_s = self._clock.monotonic_s() + self._limits.lease_s
-        self.connection.executemany(
-            "UPDATE jobs SET lease_s = ? WHERE seq = ? AND state = 1 AND owner = ?",
-            [(until_s, seq, self._owner) for each in held for seq in each],
-        )
-        mine = {
-            seq
-            for (seq,) in self.connection.execute("SELECT seq FROM jobs WHERE state = 1 AND owner = ?", (self._owner,))
-        }
-        return [set(each) - mine for each in held]
-
-    def cancel(self, ids: Sequence[bytes]) -> list[Job | None]:
+    def cancel(self, ids: Sequence[bytes]) -> list[Cancelled]:
         """End jobs that have not ended yet; each as it is now, None for one that is not there."""
-        for each in ids:
-            row = self.connection.execute("SELECT seq FROM jobs WHERE id = ? AND state IN (0, 1)", (each,)).fetchone()
-            if row is not None:
-                self._end(JobState.CANCELLED, None, "seq = ?", row)
-                self.connection.execute("DELETE FROM bodies WHERE seq = ?", row)
-        return find_jobs(self.connection, ids)
+        return [Cancelled(self._cancel(each), find_jobs(self.connection, [each])[0]) for each in ids]
+
+    def _cancel(self, id: bytes) -> bool:
+        row = self.connection.execute("SELECT seq FROM jobs WHERE id = ? AND state IN (0, 1)", (id,)).fetchone()
+        if row is None:
+            return False
+        self._end(JobState.CANCELLED, None, "seq = ?", row)
+        self.connection.execute("DELETE FROM bodies WHERE seq = ?", row)
+        return True
 
     # Time.
 
-    def tend(self, looks: Sequence[None]) -> list[Tended]:
-        """Take over what the dead have left, give up what has waited too long, remove what was kept long enough."""
-        return [self._tend() for _ in looks]
+    def tend(self, looks: Sequence[Collection[int]]) -> list[Tended]:
+        """Go on holding what this process runs, take over what the dead have left, and end what is too old.
 
-    def _tend(self) -> Tended:
-        tended = Tended(Counter(), Counter(), Counter())
+        A look names the jobs that this process holds in its opinion. Renewing and taking over are one step,
+        or a slow disk between the two would make this process take its own jobs for left behind.
+        """
+        return [self._tend(held) for held in looks]
+
+    def _tend(self, held: Collection[int]) -> Tended:
+        tended = Tended(Counter(), Counter(), Counter(), self._renew(held))
         self._take_over(tended)
         self._sweep(tended)
         if self.connection.execute("PRAGMA freelist_count").fetchone()[0] > _VACUUMED_PAGES:
             self.connection.execute(f"PRAGMA incremental_vacuum({_VACUUMED_PAGES})").fetchall()
         return tended
+
+    def _renew(self, held: Collection[int]) -> frozenset[int]:
+        """Those of the jobs `held` that are not this process's own any more; all others it goes on holding."""
+        until_s = self._clock.monotonic_s() + self._limits.lease_s
+        self.connection.executemany(
+            "UPDATE jobs SET lease_s = ? WHERE seq = ? AND state = 1 AND owner = ?",
+            [(until_s, seq, self._owner) for seq in held],
+        )
+        mine = self.connection.execute("SELECT seq FROM jobs WHERE state = 1 AND owner = ?", (self._owner,))
+        return frozenset(held).difference(seq for (seq,) in mine)
 
     def _take_over(self, tended: Tended) -> None:
         now_s = self._clock.monotonic_s()
@@ -341,21 +349,21 @@ class JobStore:
             for table in ("bodies", "results"):
                 ask(f"DELETE FROM {table} WHERE seq = ?", (seq,))  # noqa: S608
 
-    # Telling.
+    # Deliveries.
 
-    def told(self, tries: Sequence[Told]) -> list[bool]:
+    def record_deliveries(self, tries: Sequence[DeliveryTry]) -> list[bool]:
         """Record tries of webhooks, and whether each was still awaited."""
-        return [self._told(each) for each in tries]
+        return [self._record_delivery(each) for each in tries]
 
-    def _told(self, told: Told) -> bool:
+    def _record_delivery(self, tried: DeliveryTry) -> bool:
         done = self.connection.execute(
             "UPDATE jobs SET delivery = ?, deliveries = deliveries + 1, delivery_note = ?, due_s = ? "
             "WHERE id = ? AND delivery = 1",
-            (told.delivery, told.note, self._clock.monotonic_s() + told.pause_s, told.id),
+            (tried.delivery, tried.note, self._clock.monotonic_s() + tried.pause_s, tried.id),
         )
         self.connection.execute(
-            "INSERT INTO tellings VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
-            (told.webhook, told.delivery.word if told.delivery is not Delivery.PENDING else "retried"),
+            "INSERT INTO delivery_counts VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
+            (tried.webhook, tried.delivery.word if tried.delivery is not Delivery.PENDING else "retried"),
         )
         return done.rowcount > 0
 

@@ -15,11 +15,12 @@ from typing import Any, Final
 
 import msgspec
 
+from salver.clock import Clock
 from salver.stats.histogram import HistogramCounter
 from salver.telemetry.exposition import Gauges
 from salver.telemetry.metrics import CacheCounts, Metrics, SessionCounts, VersionMetrics
 
-__all__ = ["Picture", "read_picture", "take_over_counts", "write_counts"]
+__all__ = ["KeptCounts", "Picture", "read_picture", "take_over_counts", "write_counts"]
 
 _LARGEST: Final = frozenset({"last_success_wall_s", "loop_lag_s", "insecure", "backlogs", "deliveries"})
 """What does not add: times, flags, and what is counted in one place for all."""
@@ -27,6 +28,8 @@ _PASSING: Final = frozenset({"connections", "loop_lag_s", "backlogs"})
 """What a process has only while it is there."""
 _MADE: Final[dict[str, type[Any]]] = {"versions": VersionMetrics, "cache": CacheCounts, "sessions": SessionCounts}
 """What stands where there may be nothing yet."""
+_KEEPING_SHARE: Final = 100.0
+"""Writing counters down takes one part in so many of the time; with few versions at every thought of it."""
 
 
 class Picture:
@@ -80,6 +83,33 @@ def write_counts(path: Path, picture: bytes) -> None:
         new = path.with_suffix(".new")
         new.write_bytes(picture)
         new.replace(path)
+
+
+class KeptCounts:
+    """A file in which a process keeps its counters, so that its successor goes on from there as it did itself."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._before = take_over_counts(path)
+        self._due_s = 0.0
+        self._written = b""
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to write again."""
+        return self._clock.monotonic_s() >= self._due_s
+
+    def keep(self, own: Picture) -> bytes:
+        """Write down what this process and those before it have counted; returns what is written."""
+        began_s = self._clock.monotonic_s()
+        drawn = (self._before + own).bytes()
+        if drawn != self._written:
+            write_counts(self._path, drawn)
+            self._written = drawn
+        now_s = self._clock.monotonic_s()
+        self._due_s = now_s + _KEEPING_SHARE * (now_s - began_s)
+        return drawn
 
 
 def _drawn(value: Any) -> Any:

@@ -74,7 +74,7 @@ def _by_version(versions: dict[tuple[str, str], VersionMetrics]) -> Iterator[Met
     successes = CounterMetricFamily("salver_requests", "Requests answered", labels=_LABELS)
     failures = CounterMetricFamily("salver_failures", "Accepted requests that failed", labels=(*_LABELS, "code"))
     rows = CounterMetricFamily("salver_rows", "Rows predicted", labels=_LABELS)
-    queue = CounterMetricFamily("salver_queue_seconds", "Seconds requests waited, summed", labels=_LABELS)
+    queue = HistogramMetricFamily("salver_queue_seconds", "From the queue to the batch", labels=_LABELS)
     compute = CounterMetricFamily("salver_compute_seconds", "Seconds batches computed, summed", labels=_LABELS)
     busy = CounterMetricFamily("salver_busy_seconds", "Seconds replicas were taken by batches, summed", labels=_LABELS)
     outside = CounterMetricFamily("salver_outside_profile", "Requests unlike the training data", labels=_LABELS)
@@ -83,7 +83,7 @@ def _by_version(versions: dict[tuple[str, str], VersionMetrics]) -> Iterator[Met
     for key, counted in sorted(versions.items()):
         successes.add_metric(key, counted.successes)
         rows.add_metric(key, counted.rows)
-        queue.add_metric(key, counted.queue_s)
+        queue.add_metric(key, _cumulative(LATENCY_BOUNDS_S, counted.queue_s.counts), counted.queue_s.total)
         compute.add_metric(key, sum(counted.batch_seconds.values()))
         busy.add_metric(key, counted.busy_s)
         outside.add_metric(key, counted.outside_profile)

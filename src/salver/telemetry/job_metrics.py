@@ -54,7 +54,7 @@ def job_families(metrics: JobMetrics) -> Iterator[Metric]:
         for gauge, value in zip((waiting, running, age), row, strict=True):
             gauge.add_metric((endpoint,), value)
     yield from (waiting, running, age)
-    told = CounterMetricFamily("salver_job_deliveries", "Tries of webhooks", labels=("webhook", "outcome"))
+    deliveries = CounterMetricFamily("salver_job_deliveries", "Tries of webhooks", labels=("webhook", "outcome"))
     for key, count in sorted(metrics.deliveries.items()):
-        told.add_metric(key, count)
-    yield told
+        deliveries.add_metric(key, count)
+    yield deliveries

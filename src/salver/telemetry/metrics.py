@@ -8,7 +8,7 @@ stay few.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from salver.stats.histogram import HistogramCounter
 from salver.telemetry.job_metrics import JobMetrics
@@ -127,8 +127,8 @@ class VersionMetrics:
         self.rows = 0
         self.failures: Counter[str] = Counter()
         self.fail_s = 0.0
-        self.queue_s = 0.0
-        """Seconds that requests waited, summed over requests."""
+        self.queue_s = HistogramCounter()
+        """Seconds that requests waited in the queue."""
         self.compute_s = 0.0
         """Seconds that batches ran, counted once for each of a batch's requests."""
         self.input_s = 0.0
@@ -140,7 +140,7 @@ class VersionMetrics:
         self.request_s = HistogramCounter()
         """Seconds from reception to answer."""
         self.batches: Counter[int] = Counter()
-        """Batches by their number of rows."""
+        """Batches by their number of rows; a stream is one."""
         self.batch_seconds: defaultdict[int, float] = defaultdict(float)
         """Seconds that batches ran, by their number of rows; the two others likewise."""
         self.batch_input_seconds: defaultdict[int, float] = defaultdict(float)
@@ -160,8 +160,8 @@ class VersionMetrics:
         input_s: float,
         compute_s: float,
         output_s: float,
-        waits_s: Iterable[float],
-        latencies_s: Iterable[float],
+        waits_s: Sequence[float],
+        latencies_s: Sequence[float],
         wall_s: float,
     ) -> None:
         """Count a batch that was answered; waits and latencies have one element for each of its requests."""
@@ -171,14 +171,11 @@ class VersionMetrics:
         self.batch_output_seconds[rows] += output_s
         self.rows += rows
         self.last_success_wall_s = wall_s
-        requests = 0
-        add = self.request_s.add
-        for latency in latencies_s:
-            add(latency)
-            requests += 1
+        requests = len(latencies_s)
+        self.request_s.add_all(latencies_s)
         self.successes += requests
         self.computed += requests
-        self.queue_s += sum(waits_s)
+        self.queue_s.add_all(waits_s)
         self.input_s += input_s * requests
         self.compute_s += compute_s * requests
         self.output_s += output_s * requests
@@ -189,9 +186,11 @@ class VersionMetrics:
         self.request_s.add(seconds)
 
     def streamed(self, rows: int, compute_s: float, seconds: float, wall_s: float) -> None:
-        """Count one stream that came to its end."""
+        """Count one stream that came to its end: it is a batch of its own, and no other stream's rows are in it."""
         self.answered(seconds)
         self.computed += 1
+        self.batches[rows] += 1
+        self.batch_seconds[rows] += compute_s
         self.rows += rows
         self.compute_s += compute_s
         self.last_success_wall_s = wall_s

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.gateway.grpc.client import Http2Client, dial
-from tests.gateway.servers import Serve, Served
+from tests.gateway.servers import IMPATIENT, Serve, Served
 
 from salver.gateway.limits import Limits
 
@@ -20,17 +20,7 @@ def grpc_ordinary(serve_model: Serve) -> Served:
 @pytest.fixture(scope="session")
 def grpc_impatient(serve_model: Serve) -> Served:
     """A server that waits for nobody."""
-    return serve_model(
-        Limits(
-            header_timeout_s=0.3,
-            body_grace_s=0.3,
-            body_bytes_per_s=20_000.0,
-            keep_alive_s=0.5,
-            write_stall_s=0.4,
-            linger_s=0.1,
-        ),
-        grpc=True,
-    )
+    return serve_model(IMPATIENT, grpc=True)
 
 
 @pytest.fixture

@@ -8,14 +8,17 @@ import time
 
 import pytest
 from tests.gateway.grpc.client import REQUEST, RESPONSE, STREAMED, dial, row
-from tests.gateway.streaming import publish_talk
+from tests.gateway.streaming import check_timing_of_stream, publish_talk, spans
 from tests.gateway.wire import eventually
 
+from salver.clock import SYSTEM_CLOCK
 from salver.gateway.grpc.frames import pack_window_update
 from salver.gateway.limits import Limits
 from salver.protocol.errors import SalverError
 from salver.protocol.proto import message
 from salver.protocol.tensor import pack_bytes_elements
+from salver.runtime.lazy import LazyVersion
+from salver.telemetry.metrics import VersionMetrics
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,27 @@ def test_a_client_that_asks_is_told_which_answer_is_the_last(server, client):
     assert told == [False, False, True]
     last = got[-1].infer_response
     assert (last.model_name, last.model_version, last.id, len(last.outputs)) == ("talk", "1.2.3", "7", 0)
+
+
+@pytest.mark.parametrize("by", ["metadata", "parameter"])
+def test_a_client_that_asks_is_told_its_timing_behind_the_last_answer(server, client, by):
+    publish_talk(server, twice)
+    asked = [talk(id="1"), row(id="2"), talk(id="3", final=True)]
+    headers = [("x-salver-timing", "1")] if by == "metadata" else []
+    if by == "parameter":
+        for each in asked:
+            each.parameters["salver_timing"].bool_param = True
+    got = [
+        each.infer_response for each in parts(client.answer(client.start("ModelStreamInfer", *asked, headers=headers)))
+    ]
+    told = [each.parameters["salver_timing"].string_param for each in got]
+    assert [each.id for each in got] == [*"1112333"]
+    assert [bool(each) for each in told] == [False, False, True, True, False, False, True]
+    for at in (2, 6):
+        check_timing_of_stream(told[at], 2)
+        assert (got[at].parameters["triton_final_response"].bool_param, len(got[at].outputs)) == (True, 0)
+    assert list(spans(told[3])) == ["queue", "hold", "compute", "batch", "placement", "total"]
+    assert len(got[3].outputs) == 2
 
 
 def test_a_message_without_answers_leaves_nothing_owed(server, client):
@@ -117,6 +141,25 @@ def test_a_call_that_ends_closes_all_that_it_has_opened(server, client, leave):
     else:
         client.raw.close()
     eventually(lambda: [each.closed > 0 for each in talking.opened] == [True, True])
+
+
+@pytest.mark.parametrize("leave", ["cancel", "close"])
+def test_a_call_that_ends_while_the_version_loads_opens_nothing(server, client, leave):
+    talking = publish_talk(server, lambda _: itertools.repeat("word"))
+    router = server.plane.router
+    target = dict(router.targets())["talk"]
+    cold = LazyVersion(target.spec, target.manifest, VersionMetrics(), SYSTEM_CLOCK, lambda: None)
+    targets = dict(router.targets()) | {"talk": target._replace(service=cold)}
+    server.thread.run(lambda: router.publish(targets, {}))
+    stream = client.start("ModelStreamInfer", *[talk()] * 4)
+    eventually(lambda: cold.waiting == 4)
+    if leave == "cancel":
+        client.cancel(stream)
+    else:
+        client.raw.close()
+    eventually(lambda: cold.waiting == 0)
+    server.thread.run(lambda: cold.serve(talking))
+    assert talking.opened == []
 
 
 def test_a_client_without_window_pauses_the_model(server):

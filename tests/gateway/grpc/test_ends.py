@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -131,6 +132,21 @@ def test_methods_ask_for_a_token(guarded: Served, headers: Any, status: int, cod
         assert (answer.status, answer.code) == (status, code)
     assert client.call("ServerLive").status == 0
     assert client.call(CHECK_PATH + "Check").status == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [(("authorization", "Bearer wrong"), "UNAUTHENTICATED"), (("x-salver-api-version", "99"), "INVALID_PARAMETER")],
+)
+def test_a_call_that_may_not_be_asked_is_refused_before_its_message_comes(
+    guarded: Served, header: tuple[str, str], code: str
+) -> None:
+    client = dial(guarded)
+    client.send(client.head(OIP + "ModelInfer", header))
+    client.send(data_frames(1, struct.pack(">BI", 0, 2**20) + bytes(1000), last=False))
+    assert client.answer(1).code == code
+    eventually(lambda: guarded.gateway.inflight_bytes == 0)
+    assert client.call("ModelInfer", row(), headers=[("authorization", "Bearer p")]).status == 0
 
 
 def test_nobody_without_a_token_makes_the_server_decompress(guarded: Served) -> None:

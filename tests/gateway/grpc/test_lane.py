@@ -21,6 +21,7 @@ from tests.gateway.servers import Served
 from tests.gateway.wire import eventually
 
 from salver.gateway.grpc import frames as f
+from salver.gateway.grpc import infer as infer_module
 from salver.gateway.grpc.frames import ErrorCode, pack_frame
 
 BODY_BYTES = 64 * 2**20
@@ -194,6 +195,39 @@ def test_compressed_messages_are_understood(client: Http2Client, coding: str, ro
     client.send(client.head(OIP + "ModelInfer", ("grpc-encoding", coding)))
     client.send(data_frames(1, framed(packed, compressed=1)))
     assert scores(client.answer(1))[:3] == [5, 6, 7]
+
+
+@pytest.mark.parametrize("method", ["ModelInfer", "ModelStreamInfer"])
+@pytest.mark.parametrize(("flag", "headers"), [(1, ()), (2, ()), (7, (("grpc-encoding", "gzip"),)), (255, ())])
+def test_a_message_that_says_of_no_known_compression_is_refused(
+    client: Http2Client, method: str, flag: int, headers: tuple[tuple[str, str], ...]
+) -> None:
+    client.send(client.head(OIP + method, *headers))
+    client.send(data_frames(1, framed(row(), compressed=flag)))
+    answer = client.answer(1)
+    assert answer.code == "BAD_MESSAGE" or b"begins with" in answer.data or b"no grpc-encoding" in answer.data
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_large_messages_are_read_and_answered_beside_the_event_loop(
+    client: Http2Client, monkeypatch: pytest.MonkeyPatch, typed: bool
+) -> None:
+    asked = row(1, 2, 3, 4, rows=9)
+    if typed:
+        del asked.raw_input_contents[:]
+        asked.inputs[0].contents.fp32_contents.extend([1, 2, 3, 4] * 9)
+    once, streamed = client.call("ModelInfer", asked), client.call("ModelStreamInfer", asked)
+    written: list[Any] = []
+    offloaded = infer_module.write_aside
+    monkeypatch.setattr(infer_module, "write_aside", lambda *given: written.append(given) or offloaded(*given))
+    monkeypatch.setattr(infer_module, "WRITE_ASIDE_ELEMENTS", 8)
+    monkeypatch.setattr(infer_module, "_DECODE_ASIDE_BYTES", 8)
+    assert client.call("ModelInfer", asked).data == once.data
+    assert client.call("ModelStreamInfer", asked).data == streamed.data
+    assert len(written) == typed
+    wrong = row(1, 2, 3, 4, rows=9)
+    wrong.inputs[0].datatype = "FP33"
+    assert client.call("ModelInfer", wrong).code == "WRONG_DATATYPE"
 
 
 def test_large_compressed_messages_are_understood_and_counted(server: Served, client: Http2Client) -> None:

@@ -40,6 +40,7 @@ def controller(server: Served) -> Iterator[Controller]:
     made = Controller()
     methods = server.acceptor._lane.keywords["methods"]
     added = {method.template.encode(): method for method in repository_methods(made)}
+    refused = {path: methods[path] for path in added}
     methods |= added
     people = {
         "o": Principal("o", Role.OPERATOR, "default", PrincipalKind.TOKEN),
@@ -48,12 +49,18 @@ def controller(server: Served) -> Iterator[Controller]:
     before, server.gateway.authenticate = server.gateway.authenticate, lambda token, _: people.get(token)
     yield made
     server.gateway.authenticate = before
-    for path in added:
-        del methods[path]
+    methods |= refused
 
 
 def ask(server: Served, method: str, request: Any, headers: Any = OPERATOR) -> Answer:
     return dial(server).call(method, request, headers=headers)
+
+
+@pytest.mark.parametrize("method", ["RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"])
+def test_where_it_is_not_the_refusal_says_where_it_is(server: Served, method: str) -> None:
+    answer = ask(server, method, b"", headers=())
+    assert (answer.status, answer.code) == (12, "UNSUPPORTED")
+    assert "control listener" in answer.trailers["grpc-message"]
 
 
 def test_the_index_is_asked_for_and_told(server: Served, controller: Controller) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import time
+
 import pytest
 from tests.gateway.grpc.client import OIP, Http2Client, cancelled, data_frames, dial, framed, row, waiting
 from tests.gateway.servers import Served
@@ -9,6 +12,7 @@ from tests.gateway.wire import eventually
 
 from salver.gateway.grpc import frames as f
 from salver.gateway.grpc.frames import ErrorCode, pack_frame
+from salver.gateway.grpc.reader import FrameReader
 
 
 @pytest.mark.parametrize(
@@ -66,6 +70,68 @@ def test_rapid_resets_are_told_to_calm_down_and_leave_nothing(server: Served) ->
     assert client.is_closed()
     eventually(server.is_quiet)
     eventually(lambda: all(answer.cancelled() for _, answer in server.held.asked))
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        f.pack_settings([(4, 0)] * 64) * 1100,
+        f.pack_window_update(0, 1) * 20_000,
+        f.pack_window_update(1, 1) * 20_000,
+    ],
+    ids=["64 windows a frame", "windows of the connection", "windows of a call"],
+)
+def test_windows_that_let_nothing_go_are_a_flood_and_cost_little(
+    server: Served, flood: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Here a sweep comes 25 times as often as elsewhere.
+    monkeypatch.setattr(FrameReader, "_forgive", lambda _: None)
+    client = dial(server, settings=[(4, 0)])
+    for _ in range(30):
+        client.start("ModelInfer", row(model="held"))
+    waiting(server, 30)
+    server.answer_held(30)
+    (lane,) = server.gateway.lanes
+    eventually(lambda: len(lane._starved) == 30)
+    begun_s = server.thread.run(time.thread_time)
+    client.raw.try_send(flood)
+    assert client.goaway()[1] == ErrorCode.ENHANCE_YOUR_CALM
+    assert client.is_closed()
+    # A bound against what looks at each call each time.
+    assert server.thread.run(time.thread_time) - begun_s < 2.0
+    eventually(server.is_quiet)
+
+
+def test_a_client_that_grants_a_window_for_each_frame_is_no_flood(server: Served) -> None:
+    client = Http2Client(server.connect(), settings=[(4, 16)], window=0)
+    server.held.width = 5000
+    stream_id = client.start("ModelInfer", row(model="held"))
+    server.answer_held()
+    frames = 0
+    while not client.answers[stream_id].ended:
+        got = client.frame()
+        assert got is not None
+        if got.kind == 0 and got.payload:
+            frames += 1
+            client.send(f.pack_window_update(stream_id, 16) + f.pack_window_update(0, 16))
+    assert frames == 1253
+    assert len(client.answers[stream_id].infer.raw_output_contents[0]) == 20_000
+
+
+def test_an_answer_that_no_window_takes_is_given_up(hasty: Served) -> None:
+    client = dial(hasty, settings=[(4, 10)])
+    stream_id = client.start("ModelInfer", row(model="held"))
+    stream = client.start("ModelStreamInfer", row(), row(), end=False)
+    waiting(hasty, 1)
+    hasty.answer_held()
+    assert client.answer(stream_id).reset == ErrorCode.CANCEL
+    assert client.answer(stream).reset == ErrorCode.CANCEL
+    assert len(client.answers[stream_id].data) == 10
+    (lane,) = hasty.gateway.lanes
+    assert (lane._calls, lane._blocked, lane._starved) == ({}, {}, {})
+    client.send(f.pack_window_update(stream_id, 1000) + pack_frame(6, 0, 0, bytes(8)))
+    eventually(lambda: client.frame() and client.pings)
+    assert hasty.gateway.inflight_bytes == 0
 
 
 def test_calls_under_way_on_a_connection_that_breaks_are_cancelled(server: Served, client: Http2Client) -> None:
@@ -162,6 +228,15 @@ def test_a_message_that_comes_too_slowly_is_refused(hasty: Served) -> None:
     assert (answer.status, answer.code) == (4, "REQUEST_TIMEOUT")
     client.send(client.head(OIP + "ModelInfer"))
     assert client.answer(3).code == "REQUEST_TIMEOUT"
+    assert hasty.gateway.inflight_bytes == 0
+
+
+def test_a_message_that_began_fast_may_not_become_silent(hasty: Served) -> None:
+    client = dial(hasty)
+    client.send(client.head(OIP + "ModelInfer"))
+    client.send(data_frames(1, struct.pack(">BI", 0, 2 * 2**20) + bytes(2**19), last=False))
+    eventually(lambda: hasty.gateway.inflight_bytes > 2**19)
+    assert client.answer(1).code == "REQUEST_TIMEOUT"
     assert hasty.gateway.inflight_bytes == 0
 
 

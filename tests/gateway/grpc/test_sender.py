@@ -45,6 +45,7 @@ class Sender(FrameSender):
     def call(self, stream_id: int) -> Any:
         call = SimpleNamespace(stream_id=stream_id, begun=False, send_window=self.initial_send_window)
         call.unsent = call.ending = None
+        call.sent_bytes = 0
         call.drains = 0
         call.head_block = lambda: b"head"
         call.drained = lambda: setattr(call, "drains", call.drains + 1)
@@ -206,6 +207,31 @@ async def test_windows_may_not_grow_beyond_31_bits() -> None:
     sender._take_window(99, 5)
 
 
+@on_loop
+async def test_as_many_windows_are_due_as_data_was_sent() -> None:
+    sender = Sender()
+    assert not sender._take_window(0, 1)
+    sender.send(sender.call(1), b"hello", b"end")
+    assert [sender._take_window(stream_id, 5) for stream_id in (1, 0, 0)] == [True, True, False]
+    sender.send(sender.call(3), b"x" * 70_000, b"end")
+    assert [sender._take_window(3, 1) for _ in range(20)].count(False) == 0
+
+
+@on_loop
+async def test_a_call_without_a_window_is_looked_at_once() -> None:
+    sender = Sender()
+    sender.initial_send_window = 0
+    for stream_id in range(1, 200, 2):
+        sender.send(sender.call(stream_id), b"x", b"end")
+    assert (len(sender._blocked), len(sender._starved)) == (0, 100)
+    sender._take_window(0, 1)
+    assert sender.order() == []
+    sender._take_window(7, 1)
+    assert (sender.order(), sender.ended, len(sender._starved)) == ([7], [7], 99)
+    sender.end(sender.calls[9], b"refused")
+    assert 9 not in sender._starved
+
+
 STEP = st.one_of(
     st.tuples(st.just("send"), st.integers(0, 300)),
     st.tuples(st.just("connection"), st.integers(1, 400)),
@@ -244,6 +270,7 @@ async def play(steps: list[tuple[str, int]]) -> None:
             for stream_id, call in sender.calls.items():
                 allowed[stream_id] += number - initial
                 call.send_window += number - initial
+                sender._feed_starved(call)
             sender.initial_send_window = initial = number
             sender._pump()
         elif kind in ("stall", "resume"):

@@ -157,7 +157,7 @@ def test_tiny_messages_widen_the_window_only_by_what_was_taken(server: Served, c
 
 def test_many_tiny_messages_leave_the_others_their_turn() -> None:
     lane = SimpleNamespace(gateway=SimpleNamespace(limits=Limits(), now_s=0.0), give_back=lambda *_: None)
-    call: Any = SimpleNamespace(lane=lane, buffer=framed(b"") * 1000, half_closed=True, owed=0, since_s=0.0)
+    call: Any = SimpleNamespace(lane=lane, buffer=framed(b"") * 1000, half_closed=True, owed=0, headers={})
     turns = 0
 
     async def other() -> None:
@@ -256,6 +256,16 @@ def test_the_last_answer_is_marked_for_those_who_ask(client: Http2Client) -> Non
 
 
 # Health and reflection.
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "ready"),
+    [("toy", "", True), ("toy", "1", True), ("toy", "9.9.9", False), ("broken", "", False), ("nothing", "", False)],
+)
+def test_a_model_that_is_not_there_is_not_ready(client: Http2Client, name: str, version: str, ready: bool) -> None:
+    answer = client.call("ModelReady", message("inference.ModelReadyRequest")(name=name, version=version))
+    assert answer.status == 0
+    assert message("inference.ModelReadyResponse").FromString(answer.messages[0]).ready is ready
 
 
 def test_health_of_the_server_its_services_and_its_endpoints(client: Http2Client) -> None:

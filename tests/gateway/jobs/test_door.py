@@ -1,10 +1,12 @@
 """Jobs over HTTP: submitted, asked after, cancelled, listed; whose they are; what is refused."""
 
+import contextlib
 import json
 import os
 import threading
 
 import pytest
+from tests.gateway.test_infer import HOSTILE_JSON, LIES
 from tests.gateway.wire import eventually, request
 
 from salver.gateway.limits import Limits
@@ -12,6 +14,7 @@ from salver.protocol.jobs import JobLimits
 from salver.protocol.tables import TokenRecord, Webhook
 from salver.security.access import Role
 from salver.security.tokens import mint_token
+from salver.storage.job_file import open_jobs
 from salver.testing import ManualClock
 
 INPUT = {"name": "X", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}
@@ -131,6 +134,35 @@ def test_bad_input_is_refused_at_once(jobs):
     assert jobs.submit("nowhere").status == 404
 
 
+@pytest.fixture(scope="module")
+def roomy(serve_model):
+    return start(serve_model(Limits()))
+
+
+@pytest.mark.parametrize("kind", HOSTILE_JSON)
+def test_hostile_json_is_refused_and_becomes_no_job(roomy, kind):
+    body, code = HOSTILE_JSON[kind]
+    refused = roomy.submit("toy", body)
+    assert (refused.status, "error" in refused.json) == (400, True)
+    assert len(refused.error) < 500
+    assert refused.code == code or code is None
+    assert roomy.list().json["jobs"] == []
+    assert roomy.served.infer(BODY).status == 200
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_tensor_that_lies_becomes_no_job_or_one_that_fails_naming_the_lie(roomy, lie):
+    body, code, named = LIES[lie]
+    refused = roomy.submit("toy", json.dumps(body).encode())
+    if refused.status == 202:
+        error = roomy.ended(refused.json["id"])["error"]
+        assert (error["code"], named in error["message"]) == (code, True)
+    else:
+        assert (refused.code, named in refused.error) == (code, True)
+        assert "connection" not in refused.headers
+    assert roomy.served.infer(BODY).status == 200
+
+
 def test_a_job_of_a_model_that_is_away_waits_for_it(jobs):
     job = jobs.accepted("broken")
     assert jobs.show(job).json["state"] == "queued"
@@ -163,6 +195,67 @@ def test_cancelling_ends_what_runs(jobs):
     _, answer = jobs.served.held.asked[-1]
     jobs.cancel(job)
     assert answer.cancelled()
+    jobs.served.held.asked.clear()
+
+
+def metric(jobs, name, endpoint):
+    text = jobs.served.get("/metrics").body.decode()
+    counted = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith(name))
+    return float(counted.get(f'{name}_total{{endpoint="{endpoint}"}}', 0))
+
+
+@contextlib.contextmanager
+def stopped_disk(jobs):
+    """Whoever holds the lock of the file is as slow as a disk that stands still."""
+    with contextlib.closing(open_jobs(jobs.served.plane.jobs._ledger._path)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+def leave(jobs, sent, asked):
+    """Send a request, and go when the store has been `asked` and has not answered."""
+    client = jobs.served.connect()
+    client.send(sent)
+    eventually(asked)
+    client.close()
+    eventually(jobs.served.is_quiet)
+
+
+def test_a_job_whose_client_leaves_before_it_is_on_disk_is_counted_and_run(jobs):
+    jobs.ended(jobs.accepted())
+    writes = jobs.served.plane.jobs._ledger._writes
+    accepted, done = (metric(jobs, f"salver_jobs_{name}", "toy") for name in ("accepted", "done"))
+    key = f"left-{os.urandom(4).hex()}"
+    sent = request("POST", "/v2/models/toy/jobs", BODY, (f"idempotency-key: {key}",))
+    asks, ask = [], writes.ask
+    writes.ask = lambda step, value: asks.append(step.__name__) or ask(step, value)
+    try:
+        with stopped_disk(jobs):
+            leave(jobs, sent, lambda: "accept" in asks)
+    finally:
+        del writes.ask
+    eventually(lambda: metric(jobs, "salver_jobs_done", "toy") == done + 1)
+    assert metric(jobs, "salver_jobs_accepted", "toy") == accepted + 1
+    assert jobs.submit("toy", BODY, f"idempotency-key: {key}").json["state"] == "done"
+
+
+def test_a_job_cancelled_by_a_client_that_leaves_ends_and_is_counted_once(jobs):
+    job = jobs.hold()
+    writes = jobs.served.plane.jobs._ledger._writes
+    before = metric(jobs, "salver_jobs_cancelled", "held")
+    _, answer = jobs.served.held.asked[-1]
+    asks, ask = [], writes.ask
+    writes.ask = lambda step, value: asks.append(step.__name__) or ask(step, value)
+    try:
+        with stopped_disk(jobs):
+            for count in (1, 2):
+                leave(jobs, request("DELETE", f"/v2/jobs/{job}"), lambda count=count: asks.count("cancel") == count)
+    finally:
+        del writes.ask
+    eventually(answer.cancelled)
+    assert jobs.show(job).json["state"] == "cancelled"
+    assert metric(jobs, "salver_jobs_cancelled", "held") == before + 1
     jobs.served.held.asked.clear()
 
 

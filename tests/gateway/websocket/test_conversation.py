@@ -9,7 +9,7 @@ import struct
 
 import numpy as np
 import pytest
-from tests.gateway.streaming import publish_talk
+from tests.gateway.streaming import check_timing_of_stream, publish_talk, spans
 from tests.gateway.websocket.frames import dial, frame
 from tests.gateway.wire import eventually, row
 from websockets.exceptions import ConnectionClosed
@@ -61,6 +61,23 @@ def test_one_that_streams_answers_several_times_and_says_which_was_the_last(talk
         "parameters": {"triton_final_response": True},
         "outputs": [],
     }
+
+
+@pytest.mark.parametrize("by", ["header", "parameter"])
+def test_a_client_that_asks_is_told_its_timing_with_the_last_answer(talk_to, talking, by):
+    more = {"additional_headers": {"X-Salver-Timing": "1"}} if by == "header" else {}
+    wish = {"parameters": {"salver_timing": True}} if by == "parameter" else {}
+    streaming, other = talk_to("talk", **more), talk_to("toy", **more)
+    streaming.send(asked(**wish))
+    first, second, last = (told(streaming) for _ in range(3))
+    assert "parameters" not in first | second
+    assert last["parameters"].pop("triton_final_response")
+    check_timing_of_stream(last["parameters"]["salver_timing"], 2)
+    other.send(json.dumps(row() | wish))
+    answer = told(other)
+    found = spans(answer["parameters"]["salver_timing"])
+    assert list(found) == ["queue", "hold", "compute", "batch", "placement", "total"]
+    assert len(answer["outputs"]) == 2
 
 
 def test_answers_come_in_the_order_of_the_messages(server, talk_to):

@@ -162,6 +162,14 @@ def test_a_message_that_comes_too_slowly_ends_the_connection(hasty):
     assert socket.closed()[0] == 1008
 
 
+def test_a_message_that_began_fast_may_not_become_silent(hasty):
+    socket = dial(hasty)
+    socket.send(frame("x" * 500_000, fin=False))
+    eventually(lambda: hasty.gateway.inflight_bytes >= 500_000)
+    assert socket.closed()[0] == 1008
+    assert hasty.gateway.inflight_bytes == 0
+
+
 def test_a_silent_client_is_asked_and_stays_if_it_answers(hasty):
     socket = dial(hasty)
     for _ in range(10):

@@ -7,18 +7,17 @@ import functools
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import quote
 
-from salver.gateway.exchange import pause_of
-from salver.gateway.grpc.compression import open_compressed
+from salver.gateway.exchange import pause_of, refusal_timing
+from salver.gateway.gateway import Gateway
+from salver.gateway.grpc.compression import is_compressed, open_compressed
 from salver.gateway.grpc.headers import Head, encode_headers, literal
+from salver.gateway.pace import Stretch
 from salver.protocol.errors import SalverError
 from salver.protocol.request import Response
 from salver.security.access import Operation
-
-if TYPE_CHECKING:
-    from salver.gateway.grpc.lane import GrpcLane
 
 __all__ = ["MESSAGE_HEAD", "STATUS_NUMBERS", "UNKNOWN_METHOD", "Call", "Method"]
 
@@ -80,6 +79,25 @@ UNKNOWN_METHOD: Final = Method("?", None, _refuse_unknown, streaming=True)
 """Refused before any message has come: who knows how many there would be."""
 
 
+class CallLane(Protocol):
+    """The connection of a call, as far as the call knows it."""
+
+    gateway: Gateway
+
+    @property
+    def peer(self) -> str | None:
+        """The address of the client."""
+
+    def send(self, call: Call, data: bytes, ending: bytes | None) -> None:
+        """Send a part of the answer, as fast as the client takes it; with `ending` it is the last."""
+
+    def end(self, call: Call, block: bytes) -> None:
+        """End a call with headers alone."""
+
+    def give_back(self, call: Call, size: int) -> None:
+        """So many bytes of a stream have been taken: they no longer count, and as many may come."""
+
+
 class Call:
     """A call on its way in or under way.
 
@@ -95,8 +113,10 @@ class Call:
         "body",
         "body_bytes",
         "buffer",
+        "coming",
         "ending",
         "endpoint",
+        "going",
         "half_closed",
         "head",
         "headers",
@@ -111,7 +131,7 @@ class Call:
         "room",
         "route",
         "send_window",
-        "since_s",
+        "sent_bytes",
         "stream_id",
         "target",
         "tenant",
@@ -120,7 +140,7 @@ class Call:
     )
 
     def __init__(
-        self, lane: GrpcLane, stream_id: int, head: Head, route: Method, received_s: float, half_closed: bool
+        self, lane: CallLane, stream_id: int, head: Head, route: Method, received_s: float, half_closed: bool
     ) -> None:
         self.lane = lane
         self.stream_id = stream_id
@@ -130,8 +150,8 @@ class Call:
         self.target = head.path
         self.route = route
         self.received_s = received_s
-        self.since_s = received_s
-        """Since when the message that is not whole yet has been coming."""
+        self.coming: Stretch | None = None
+        """The pace of a message that is not whole yet."""
         self.half_closed = half_closed
         """Whether the client has sent all."""
         self.body = b""
@@ -146,6 +166,10 @@ class Call:
         """Bytes that we may still send."""
         self.unsent: memoryview | None = None
         """The rest of an answer that does not fit the windows."""
+        self.sent_bytes = 0
+        """Of answers that did not fit the windows at once."""
+        self.going: Stretch | None = None
+        """The pace at which the windows take them."""
         self.ending: bytes | None = None
         """The header block that follows it."""
         self.arrived: asyncio.Future[None] | None = None
@@ -172,8 +196,6 @@ class Call:
         if not self.buffer:
             # Nearly always the one whole message.
             self.buffer = data
-            if self.route.streaming:
-                self.since_s = self.lane.gateway.now_s
         else:
             if isinstance(self.buffer, bytes):
                 self.buffer = bytearray(self.buffer)
@@ -214,21 +236,22 @@ class Call:
             self.refuse(error)
             return
         self.buffer = b""
-        if compressed:
-            # Behind the question who asks: nobody else makes us decompress.
-            self.route = self.route._replace(open=functools.partial(open_compressed, self.route.open))
-        self.lane.gateway.begin(self)
+        open_ = functools.partial(open_compressed, self.route.open) if compressed else self.route.open
+        try:
+            open_(self)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
+            self.fail(error)
 
     def _only_message(self) -> tuple[bool, bytes]:
         buffer = self.buffer
         if len(buffer) < MESSAGE_HEAD.size:
             raise SalverError("BAD_MESSAGE", f"the call ends after {len(buffer)} bytes, before its message")
-        compressed, size = MESSAGE_HEAD.unpack_from(buffer)
+        flag, size = MESSAGE_HEAD.unpack_from(buffer)
         have = len(buffer) - MESSAGE_HEAD.size
         if have != size:
             problem = "ends in the middle of its message" if have < size else "has more than one message"
             raise SalverError("BAD_MESSAGE", f"the call {problem}: {size} bytes were announced and {have} came")
-        return bool(compressed), bytes(buffer[MESSAGE_HEAD.size :])
+        return is_compressed(flag, self.headers), bytes(buffer[MESSAGE_HEAD.size :])
 
     @property
     def timeout_s(self) -> float:
@@ -285,6 +308,7 @@ class Call:
                 (b"grpc-message", quote(str(error)[:_LONGEST_MESSAGE], safe=_SAFE).encode()),
                 (b"x-salver-error", error.code.encode()),
                 *_pause(error),
+                *refusal_timing(self),
                 *headers,
             ]
         )

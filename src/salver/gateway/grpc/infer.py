@@ -6,8 +6,9 @@ import asyncio
 import functools
 from typing import Final, NamedTuple
 
-from salver.gateway.chunks import open_chunks
+from salver.gateway.chunks import Timing, open_chunks
 from salver.gateway.contracts import Contracts, ask, headers_of, make_request, refuse_unwritten
+from salver.gateway.doorway import WRITE_ASIDE_ELEMENTS, aside, write_aside
 from salver.gateway.grpc.call import Call
 from salver.gateway.grpc.streams import Stream
 from salver.protocol.codecs.oip_grpc import DecodedInfer, GrpcEncoder, decode_infer
@@ -21,6 +22,8 @@ __all__ = ["GrpcInferDoor"]
 
 _LOST: Final = "the request met a fault of this server"
 _STREAMED: Final = message("inference.ModelStreamInferResponse")
+_DECODE_ASIDE_BYTES: Final = 2**20
+"""A larger message is read off the event loop."""
 _RAISES: Final = b"triton_grpc_error"
 """With this header an error ends the stream as a gRPC status; without, it is one of the answers."""
 
@@ -45,6 +48,8 @@ class _Failure(NamedTuple):
     """Whether the metrics have it already."""
     id: str | None
     """The request's own; None ends the stream, whatever the client asks for."""
+    endpoint: str | None = None
+    """Of this message, if it named one: the messages of a stream may ask several."""
 
     def message(self) -> bytes:
         """The failure as an answer."""
@@ -59,6 +64,7 @@ class _Opened(NamedTuple):
     chunks: Chunks
     request: Request
     encoder: GrpcEncoder
+    timing: Timing
     typed: bool
 
 
@@ -71,8 +77,13 @@ class GrpcInferDoor:
 
     def open(self, call: Call) -> None:
         """ModelInfer: raises SalverError, or answers the call when the model has."""
-        infer = decode_infer(call.body, self._max_elements)
-        call.body = b""
+        body, call.body = call.body, b""
+        if len(body) > _DECODE_ASIDE_BYTES:
+            aside(call, functools.partial(decode_infer, body, self._max_elements), self._ask)
+        else:
+            self._ask(call, decode_infer(body, self._max_elements))
+
+    def _ask(self, call: Call, infer: DecodedInfer) -> None:
         contract = self._contracts.of(infer.model, infer.version)
         request = _request(call, infer, contract)
         call.pending = future = ask(contract.target, request)
@@ -113,9 +124,10 @@ class GrpcInferDoor:
                         found = given
                     if isinstance(found, _Failure):
                         if raises or found.id is None:
+                            call.endpoint = found.endpoint
                             call.refuse(found.error, counted=found.counted)
                         elif not found.counted:
-                            call.lane.gateway.refused(call.endpoint, found.error)
+                            call.lane.gateway.refused(found.endpoint, found.error)
                         found = found.message()
                     if found is None:
                         stream.settle()
@@ -128,50 +140,63 @@ class GrpcInferDoor:
 
     async def _send_chunks(self, stream: Stream, opened: _Opened) -> bytes | _Failure | None:
         """Send the answers of a version that streams; returns what comes last, if anything does."""
-        chunks, request, encoder, typed = opened
+        chunks, request, encoder, timing, typed = opened
         counted = True
         try:
             async for response in chunks:
                 counted = False
+                timing.of(response)
                 encoded = encoder.encode_streamed(request, response, typed=typed, final=False)
                 counted = True
                 await stream.send(encoded, more=True)
         except SalverError as error:
-            return _Failure(error, counted, request.id or "")
+            return _Failure(error, counted, request.id or "", request.endpoint)
         except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
             stream.call.lane.gateway.fault(error)
-            return _Failure(SalverError("INTERNAL", _LOST), False, request.id or "")
+            return _Failure(SalverError("INTERNAL", _LOST), False, request.id or "", request.endpoint)
         finally:
             chunks.close()
-        return encoder.encode_last(request)
+        return encoder.encode_last(request, timing.of_all())
 
     async def _answer(self, call: Call, body: bytes, opened: set[Chunks]) -> bytes | _Opened | _Failure:
         """The answer to one message of a stream, which counts as in flight until then; never raises.
 
         Chunks that it opens are in `opened`, to be closed however the stream ends.
         """
-        gateway, name, counted, size = call.lane.gateway, "", False, len(body)
+        gateway, name, endpoint, counted, size = call.lane.gateway, "", None, False, len(body)
         gateway.inflight_bytes += size
         try:
             gateway.require_room()
-            infer = decode_infer(body, self._max_elements)
+            if size > _DECODE_ASIDE_BYTES:
+                loop = asyncio.get_running_loop()
+                infer = await loop.run_in_executor(None, decode_infer, body, self._max_elements)
+            else:
+                infer = decode_infer(body, self._max_elements)
             del body
             name = infer.id or ""
             contract = self._contracts.of(infer.model, infer.version)
+            endpoint = contract.target.spec.endpoint
             request = _request(call, infer, contract)
-            if contract.target.manifest.streams:
+            streams = contract.target.manifest.streams
+            timing = Timing(call, request, streams=streams)
+            if streams:
                 chunks = open_chunks(contract.target, request)
                 opened.add(chunks)
-                return _Opened(chunks, request, contract.encoder, infer.typed)
+                return _Opened(chunks, request, contract.encoder, timing, infer.typed)
             counted = True
             response = await ask(contract.target, request)
             counted = False
-            return contract.encoder.encode_streamed(request, response, typed=infer.typed)
+            try:
+                told = timing.of(response)
+                return contract.encoder.encode_streamed(request, response, typed=infer.typed, timing=told)
+            except Exception:
+                response.unwritten()
+                raise
         except SalverError as error:
-            return _Failure(error, counted, name)
+            return _Failure(error, counted, name, endpoint)
         except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
             gateway.fault(error)
-            return _Failure(SalverError("INTERNAL", _LOST), False, name)
+            return _Failure(SalverError("INTERNAL", _LOST), False, name, endpoint)
         finally:
             gateway.inflight_bytes -= size
 
@@ -205,6 +230,12 @@ def _answered(
         call.fail(error, counted=True)
         return
     call.response = response
+    if typed and response.batch.elements > WRITE_ASIDE_ELEMENTS:
+        write = functools.partial(encoder.encode, typed=True)
+        write_aside(
+            call, request, response, write, lambda encoded: call.reply(encoded, headers_of(call, request, response))
+        )
+        return
     try:
         encoded = encoder.encode(request, response, typed=typed)
     except Exception as error:  # noqa: BLE001 - a fault of ours must still answer

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, cast
 
-from salver.gateway.connection import Connection, peer_of
+from salver.gateway.connection import Connection
 from salver.gateway.grpc.call import UNKNOWN_METHOD, Call, Method
 from salver.gateway.grpc.frames import (
     DEFAULT_WINDOW,
@@ -32,6 +32,7 @@ from salver.gateway.grpc.frames import (
 from salver.gateway.grpc.headers import Head, encode_headers
 from salver.gateway.grpc.reader import FRAME_BYTES, FrameReader
 from salver.gateway.grpc.sender import FrameSender
+from salver.gateway.pace import Stretch
 from salver.protocol.errors import SalverError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class GrpcLane(FrameSender, FrameReader, Connection):
     """A connection. Times that only serve timeouts of a second and more come from `gateway.now_s`."""
 
     def __init__(self, gateway: Gateway, methods: Mapping[bytes, Method]) -> None:
+        Connection.__init__(self, gateway)
         FrameReader.__init__(self, gateway)
         FrameSender.__init__(self)
         self._methods = methods
@@ -62,8 +64,6 @@ class GrpcLane(FrameSender, FrameReader, Connection):
         """Bytes that the client may still send on the connection."""
         self._since_s = gateway.now_s
         """When a call was last open, or the last word was said."""
-        self._unsent = 0
-        """Bytes that could not be sent when the client stopped reading."""
         self._closing = False
         self._told_last = False
         self._quiet_s: float | None = None
@@ -88,11 +88,6 @@ class GrpcLane(FrameSender, FrameReader, Connection):
         )
         self._write(pack_window_update(0, _WINDOW - DEFAULT_WINDOW))
 
-    @property
-    def peer(self) -> str | None:
-        """The address of the client; None for one on a Unix socket."""
-        return peer_of(self._transport)
-
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the client is gone."""
         del exc
@@ -113,21 +108,14 @@ class GrpcLane(FrameSender, FrameReader, Connection):
             self.gateway.fault(error)
             self._break(Http2Error(ErrorCode.INTERNAL_ERROR, "a fault of this server"))
 
-    def pause_writing(self) -> None:
-        """asyncio: the client does not read."""
-        self._stalled_s = self.gateway.now_s
-        if self._transport is None:
-            return
-        self._unsent = self._transport.get_write_buffer_size()
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
-
     def resume_writing(self) -> None:
         """asyncio: the client reads again."""
         self._stalled_s = None
         if self._transport is None or self._transport.is_closing():
             return
         self._transport.resume_reading()
+        for call in (*self._blocked.values(), *self._starved.values()):
+            call.going = None
         self._pump()
 
     def _break(self, error: Http2Error) -> None:
@@ -181,7 +169,7 @@ class GrpcLane(FrameSender, FrameReader, Connection):
             )
         elif method.streaming:
             gateway.begin(call)
-        elif last:
+        elif gateway.welcome(call) and last:
             call.take_end()
 
     def _take_trailers(self, stream_id: int, head: Head, last: bool) -> None:
@@ -263,6 +251,7 @@ class GrpcLane(FrameSender, FrameReader, Connection):
             call.send_window += change
             if call.send_window > LARGEST_WINDOW:
                 raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "a window larger than there are numbers")
+            self._feed_starved(call)
         self._pump()
 
     def _find(self, stream_id: int) -> Call | None:
@@ -278,7 +267,7 @@ class GrpcLane(FrameSender, FrameReader, Connection):
         self._forget(call)
 
     def _abandon(self, call: Call) -> None:
-        self._blocked.pop(call.stream_id, None)
+        self._unblock(call)
         self._forget(call)
         call.abandon()
 
@@ -298,8 +287,7 @@ class GrpcLane(FrameSender, FrameReader, Connection):
         if self._transport is None:
             return
         if self._stalled_s is not None:
-            if now_s - self._stalled_s > limits.write_stall_s:
-                self._sweep_stalled(self._transport, now_s)
+            self._sweep_stalled(self._transport, now_s)
         elif self._closing:
             if now_s - self._since_s > (limits.linger_s if self._over else limits.write_stall_s):
                 self._transport.abort()
@@ -312,27 +300,31 @@ class GrpcLane(FrameSender, FrameReader, Connection):
             for call in list(self._calls.values()):
                 if not call.half_closed and not call.answered:
                     self._sweep_call(call, now_s)
+                self._sweep_unsent(call, now_s)
         if self.gateway.draining:
             self._tell_last()
 
-    def _sweep_stalled(self, transport: asyncio.Transport, now_s: float) -> None:
-        """Cut off a client that reads as slowly as it may not send."""
-        assert self._stalled_s is not None
-        unsent = transport.get_write_buffer_size()
-        if self._unsent - unsent < (now_s - self._stalled_s) * self.gateway.limits.body_bytes_per_s:
-            transport.abort()
-        self._unsent = unsent
-        self._stalled_s = now_s
-
     def _sweep_call(self, call: Call, now_s: float) -> None:
         """Refuse a message that comes too slowly; a stream may be quiet between two."""
-        limits = self.gateway.limits
-        if call.route.streaming and not (call.buffer and call.wants_more()):
-            return
-        waited_s = now_s - call.since_s
-        if waited_s > limits.body_grace_s + call.body_bytes / limits.body_bytes_per_s:
+        limits, size = self.gateway.limits, len(call.buffer)
+        if call.route.streaming and not (size and call.wants_more()):
+            call.coming = None
+        elif call.coming is None:
+            call.coming = Stretch(size, now_s)
+        elif call.coming.is_slow(size, now_s, limits.body_grace_s, limits.body_bytes_per_s):
             pace = f"{limits.body_bytes_per_s:g} bytes a second"
             call.refuse(SalverError("REQUEST_TIMEOUT", f"the message came slower than {pace}"))
+
+    def _sweep_unsent(self, call: Call, now_s: float) -> None:
+        """Cut off a call whose answer the windows take as slowly as a client may not read."""
+        limits = self.gateway.limits
+        if call.unsent is None:
+            call.going = None
+        elif call.going is None:
+            call.going = Stretch(call.sent_bytes, now_s)
+        elif call.going.is_slow(call.sent_bytes, now_s, limits.write_stall_s, limits.body_bytes_per_s):
+            self._write(pack_reset(call.stream_id, ErrorCode.CANCEL))
+            self._abandon(call)
 
     def _tell_last(self) -> None:
         """Ask the client to open no more calls here; those on their way are still answered."""

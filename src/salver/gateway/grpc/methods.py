@@ -17,10 +17,10 @@ __all__ = ["all_methods"]
 def all_methods(
     router: Router, descriptions: Descriptions, controller: Controller | None, max_elements: int
 ) -> dict[bytes, Method]:
-    """Every method by its path; those of the repository only with a controller to forward them to."""
+    """Every method by its path; those of the repository are refused without a controller to forward them to."""
     methods = [
         *oip_methods(OipMethods(descriptions), GrpcInferDoor(router, max_elements)),
         *introspection_methods(Health(descriptions)),
-        *(repository_methods(controller) if controller is not None else ()),
+        *repository_methods(controller),
     ]
     return {method.template.encode(): method for method in methods}

@@ -42,8 +42,13 @@ class OipMethods:
         return self._descriptions.server()
 
     def model_ready(self, call: Call, request: Any) -> dict[str, Any]:
-        """Whether the endpoint, and the version if one is named, answers."""
-        ready = self._descriptions.model_is_ready(request.name, request.version or None)
+        """Whether the endpoint, and the version if one is named, answers; as in Triton one not there does not."""
+        try:
+            ready = self._descriptions.model_is_ready(request.name, request.version or None)
+        except SalverError as error:
+            if error.code != "NOT_FOUND":
+                raise
+            return {"ready": False}
         call.endpoint = request.name
         return {"ready": ready}
 

@@ -94,8 +94,8 @@ class FrameReader:
         """The client wants no answer any more."""
 
     @abstractmethod
-    def _take_window(self, stream_id: int, increment: int) -> None:
-        """The client takes more, on a stream or, if that is 0, on the connection."""
+    def _take_window(self, stream_id: int, increment: int) -> bool:
+        """The client takes more, on a stream or, if that is 0, on the connection; whether data was sent for that."""
 
     @abstractmethod
     def _take_initial_window(self, size: int) -> None:
@@ -240,17 +240,21 @@ class FrameReader:
         settings = list(unpack_settings(payload))
         if len(settings) > _MOST_SETTINGS:
             raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, f"more than {_MOST_SETTINGS} settings in a frame")
+        initial_window = None
         for name, value in settings:
             if name == Setting.INITIAL_WINDOW_SIZE:
                 if value > LARGEST_WINDOW:
                     raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, f"an initial window of {value}")
-                self._take_initial_window(value)
+                initial_window = value
             elif name == Setting.MAX_FRAME_SIZE:
                 if not SMALLEST_FRAME_BYTES <= value <= LARGEST_FRAME_BYTES:
                     raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"a maximum frame size of {value}")
                 self._take_frame_bytes(value)
             elif name == Setting.ENABLE_PUSH and value > 1:
                 raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"ENABLE_PUSH is {value}")
+        if initial_window is not None:
+            # The last one counts, and each would go through all calls.
+            self._take_initial_window(initial_window)
         self._write(pack_frame(Frame.SETTINGS, ACK, 0))
 
     def _on_push_promise(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -278,7 +282,8 @@ class FrameReader:
         increment = _U32.unpack(payload)[0] & LARGEST_WINDOW
         if not increment:
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, "a window update of 0")
-        self._take_window(stream_id, increment)
+        if not self._take_window(stream_id, increment):
+            self._count_idle_frame()
 
 
 class _Block:

@@ -12,7 +12,7 @@ from google.protobuf.json_format import ParseDict
 
 from salver.gateway.grpc.call import Call, Method
 from salver.gateway.grpc.oip import OIP_SERVICE, parse, types_of
-from salver.gateway.repository import ControlAnswer, Controller
+from salver.gateway.repository import REPOSITORY_STRAY, ControlAnswer, Controller
 from salver.protocol.errors import CATALOGUE, SalverError
 from salver.security.access import Operation
 
@@ -23,13 +23,21 @@ Question = tuple[str, dict[str, Any]]
 """A path of the controller, and the JSON body it takes."""
 
 
-def repository_methods(controller: Controller) -> Iterable[Method]:
-    """The methods of the model repository extension, forwarded to the controller."""
+def repository_methods(controller: Controller | None) -> Iterable[Method]:
+    """The methods of the model repository extension, forwarded to the controller; without one refused."""
+    if controller is None:
+        names = ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload")
+        return [Method(f"/{OIP_SERVICE}/{name}", Operation.PREDICT, _refuse) for name in names]
     return [
         _forwarded("RepositoryIndex", Operation.READ, controller, _index, _models),
         _forwarded("RepositoryModelLoad", Operation.DEPLOY, controller, _load, _nothing),
         _forwarded("RepositoryModelUnload", Operation.DEPLOY, controller, _unload, _nothing),
     ]
+
+
+def _refuse(call: Call) -> None:
+    del call
+    raise SalverError("UNSUPPORTED", "the repository is not here", REPOSITORY_STRAY.remedy)
 
 
 def _forwarded(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from collections import OrderedDict
 from typing import Final
 
 from salver.gateway.grpc.call import Call
@@ -23,6 +24,10 @@ __all__ = ["FrameSender"]
 
 _FRAME_BYTES: Final = 2**18
 """Longer frames than these would only keep other calls waiting."""
+_UPDATES_PER_FRAME: Final = 2
+"""A client that has taken a frame of data may say so for its stream, and for the connection."""
+_UPDATES_AT_ONCE: Final = 2**16
+"""For so many frames it may say that later."""
 
 
 class FrameSender:
@@ -40,8 +45,12 @@ class FrameSender:
         self._send_window = DEFAULT_WINDOW
         self.initial_send_window = DEFAULT_WINDOW
         self._frame_bytes = SMALLEST_FRAME_BYTES
-        self._blocked: dict[int, Call] = {}
+        self._blocked: OrderedDict[int, Call] = OrderedDict()
         """Calls with data that does not fit the windows yet, the one to go on with first."""
+        self._starved: dict[int, Call] = {}
+        """Those of them that were found without a window of their own: nothing else lets them go on."""
+        self._updates_due = 0
+        """Window updates that answer the data that was sent."""
         self._stalled_s: float | None = None
         """Since when the client has not read what was sent."""
 
@@ -76,6 +85,7 @@ class FrameSender:
         ):
             self._send_window -= size
             call.send_window -= size
+            self._updates_due += _UPDATES_PER_FRAME
             frame = pack_frame(Frame.DATA, 0, stream_id, data)
             if ending is None:
                 self._write(begin + frame)
@@ -95,8 +105,13 @@ class FrameSender:
     def end(self, call: Call, block: bytes) -> None:
         """Send the header block that ends a call, at once."""
         self._write(pack_frame(Frame.HEADERS, END_HEADERS | END_STREAM, call.stream_id, block))
-        self._blocked.pop(call.stream_id, None)
+        self._unblock(call)
         self._ended(call)
+
+    def _unblock(self, call: Call) -> None:
+        """Hold nothing of a call any more."""
+        if self._blocked.pop(call.stream_id, None) is None:
+            self._starved.pop(call.stream_id, None)
 
     @abstractmethod
     def _ended(self, call: Call) -> None:
@@ -109,15 +124,20 @@ class FrameSender:
     def _pump(self) -> None:
         """Send what the windows allow, a frame of each call in turn."""
         while self._blocked and self._send_window > 0 and self._stalled_s is None and self._transport is not None:
-            call = next((call for call in self._blocked.values() if call.send_window > 0 or not call.unsent), None)
-            if call is None:
-                return
-            # To the end of the row.
-            del self._blocked[call.stream_id]
+            stream_id, call = self._blocked.popitem(last=False)
+            if call.send_window <= 0 and call.unsent:
+                self._starved[stream_id] = call
+                continue
             if self._send_some(call):
-                self._blocked[call.stream_id] = call
+                # To the end of the row.
+                self._blocked[stream_id] = call
             # Now, so that a client that does not read stops this loop and not only the next.
             self._flush()
+
+    def _feed_starved(self, call: Call) -> None:
+        """The window of a call has changed: it may go on."""
+        if call.send_window > 0 and self._starved.pop(call.stream_id, None) is not None:
+            self._blocked[call.stream_id] = call
 
     def _send_some(self, call: Call) -> bool:
         """Send a frame of a call; whether more is left."""
@@ -125,6 +145,8 @@ class FrameSender:
         size = min(len(call.unsent), self._send_window, call.send_window, self._frame_bytes, _FRAME_BYTES)
         self._send_window -= size
         call.send_window -= size
+        call.sent_bytes += size
+        self._updates_due += _UPDATES_PER_FRAME
         self._write(pack_frame(Frame.DATA, 0, call.stream_id, bytes(call.unsent[:size])))
         call.unsent = call.unsent[size:]
         if call.unsent:
@@ -138,20 +160,26 @@ class FrameSender:
 
     # What the client says of its windows.
 
-    def _take_window(self, stream_id: int, increment: int) -> None:
+    def _take_window(self, stream_id: int, increment: int) -> bool:
         if stream_id == 0:
             self._send_window += increment
             grown = self._send_window
         else:
             call = self._find(stream_id)
-            if call is None:
-                return
-            call.send_window += increment
-            grown = call.send_window
+            grown = increment
+            if call is not None:
+                call.send_window += increment
+                grown = call.send_window
+                self._feed_starved(call)
         if grown > LARGEST_WINDOW:
             raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "a window larger than there are numbers")
         if self._blocked:
             self._pump()
+        self._updates_due = min(self._updates_due, _UPDATES_AT_ONCE) - 1
+        if self._updates_due >= 0:
+            return True
+        self._updates_due = 0
+        return False
 
     def _take_frame_bytes(self, size: int) -> None:
         self._frame_bytes = size

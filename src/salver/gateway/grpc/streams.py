@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from salver.gateway.grpc.call import MESSAGE_HEAD, Call
-from salver.gateway.grpc.compression import inflate
+from salver.gateway.grpc.compression import inflate, is_compressed
 from salver.protocol.errors import SalverError
 
 __all__ = ["Stream", "streaming"]
@@ -43,7 +43,7 @@ class Stream:
         call, buffer = self.call, self.call.buffer
         if len(buffer) < MESSAGE_HEAD.size:
             return None
-        compressed, size = MESSAGE_HEAD.unpack_from(buffer)
+        flag, size = MESSAGE_HEAD.unpack_from(buffer)
         most = call.lane.gateway.limits.body_bytes
         if size > most:
             raise SalverError("BODY_TOO_LARGE", f"the message has {size} bytes; at most {most} are taken")
@@ -57,10 +57,9 @@ class Stream:
             # Cutting off the front of a bytearray moves nothing.
             call.buffer = rest = bytearray(buffer) if isinstance(buffer, bytes) else buffer
             del rest[:end]
-            call.since_s = call.lane.gateway.now_s
         call.owed += 1
         call.lane.give_back(call, end)
-        return bool(compressed), message
+        return is_compressed(flag, call.headers), message
 
     def _require_open(self) -> None:
         if self.call.answered:

@@ -15,12 +15,13 @@ from salver.gateway.exchange import JSON, Exchange
 from salver.gateway.infer import InferDoor
 from salver.protocol.errors import CATALOGUE, SalverError
 from salver.protocol.jobs import JobLimits, JobState, backoff_s
+from salver.protocol.tables import VersionManifest
 from salver.storage.job_steps import Claimed, Outcome
 
 if TYPE_CHECKING:
     from salver.gateway.gateway import Gateway
 
-__all__ = ["Answered", "Attempt", "abandoned", "begin", "outcome_of"]
+__all__ = ["Answered", "Attempt", "abandoned", "begin", "outcome_of", "require_no_sessions"]
 
 _LEAST_URGENT: Final = 2**31
 _KEPT: Final = frozenset({b"inference-header-content-length"})
@@ -107,6 +108,8 @@ def begin(
     )
     try:
         contract, request = door.prepare(attempt, job.body)
+        # Which it may be only since the job was accepted.
+        require_no_sessions(contract.target.manifest)
         # Nobody waits at the other end: not the deployment's time but that of jobs, unless the request says less.
         request.deadline_s = attempt.received_s + read_wishes(request.parameters, {}, limits.attempt_s)[0]
         request.priority = _LEAST_URGENT
@@ -141,3 +144,13 @@ def outcome_of(job: Claimed, answer: Answered | SalverError, limits: JobLimits) 
 def abandoned(job: Claimed) -> Outcome:
     """Given back as it was: this process ends."""
     return Outcome(job, JobState.QUEUED, counts=False)
+
+
+def require_no_sessions(manifest: VersionManifest) -> None:
+    """Raise INVALID_PARAMETER for a version whose requests are steps: a job may run late, or twice."""
+    if manifest.keeps_state:
+        raise SalverError(
+            "INVALID_PARAMETER",
+            f"{manifest.reference} answers steps of sessions, which follow one another",
+            "a job runs when there is time for it; ask at /v2/models/NAME/infer",
+        )

@@ -19,6 +19,7 @@ from salver.clock import Clock
 from salver.gateway.doorway import read_plain
 from salver.gateway.exchange import Exchange
 from salver.gateway.infer import InferDoor
+from salver.gateway.jobs.attempt import require_no_sessions
 from salver.gateway.jobs.runner import JobRunner
 from salver.gateway.jobs.waits import JobWaits
 from salver.gateway.routes import HttpRoute
@@ -38,10 +39,10 @@ from salver.protocol.jobs import (
     url_of,
     view_of,
 )
-from salver.protocol.tables import VersionManifest, Webhook
+from salver.protocol.tables import Webhook
 from salver.security.access import Operation, allows
 from salver.storage.job_ledger import JobLedger
-from salver.storage.job_steps import Accepted
+from salver.storage.job_steps import Accepted, Cancelled
 from salver.storage.job_view import JobQuery
 from salver.telemetry.job_metrics import JobMetrics
 
@@ -91,7 +92,7 @@ class JobDoor:
         params = exchange.params
         try:
             contract, _ = self._door.prepare(exchange, body)
-            _require_no_sessions(contract.target.manifest)
+            require_no_sessions(contract.target.manifest)
         except SalverError as error:
             if error.code != "NOT_READY":
                 raise
@@ -108,8 +109,8 @@ class JobDoor:
             _key(headers[b"idempotency-key"]) if b"idempotency-key" in headers else None,
             self._webhook(exchange),
         )
-        exchange.pending = accepted = self._ledger.accept(job)
-        accepted.add_done_callback(functools.partial(self._accepted, exchange, job))
+        # Not `pending`: it goes on, and counts, for a client that has gone.
+        self._ledger.accept(job).add_done_callback(functools.partial(self._accepted, exchange, job))
 
     def _webhook(self, exchange: Exchange) -> str:
         name = exchange.headers.get(b"salver-webhook", b"").decode("latin-1")
@@ -127,8 +128,6 @@ class JobDoor:
         return name
 
     def _accepted(self, exchange: Exchange, job: NewJob, accepted: asyncio.Future[Accepted]) -> None:
-        if accepted.cancelled():
-            return
         try:
             found = accepted.result()
         except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
@@ -176,12 +175,19 @@ class JobDoor:
     async def _cancel(self, exchange: Exchange) -> None:
         job = await self._find(exchange)
         if job.state not in FINAL:
-            now = await self._ledger.cancel(job.id)
-            job = now or job
-            if job.state is JobState.CANCELLED:
-                self._metrics.cancelled[job.endpoint] += 1
-                self._runner.cancelled(job.id)
+            cancelled = self._ledger.cancel(job.id)
+            cancelled.add_done_callback(self._cancelled)
+            # Shielded: it goes on, and counts, for a client that has gone.
+            job = (await asyncio.shield(cancelled)).job or job
         exchange.reply_json(view_of(job))
+
+    def _cancelled(self, cancelled: asyncio.Future[Cancelled]) -> None:
+        if cancelled.exception() is not None:
+            return  # `_cancel` answers with it, if anybody still asks
+        changed, job = cancelled.result()
+        if changed and job is not None:
+            self._metrics.cancelled[job.endpoint] += 1
+            self._runner.cancelled(job.id)
 
     def list(self, exchange: Exchange) -> None:
         """Answer with the tenant's jobs, newest first; to operators, with everybody's."""
@@ -303,12 +309,3 @@ def job_routes(door: JobDoor) -> list[HttpRoute]:
         HttpRoute("DELETE", "/v2/jobs/{job}", predict, door.cancel, "Cancel a job", None, JobView),
         HttpRoute("GET", "/v2/jobs/{job}/result", predict, door.result, "A job's result", None, InferenceResponse),
     ]
-
-
-def _require_no_sessions(manifest: VersionManifest) -> None:
-    if manifest.keeps_state:
-        raise SalverError(
-            "INVALID_PARAMETER",
-            f"{manifest.reference} answers steps of sessions, which follow one another",
-            "a job runs when there is time for it; ask at /v2/models/NAME/infer",
-        )

@@ -33,6 +33,9 @@ __all__ = ["JobRunner"]
 _LOOK_S: Final = 0.25
 """How often jobs that came through another process, or are due again, are looked for."""
 _TEND_S: Final = 1.0
+"""How often leases are renewed and those of others looked at, at least thrice in `lease_s`."""
+_READ_S: Final = 1.0
+"""How often the store is asked what waits in it."""
 _STORE_PAUSE_S: Final = 1.0
 """Before an outcome that could not be recorded is recorded again: a disk is full until somebody acts."""
 
@@ -70,10 +73,12 @@ class JobRunner:
         self._running: Counter[str] = Counter()
         self._busy: set[str] = set()
         """Endpoints of which jobs may wait in the store."""
-        self._claiming = False
         self._stopping = False
+        self._closed = False
         self._timer: asyncio.TimerHandle | None = None
-        self._tended_s = self._renewed_s = float("-inf")
+        self._claim: asyncio.Future[list[Claimed]] | None = None
+        self._tending: asyncio.Future[Tended] | None = None
+        self._tended_s = self._read_s = float("-inf")
 
     def start(self, gateway: Gateway) -> None:
         """Begin to look for jobs."""
@@ -84,19 +89,32 @@ class JobRunner:
         self._timer = self._loop.call_later(_LOOK_S, self._look)
         if not self._ledger.exists:
             return
+        self._tend()
         now_s = self._clock.monotonic_s()
-        if self._held and now_s - self._renewed_s >= self._limits.lease_s / 3:
-            # Before others are looked after: what is ours must not be taken for left behind.
-            self._renewed_s = now_s
-            self._ledger.renew(list(self._held)).add_done_callback(_done("renew", self._let_go))
-        if now_s - self._tended_s >= _TEND_S:
-            self._tended_s = now_s
-            self._ledger.tend().add_done_callback(_done("tend", self._note_tended))
+        if now_s - self._read_s >= _READ_S:
+            self._read_s = now_s
             self._ledger.backlogs().add_done_callback(_done("backlogs", self._note_backlogs))
-            self._ledger.tellings().add_done_callback(_done("tellings", self._note_tellings))
+            self._ledger.delivery_counts().add_done_callback(_done("delivery_counts", self._note_delivery_counts))
         self._pump()
 
+    def _tend(self) -> None:
+        """Go on holding what runs here and see what others have left, if that is due.
+
+        Not behind a claim: a slow disk may hold both up for longer than a lease, and of the jobs that the claim
+        brings nobody but the store knows yet. Not behind another one either, which would gather meanwhile.
+        """
+        now_s = self._clock.monotonic_s()
+        if now_s - self._tended_s < min(_TEND_S, self._limits.lease_s / 3) or self._claiming:
+            return
+        if self._tending is None or self._tending.done():
+            self._tended_s = now_s
+            self._tending = self._ledger.tend(list(self._held))
+            self._tending.add_done_callback(_done("tend", self._note_tended))
+
     def _note_tended(self, tended: Tended) -> None:
+        for seq in tended.lost:
+            # Others have these now, or they were cancelled: what still runs of them must not go on.
+            self._drop(seq)
         metrics = self._metrics
         metrics.retried.update(tended.taken_over)
         metrics.expired.update(tended.expired)
@@ -114,13 +132,8 @@ class JobRunner:
         self._busy.update(row.endpoint for row in backlogs if row.waiting)
         self._pump()
 
-    def _note_tellings(self, tellings: dict[tuple[str, str], int]) -> None:
-        self._metrics.deliveries = tellings
-
-    def _let_go(self, lost: set[int]) -> None:
-        """Others have these now, or they were cancelled: what still runs of them must not go on."""
-        for seq in lost:
-            self._drop(seq)
+    def _note_delivery_counts(self, counts: dict[tuple[str, str], int]) -> None:
+        self._metrics.deliveries = counts
 
     def cancelled(self, id: bytes) -> None:
         """A job has been cancelled in the store: end it where it runs."""
@@ -145,6 +158,10 @@ class JobRunner:
         self._busy.add(endpoint)
         self._pump()
 
+    @property
+    def _claiming(self) -> bool:
+        return self._claim is not None
+
     def _pump(self) -> None:
         """Take jobs if there are any and there is room."""
         if self._claiming or self._stopping or not self._busy:
@@ -152,10 +169,9 @@ class JobRunner:
         slots = self._slots()
         left_bytes = self._limits.in_flight_bytes - sum(len(job.body) for job, _ in self._held.values())
         if slots and (left_bytes > 0 or not self._held):
-            self._claiming = True
             self._busy -= slots.keys()  # who comes from now on is taken next time
-            claim = self._ledger.claim(Wanted(slots, left_bytes))
-            claim.add_done_callback(functools.partial(self._claimed, slots))
+            self._claim = self._ledger.claim(Wanted(slots, left_bytes))
+            self._claim.add_done_callback(functools.partial(self._claimed, slots))
 
     def _slots(self) -> dict[str, int]:
         slots = {}
@@ -172,7 +188,7 @@ class JobRunner:
             return False
 
     def _claimed(self, slots: dict[str, int], claim: asyncio.Future[list[Claimed]]) -> None:
-        self._claiming = False
+        self._claim = None
         try:
             jobs = claim.result()
         except SalverError as error:
@@ -184,11 +200,13 @@ class JobRunner:
         self._busy.update(job.endpoint for job in jobs if job.endpoint in slots)  # there may be more
         for job in jobs:
             self._run(job)
+        self._tend()
         self._pump()
 
     # Running.
 
     def _run(self, job: Claimed) -> None:
+        self._drop(job.seq)  # it was given back and is here again before that was heard
         self._running[job.endpoint] += 1
         self._held[job.seq] = (job, None)
         if self._stopping:
@@ -208,26 +226,31 @@ class JobRunner:
         self._settle(abandoned(job) if gone else outcome_of(job, answer, self._limits))
 
     def _settle(self, outcome: Outcome) -> None:
+        if self._closed:
+            return  # it could not be recorded before the end: who comes next runs the job again
         self._ledger.settle(outcome).add_done_callback(functools.partial(self._settled, outcome))
 
     def _settled(self, outcome: Outcome, settled: asyncio.Future[JobState | None]) -> None:
         job = outcome.job
-        if self._held.get(job.seq, (None, None))[0] is not job:
-            return  # dropped meanwhile
+        # It may have been dropped meanwhile. What the outcome is worth the store says, not this process.
+        is_held = self._held.get(job.seq, (None, None))[0] is job
         try:
             state = settled.result()
         except Exception as error:  # noqa: BLE001 - the outcome is kept until it can be recorded
+            if not is_held:
+                return
             code = error.code if isinstance(error, SalverError) else "INTERNAL"
             log_event("job_not_recorded", level=logging.ERROR, job=job.id.hex(), code=code, problem=str(error))
             self._loop.call_later(_STORE_PAUSE_S, self._settle, outcome)
             return
-        self._free(job)
-        if state is None:
-            log_event("job_outcome_dropped", level=logging.WARNING, job=job.id.hex(), attempt=job.attempt)
-        else:
+        if is_held:
+            self._free(job)
+        if state is not None:
             self._count(outcome, state)
             if state in FINAL:
                 self._ended(job.id)
+        elif is_held:
+            log_event("job_outcome_dropped", level=logging.WARNING, job=job.id.hex(), attempt=job.attempt)
         self._pump()
 
     def _free(self, job: Claimed) -> None:
@@ -260,11 +283,15 @@ class JobRunner:
         until_s = self._clock.monotonic_s() + timeout_s
         while (self._held or self._claiming) and self._clock.monotonic_s() < until_s:  # noqa: ASYNC110 - once, at the end
             await asyncio.sleep(0.01)
+        if self._claim is not None:
+            # What it brings is given back as well, and for that the store must still be open.
+            await asyncio.wait([self._claim])
         for job, attempt in list(self._held.values()):
             if attempt is not None:
                 attempt.abandon()
                 self._settle(abandoned(job))
         self.stop()
+        self._closed = True
         await self._ledger.close()
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from salver.gateway.chunks import OneAnswer, failure_json, open_chunks
+from salver.gateway.chunks import Timing, failure_json, open_chunks
 from salver.gateway.exchange import Exchange
 from salver.gateway.infer import InferDoor, OipContract
 from salver.protocol.codecs.oip_request import InferBody, decode_json, decode_with_binary
@@ -30,6 +30,13 @@ __all__ = ["Conversation"]
 _LENGTH: Final = struct.Struct("<I")
 _HTTP_OK: Final = 200
 _POLICY_VIOLATION: Final = 1008
+_KEPT: Final[tuple[bytes, ...]] = (
+    b"authorization",
+    b"request-timeout",
+    b"x-envoy-expected-rq-timeout-ms",
+    b"priority",
+    b"x-salver-timing",
+)
 
 
 class _Asked(msgspec.Struct, eq=False):
@@ -51,8 +58,7 @@ class Conversation:
         self._lane = lane
         self._handshake = handshake
         # What was said of the handshake alone says nothing of the messages.
-        kept = (b"authorization", b"request-timeout", b"x-envoy-expected-rq-timeout-ms", b"priority")
-        self._headers = {name: handshake.headers[name] for name in kept if name in handshake.headers}
+        self._headers = {name: handshake.headers[name] for name in _KEPT if name in handshake.headers}
         self._door = door
         self._max_elements = max_elements
         self._count = 0
@@ -99,7 +105,7 @@ class Conversation:
     def _ask(self, asked: _Asked, data: bytes, *, binary: bool) -> None:
         exchange = asked.exchange
         # Each time: a token that was right when the connection began may be worth nothing by now.
-        self._lane.gateway.admit(exchange, exchange.route)
+        self._lane.gateway.admit(exchange, exchange.route.operation)
         contract = asked.contract = self._door.contract_of(exchange)
         infer = self._read_binary(data) if binary else decode_json(data, self._max_elements)
         asked.id = infer.id
@@ -151,19 +157,24 @@ class Conversation:
         assert contract is not None
         assert request is not None
         assert chunks is not None
+        streams = contract.target.manifest.streams
+        timing = Timing(asked.exchange, request, streams=streams)
         async for response in chunks:
             asked.exchange.response = response
             try:
-                body, json_bytes = contract.encode(request, response)
-            except SalverError as error:
+                body, json_bytes = contract.encode(request, response, timing.of(response))
+            except Exception as error:
+                response.unwritten()
+                if not isinstance(error, SalverError):
+                    raise
                 await self._refuse(asked, error, counted=False)
                 return True
             if json_bytes is None:
                 await lane.send(body, binary=False)
             else:
                 await lane.send(_LENGTH.pack(json_bytes) + body, binary=True)
-        if not isinstance(chunks, OneAnswer):
-            await lane.send(contract.write_last(request), binary=False)
+        if streams:
+            await lane.send(contract.write_last(request, timing.of_all()), binary=False)
         return True
 
     async def _refuse(self, asked: _Asked, error: SalverError, *, counted: bool) -> None:

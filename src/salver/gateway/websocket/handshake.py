@@ -66,7 +66,7 @@ def accept_head(exchange: Exchange, origins: Collection[str], *, encrypted: bool
     chosen = b"sec-websocket-protocol: %b\r\n" % SUBPROTOCOL if SUBPROTOCOL in _offered(headers) else b""
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
-        b"sec-websocket-accept: %b\r\n%bx-request-id: %b\r\n\r\n" % (proof, chosen, exchange.id)
+        b"sec-websocket-accept: %b\r\n%bx-request-id: %b\r\n%b\r\n" % (proof, chosen, exchange.id, exchange.also)
     )
 
 

@@ -14,7 +14,8 @@ from wsproto.connection import ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 from wsproto.frame_protocol import CloseReason
 
-from salver.gateway.connection import Connection, bound_unsent, peer_of
+from salver.gateway.connection import Connection, bound_unsent
+from salver.gateway.pace import Stretch
 from salver.protocol.errors import SalverError
 
 if TYPE_CHECKING:
@@ -49,20 +50,17 @@ class WebSocketLane(Connection):
     """A connection behind its handshake. Times come from `gateway.now_s`."""
 
     def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
+        super().__init__(gateway)
         self.talk: Talk | None = None
-        self._transport: asyncio.Transport | None = None
         self._frames = Frames(ConnectionType.SERVER)
         self._message = bytearray()
         self._frame_count = self._control_count = 0
-        self._began_s = 0.0
+        self._coming: Stretch | None = None
+        """The pace of a message that is not whole yet."""
         """Since when a message has been coming."""
         self._heard_s = gateway.now_s
         self._pings = 0
         """That nothing has answered."""
-        self._stalled_s: float | None = None
-        """Since when the client has not read, or not fast enough."""
-        self._unsent = 0
         self._room: asyncio.Future[None] | None = None
         self._closing_s: float | None = None
         """Since when the last frame has been sent."""
@@ -78,11 +76,6 @@ class WebSocketLane(Connection):
         self.gateway.lanes.add(self)
         bound_unsent(transport)
 
-    @property
-    def peer(self) -> str | None:
-        """The address of the client; None for one on a Unix socket."""
-        return peer_of(self._transport)
-
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the client is gone."""
         del exc
@@ -95,14 +88,6 @@ class WebSocketLane(Connection):
         self._message = bytearray()
         if self.talk is not None:
             self.talk.abandon()
-
-    def pause_writing(self) -> None:
-        """asyncio: the client does not read."""
-        self._stalled_s = self.gateway.now_s
-        if self._transport is not None:
-            self._unsent = self._transport.get_write_buffer_size()
-            if not self._transport.is_closing():
-                self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """asyncio: the client reads again."""
@@ -145,8 +130,6 @@ class WebSocketLane(Connection):
                 self._write(self._frames.send(event.response()))
 
     def _take_part(self, event: TextMessage | BytesMessage) -> None:
-        if not self._frame_count:
-            self._began_s = self.gateway.now_s
         part = event.data.encode() if isinstance(event, TextMessage) else event.data
         self._message += part
         gateway, limits = self.gateway, self.gateway.limits
@@ -159,6 +142,7 @@ class WebSocketLane(Connection):
         gateway.require_room()
         if event.message_finished:
             message, self._message, self._frame_count = bytes(self._message), bytearray(), 0
+            self._coming = None
             assert self.talk is not None
             self.talk.take(message, binary=isinstance(event, BytesMessage))
 
@@ -228,14 +212,11 @@ class WebSocketLane(Connection):
             return
         silent_s = now_s - self._heard_s
         if self._stalled_s is not None:
-            if now_s - self._stalled_s > limits.write_stall_s:
-                self._sweep_stalled(transport, now_s)
+            self._sweep_stalled(transport, now_s)
         elif self._closing_s is not None:
             if now_s - self._closing_s > limits.linger_s:
                 transport.abort()
-        elif self._frame_count and now_s - self._began_s > (
-            limits.body_grace_s + len(self._message) / limits.body_bytes_per_s
-        ):
+        elif self._frame_count and self._is_slow(now_s):
             pace = f"{limits.body_bytes_per_s:g} bytes a second"
             self.fail(SalverError("REQUEST_TIMEOUT", f"a message came slower than {pace}"))
         elif silent_s > limits.keep_alive_s:
@@ -246,14 +227,12 @@ class WebSocketLane(Connection):
         if self.gateway.draining:
             self.drain(now_s)
 
-    def _sweep_stalled(self, transport: asyncio.Transport, now_s: float) -> None:
-        """Cut off a client that reads as slowly as it may not send."""
-        assert self._stalled_s is not None
-        unsent = transport.get_write_buffer_size()
-        if self._unsent - unsent < (now_s - self._stalled_s) * self.gateway.limits.body_bytes_per_s:
-            transport.abort()
-        self._unsent = unsent
-        self._stalled_s = now_s
+    def _is_slow(self, now_s: float) -> bool:
+        """Whether a message comes too slowly."""
+        limits = self.gateway.limits
+        if self._coming is None:
+            self._coming = Stretch(len(self._message), now_s)
+        return self._coming.is_slow(len(self._message), now_s, limits.body_grace_s, limits.body_bytes_per_s)
 
     def drain(self, now_s: float) -> None:
         """End the connection once no answer is owed."""

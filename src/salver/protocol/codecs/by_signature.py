@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from salver.protocol.conversion import fit_datatype
 from salver.protocol.errors import SalverError
@@ -11,6 +11,9 @@ from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tensor import Tensor, check_shape, pack_bytes_elements
 
 __all__ = ["nested", "repeated", "sole_input", "tensor_of", "tensors_of"]
+
+_REPEATED_BYTES: Final = 2**23
+"""What a value that came once may take for all rows: far more than came, so that few bytes must not ask for it."""
 
 
 def tensors_of(columns: Mapping[str, Any], signature: Signature, max_elements: int) -> dict[str, Tensor]:
@@ -64,9 +67,16 @@ def nested(value: Any, depth: int) -> Any:
 
 
 def repeated(tensor: Tensor, rows: int, max_elements: int) -> Tensor:
-    """A tensor of one row, the same for each of `rows`; raises INVALID_TENSOR beyond `max_elements`."""
+    """A tensor of one row, the same for each of `rows`; raises INVALID_TENSOR where that is too much."""
     shape = (rows, *tensor.shape[1:])
     check_shape(tensor.name, shape, max_elements)
+    if len(tensor.data) * rows > _REPEATED_BYTES:
+        raise SalverError(
+            "INVALID_TENSOR",
+            f"input {tensor.name!r}, given once for {rows} rows, would take {len(tensor.data) * rows} bytes; "
+            f"at most {_REPEATED_BYTES} may be",
+            "give it row by row, or send fewer rows",
+        )
     return Tensor(tensor.name, tensor.datatype, shape, bytes(tensor.data) * rows)
 
 

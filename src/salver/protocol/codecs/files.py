@@ -14,7 +14,7 @@ from salver.protocol.errors import SalverError
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tensor import Tensor, check_shape, pack_bytes_elements
 
-__all__ = ["decode_upload"]
+__all__ = ["decode_upload", "file_input"]
 
 if TYPE_CHECKING:
     from salver.protocol.codecs.forms import Part
@@ -35,7 +35,12 @@ def decode_upload(
         from salver.protocol.codecs.forms import read_form  # noqa: PLC0415
 
         return _of_form(read_form(content_type, body), signature, max_elements)
-    spec = _file_input(signature)
+    spec = file_input(signature)
+    if spec is None:
+        raise _no_file(signature)
+    if not body:
+        # An empty file is a part of a form: nothing at all is what a client sends that has lost its file.
+        raise SalverError("MISSING_INPUT", "the body is empty", "send a file, or a form with a part for each input")
     return {spec.name: _files(spec, [body], max_elements)}
 
 
@@ -110,13 +115,17 @@ def _files(spec: TensorSpec, files: list[bytes], max_elements: int) -> Tensor:
     return Tensor(spec.name, "BYTES", shape, pack_bytes_elements(files))
 
 
-def _file_input(signature: Signature) -> TensorSpec:
-    """The BYTES input that a body without a name is meant for, if no other is required."""
+def file_input(signature: Signature) -> TensorSpec | None:
+    """The BYTES input that a body without a name is meant for, if no other is required; None where there is none."""
     for spec in signature.inputs:
         if spec.datatype == "BYTES" and all(other.optional or other is spec for other in signature.inputs):
             return spec
+    return None
+
+
+def _no_file(signature: Signature) -> SalverError:
     inputs = ", ".join(f"{spec.name!r} {spec.datatype} {list(spec.shape)}" for spec in signature.inputs)
-    raise SalverError(
+    return SalverError(
         "WRONG_DATATYPE",
         f"the model does not take a file alone; it takes {inputs}",
         "send a form with a part for each input, or JSON to the path that ends in /infer",

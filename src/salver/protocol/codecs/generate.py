@@ -19,6 +19,7 @@ __all__ = ["GenerateAnswers", "read_generate"]
 
 _ID: Final = "id"
 _PARAMETERS: Final = "parameters"
+_TIMING: Final = "salver_timing"
 
 
 def read_generate(body: bytes, signature: Signature, max_elements: int) -> InferBody:
@@ -60,10 +61,10 @@ class GenerateAnswers:
         self._outputs = outputs
         self._nonfinite = nonfinite
 
-    def encode(self, request: Request, response: Response) -> bytes:
+    def encode(self, request: Request, response: Response, timing: str = "") -> bytes:
         """The answer as one object: outputs of one element bare, others as nested lists.
 
-        Raises NONFINITE_OUTPUT and BAD_MODEL_OUTPUT for what JSON cannot carry.
+        `timing`, if any, is told with it. Raises NONFINITE_OUTPUT and BAD_MODEL_OUTPUT for what JSON cannot carry.
         """
         columns, finite = plain_columns(self._outputs, response, self._nonfinite)
         answer: dict[str, Any] = {} if request.id is None else {_ID: request.id}
@@ -72,7 +73,16 @@ class GenerateAnswers:
             answer[name] = _bare(values)
         if response.warnings:
             answer["salver_warnings"] = warnings_text(response.warnings)
+        if timing:
+            answer[_TIMING] = timing
         return encode_plain(answer, self._nonfinite, finite=finite)
+
+    def encode_last(self, request: Request, timing: str) -> bytes | None:
+        """What stands behind the last part of a stream; None where there is nothing to tell."""
+        if not timing:
+            return None
+        named = {} if request.id is None else {_ID: request.id}
+        return encode_plain(named | self._head | {_TIMING: timing}, self._nonfinite, finite=True)
 
 
 def _bare(values: Any) -> Any:

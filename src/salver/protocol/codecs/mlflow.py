@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -20,16 +22,22 @@ from salver.protocol.errors import SalverError
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tensor import Tensor
 
-__all__ = ["FORMS", "decode_csv", "decode_scoring", "is_open_inference"]
+__all__ = ["FORMS", "SCORING_REMEDY", "decode_csv", "decode_scoring", "is_open_inference"]
 
 FORMS: Final = ("dataframe_split", "dataframe_records", "instances", "inputs")
 """The members of which a body has exactly one."""
+SCORING_REMEDY: Final = f"send exactly one of {', '.join(FORMS)}; or Azure's input_data"
+"""What to do about a body that is none of these."""
 
-_CSV_NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:inf|Infinity)", re.ASCII)
+_CSV_NUMBER: Final = re.compile(r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?|[+-]?(?:inf|Infinity)", re.ASCII)
+"""Possessive throughout: what is no number is read once, however long it is."""
 _CSV_INTEGER: Final = re.compile(r"[+-]?\d{1,40}", re.ASCII)
 _CSV_MISSING: Final = frozenset({"", "NaN", "nan", "NA", "N/A", "null", "NULL", "None"})
 """What CSV files have where a number is missing."""
 _CSV_BOOLEANS: Final = {"true": True, "false": False}
+_SPARSE_CELLS: Final = 2**18
+_CELLS_PER_MEMBER: Final = 8
+"""Records may leave out so much that columns have so many times the values that came, and a few in any case."""
 
 Columns = dict[str, list[Any]]
 Reader = Callable[[str, TensorSpec], Any]
@@ -58,7 +66,7 @@ def decode_scoring(body: Mapping[str, Any], signature: Signature, max_elements: 
         raise SalverError(
             "INVALID_JSON",
             f"the body has the members {members}" if members else "the body has no members",
-            f"send exactly one of {', '.join(FORMS)}",
+            SCORING_REMEDY,
         )
     form, value = forms[0], body[forms[0]]
     if form == "instances" and has_features(value, signature):
@@ -90,17 +98,12 @@ def decode_csv(
     for `has_header` means that there should be one and that nobody said so: a first line of numbers, other than
     pandas' own names, is refused then. To take it for names would lose a row, for values invent one.
     """
-    try:
-        lines = list(csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True))
-    except UnicodeDecodeError:
-        raise SalverError("INVALID_VALUE", "the CSV is not UTF-8", "encode it in UTF-8") from None
-    except csv.Error as error:
-        raise SalverError("INVALID_TENSOR", f"the body is not CSV: {error}") from None
+    lines = _csv_lines(body, max_elements)
     if has_header is False:
-        return _of_bare_rows([line for line in lines if line], signature, max_elements)
+        return _of_bare_rows(lines, signature, max_elements)
     if not lines or not any(lines[0]):
         raise SalverError("INVALID_TENSOR", "the CSV has no header", "begin with a line of column names")
-    names, rows = lines[0], [line for line in lines[1:] if line]
+    names, rows = lines[0], lines[1:]
     if has_header is None and _are_values(names):
         raise SalverError(
             "INVALID_TENSOR",
@@ -116,6 +119,29 @@ def decode_csv(
     # pandas writes its index as a column without a name.
     columns.pop("", None)
     return _of_columns(columns, signature, max_elements, read=_read_csv)
+
+
+def _csv_lines(body: bytes, max_elements: int) -> list[list[str]]:
+    """The fields of each line that has some."""
+    lines, fields = [], 0
+    try:
+        # A line alone is read in one go: what one could hold is looked at before.
+        if body.count(b",") <= max_elements:
+            for line in csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True):
+                fields += len(line)
+                if fields > max_elements:
+                    break
+                if line:
+                    lines.append(line)
+            else:
+                return lines
+    except UnicodeDecodeError:
+        raise SalverError("INVALID_VALUE", "the CSV is not UTF-8", "encode it in UTF-8") from None
+    except csv.Error as error:
+        raise SalverError("INVALID_TENSOR", f"the body is not CSV: {error}") from None
+    raise SalverError(
+        "INVALID_TENSOR", f"the CSV has more than {max_elements} fields, which are the most that are taken"
+    )
 
 
 def _are_values(names: list[str]) -> bool:
@@ -158,7 +184,7 @@ def _split(frame: Any) -> Columns:
 
 def _columns(names: list[str], rows: list[list[Any]]) -> Columns:
     if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(names).most_common(1)[0][0]
         raise SalverError("INVALID_TENSOR", f"the column {twice[:80]!r} stands twice", "name each column once")
     return {name: list(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)} if rows else {}
 
@@ -172,6 +198,13 @@ def _records(form: str, records: Any) -> Columns:
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise SalverError("INVALID_JSON", f"{form!r} is no list of objects", 'send [{"column": value, ...}, ...]')
     names = dict.fromkeys(name for record in records for name in record)
+    members = sum(map(len, records))
+    if len(names) * len(records) > max(_SPARSE_CELLS, members * _CELLS_PER_MEMBER):
+        raise SalverError(
+            "INVALID_TENSOR",
+            f"the {len(records)} records have {len(names)} names between them, and each has few of those",
+            "send the inputs of the model, the same in each record",
+        )
     return {name: [record.get(name) for record in records] for name in names}
 
 
@@ -307,11 +340,19 @@ def _read_csv(text: str, spec: TensorSpec) -> Any:
     if kind.name == "BOOL":
         value = _CSV_BOOLEANS.get(text.lower())
     elif kind.name == "BF16" or kind.dtype.kind == "f":
-        value = float("nan") if text in _CSV_MISSING else float(text) if _CSV_NUMBER.fullmatch(text) else None
+        value = float("nan") if text in _CSV_MISSING else _csv_float(text)
     elif _CSV_INTEGER.fullmatch(text):
         value = int(text)
-    elif _CSV_NUMBER.fullmatch(text):
-        value = float(text)
+    else:
+        value = _csv_float(text)
     if value is None:
         raise SalverError("INVALID_VALUE", f"input {spec.name!r} has {text[:80]!r} in the CSV, which is no {kind.name}")
     return value
+
+
+def _csv_float(text: str) -> float | None:
+    """The number that a field is; None for what is none, and for one so large that a double would be infinite."""
+    if not _CSV_NUMBER.fullmatch(text):
+        return None
+    value = float(text)
+    return None if math.isinf(value) and "i" not in text.lower() else value

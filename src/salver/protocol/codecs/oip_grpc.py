@@ -21,6 +21,8 @@ from salver.protocol.codecs.oip_request import (
     requested_output,
 )
 from salver.protocol.codecs.oip_response import classify, raw_bytes, raw_rows, warnings_text
+from salver.protocol.codecs.protobuf_fields import check_fields
+from salver.protocol.codecs.slices import SLICE
 from salver.protocol.datatypes import Datatype
 from salver.protocol.errors import SalverError
 from salver.protocol.proto import message
@@ -73,6 +75,7 @@ class DecodedInfer(InferBody):
 
 def decode_infer(data: bytes, max_elements: int) -> DecodedInfer:
     """Decode a ModelInferRequest; raises SalverError for anything but a sound request."""
+    check_fields(data)
     try:
         request = _REQUEST.FromString(data)
     except Exception:  # noqa: BLE001 - protobuf's DecodeError, which differs between its implementations
@@ -125,7 +128,13 @@ def _packed(contents: Any, name: str, kind: Datatype, size: int) -> bytes:
     if kind.name == "BYTES":
         return pack_bytes_elements(values)
     try:
-        return struct.pack(f"<{size}{kind.struct_code}", *values)
+        if size <= SLICE:
+            return struct.pack(f"<{size}{kind.struct_code}", *values)
+        packed = bytearray()
+        for at in range(0, size, SLICE):
+            part = values[at : at + SLICE]
+            packed += struct.pack(f"<{len(part)}{kind.struct_code}", *part)
+        return bytes(packed)
     except struct.error:
         raise SalverError("INVALID_VALUE", f"input {name!r} holds a value that {kind.name} cannot") from None
 
@@ -162,7 +171,7 @@ class GrpcEncoder:
         self._fixed_size = all(spec.datatype != "BYTES" for spec in outputs.values())
         self._typable = all(spec.datatype in _CONTENTS for spec in outputs.values())
 
-    def encode(self, request: Request, response: Response, *, typed: bool) -> bytes:
+    def encode(self, request: Request, response: Response, *, typed: bool, timing: str = "") -> bytes:
         """The ModelInferResponse, with typed contents if asked and the datatypes have them, else raw."""
         head: bytes = self._prefix
         if response.version != self._version:
@@ -170,8 +179,8 @@ class GrpcEncoder:
             head += _RESPONSE(model_version=response.version).SerializeToString()
         if request.id is not None:
             head += _RESPONSE(id=request.id).SerializeToString()
-        if self._model or response.warnings:
-            head += self._parameters(response)
+        if self._model or response.warnings or timing:
+            head += self._parameters(response, timing)
         if typed and self._typable:
             return head + self._typed(request, response)
         if request.outputs is None and self._fixed_size and response.stop == response.start + 1:
@@ -185,26 +194,33 @@ class GrpcEncoder:
             contents.append(_raw_field(raw_bytes(array, datatype)))
         return b"".join((*parts, *contents))
 
-    def encode_streamed(self, request: Request, response: Response, *, typed: bool, final: bool = True) -> bytes:
+    def encode_streamed(
+        self, request: Request, response: Response, *, typed: bool, final: bool = True, timing: str = ""
+    ) -> bytes:
         """The same as an answer to one message of a stream, the only one unless `final` is false."""
-        encoded = self.encode(request, response, typed=typed)
+        encoded = self.encode(request, response, typed=typed, timing=timing)
         if request.parameters and request.parameters.get(_ASKS_FOR_LAST):
             encoded += _FINAL if final else _NOT_FINAL
         return _streamed(encoded)
 
-    def encode_last(self, request: Request) -> bytes | None:
-        """What says, without outputs, that there were all answers; None for clients that do not ask."""
-        if not (request.parameters and request.parameters.get(_ASKS_FOR_LAST)):
+    def encode_last(self, request: Request, timing: str = "") -> bytes | None:
+        """What says, without outputs, that there were all answers; None for who asks neither that nor `timing`."""
+        if not timing and not (request.parameters and request.parameters.get(_ASKS_FOR_LAST)):
             return None
-        named: bytes = _RESPONSE(id=request.id or "").SerializeToString()
+        last = _RESPONSE(id=request.id or "")
+        if timing:
+            last.parameters["salver_timing"].string_param = timing
+        named: bytes = last.SerializeToString()
         return _streamed(self._prefix + named + _FINAL)
 
-    def _parameters(self, response: Response) -> bytes:
+    def _parameters(self, response: Response, timing: str) -> bytes:
         answer = _RESPONSE()
         if self._model:
             answer.parameters["salver_model"].string_param = self._model
         if response.warnings:
             answer.parameters["salver_warnings"].string_param = warnings_text(response.warnings)
+        if timing:
+            answer.parameters["salver_timing"].string_param = timing
         encoded: bytes = answer.SerializeToString()
         return encoded
 
@@ -233,10 +249,12 @@ class GrpcEncoder:
         for output in request.outputs or self._all:
             datatype, array = self._one(output, response)
             tensor = answer.outputs.add(name=output.name, datatype=datatype, shape=array.shape)
-            values = array.reshape(-1).tolist()
-            if datatype == "BYTES":
-                values = [value if isinstance(value, bytes) else str(value).encode() for value in values]
-            getattr(tensor.contents, _CONTENTS[datatype]).extend(values)
+            flat, contents = array.reshape(-1), getattr(tensor.contents, _CONTENTS[datatype])
+            for at in range(0, max(1, len(flat)), SLICE):
+                values = flat[at : at + SLICE].tolist()
+                if datatype == "BYTES":
+                    values = [value if isinstance(value, bytes) else str(value).encode() for value in values]
+                contents.extend(values)
         encoded: bytes = answer.SerializeToString()
         return encoded
 

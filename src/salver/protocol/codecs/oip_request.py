@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 import struct
 from typing import Any, Final
 
@@ -37,6 +38,9 @@ Scalar = bool | int | float | str
 _PACKABLE_ELEMENTS: Final = 4096
 """Up to here one `struct` call packs the values; compiled formats beyond it would fill the cache."""
 _LONGEST_NAME: Final = 256
+_SPARE_LISTS: Final = 4096
+"""So many are read to say more exactly what is wrong with them."""
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
 class _JsonTensor(msgspec.Struct, gc=False):
@@ -290,6 +294,7 @@ def _flatten_nested(tensor: _JsonTensor, json_type: type) -> list[Any]:
     rank = len(tensor.shape)
     if not 2 <= rank <= MAX_RANK:
         rank = 1
+    _check_lists(tensor, rank)
     try:
         values: list[Any] = _values_decoder(json_type, rank).decode(tensor.data)
     except msgspec.DecodeError as error:
@@ -306,6 +311,19 @@ def _flatten_nested(tensor: _JsonTensor, json_type: type) -> list[Any]:
             "WRONG_SHAPE", f"the nested data of input {tensor.name!r} do not have the shape {list(tensor.shape)}"
         )
     return values
+
+
+def _check_lists(tensor: _JsonTensor, rank: int) -> None:
+    """Refuse data of more lists than their shape has before they are made: an empty one takes two bytes here."""
+    lists, those = 1, 1
+    for dimension in tensor.shape[: rank - 1]:
+        those *= dimension
+        lists += those
+    data = bytes(tensor.data)
+    if data.count(b"[") > lists + _SPARE_LISTS and _STRING.sub(b"", data).count(b"[") > lists + _SPARE_LISTS:
+        raise SalverError(
+            "WRONG_SHAPE", f"the nested data of input {tensor.name!r} do not have the shape {list(tensor.shape)}"
+        )
 
 
 def _shown(value: object) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from salver.protocol.codecs.slices import SLICE, json_array, json_each
 from salver.protocol.datatypes import DATATYPES
 from salver.protocol.errors import SalverError
 from salver.protocol.request import BatchOutputs, Request, RequestedOutput, Response
@@ -45,13 +46,14 @@ class ResponseEncoder:
         self._model = model if model != endpoint else ""
         self._fixed_size = all(spec.datatype != "BYTES" for spec in outputs.values())
 
-    def encode(self, request: Request, response: Response) -> tuple[bytes, int | None]:
+    def encode(self, request: Request, response: Response, timing: str = "") -> tuple[bytes, int | None]:
         """Return the body and, when tensors follow the JSON in binary, the length of the JSON.
 
-        Raises NONFINITE_OUTPUT when the policy is `error` and this request's values are not
-        finite, BAD_MODEL_OUTPUT for its text that is none, WRONG_DATATYPE for types JSON cannot carry.
+        `timing`, if any, is one of its parameters. Raises NONFINITE_OUTPUT when the policy is `error` and
+        this request's values are not finite, BAD_MODEL_OUTPUT for its text that is none, WRONG_DATATYPE for
+        types JSON cannot carry.
         """
-        head = self._head(request, response)
+        head = self._head(request, response, timing)
         binary_wanted = bool(request.parameters and request.parameters.get("binary_data_output"))
         if request.outputs is None and response.stop == response.start + 1:
             if not binary_wanted:
@@ -76,27 +78,30 @@ class ResponseEncoder:
             return body, None
         return b"".join((body, *tail)), len(body)
 
-    def encode_last(self, request: Request) -> bytes:
+    def encode_last(self, request: Request, timing: str = "") -> bytes:
         """What stands behind the last answer of a stream: no outputs, and that it is the end."""
         head = self._prefix
         if request.id is not None:
             head += b',"id":' + _JSON.encode(request.id)
-        return head + b',"parameters":{"triton_final_response":true},"outputs":[]}'
+        told = b"" if not timing else b',"salver_timing":' + _JSON.encode(timing)
+        return b'%b,"parameters":{"triton_final_response":true%b},"outputs":[]}' % (head, told)
 
-    def _head(self, request: Request, response: Response) -> bytes:
+    def _head(self, request: Request, response: Response, timing: str) -> bytes:
         head = self._prefix
         if response.version != self._version:
             # A session goes on with the version that it began with, while that one drains.
             head = head.removesuffix(_named(self._version)) + _named(response.version)
         if request.id is not None:
             head += b',"id":' + _JSON.encode(request.id)
-        if self._model or response.warnings:
+        if self._model or response.warnings or timing:
             parameters = {}
             if self._model:
                 parameters["salver_model"] = self._model
             if response.warnings:
                 # One a line: a client can tell them apart.
                 parameters["salver_warnings"] = warnings_text(response.warnings)
+            if timing:
+                parameters["salver_timing"] = timing
             head += b',"parameters":' + _JSON.encode(parameters)
         return head
 
@@ -181,13 +186,15 @@ class ResponseEncoder:
             return [_text_row(row) for row in table.tolist()]
         if kind.json_type is float and not np.isfinite(table).all():
             return [self._encode_doubtful_row(row) for row in table]
+        if table.size > SLICE:
+            return json_each(table.reshape(-1)) if table.shape[1] == 1 else [row[1:-1] for row in json_each(table)]
         if table.shape[1] == 1:
             return _JSON.encode(table.reshape(-1).tolist())[1:-1].split(b",")
         return _JSON.encode(table.tolist())[2:-2].split(b"],[")
 
     def _encode_doubtful_row(self, row: np.ndarray[Any, Any]) -> bytes | None:
         if np.isfinite(row).all() or self._nonfinite is Nonfinite.NULL:
-            return _JSON.encode(row.tolist())[1:-1]
+            return json_array(row)[1:-1]
         if self._nonfinite is Nonfinite.PASS:
             return json.dumps(row.tolist(), separators=(",", ":"))[1:-1].encode()
         return None

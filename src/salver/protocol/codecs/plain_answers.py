@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
+from salver.protocol.codecs.slices import SLICE, json_array, json_each
 from salver.protocol.errors import SalverError
 from salver.protocol.request import Response
 from salver.protocol.signature import TensorSpec
@@ -55,7 +57,7 @@ class PlainAnswers:
 
     def encode_csv(self, response: Response) -> bytes:
         """The same as CSV without a header: a line for each row, with its values side by side."""
-        columns, _ = self._columns(response)
+        columns, _ = plain_columns(self._outputs, response, self._nonfinite)
         rows = zip(*columns.values(), strict=True) if self._batched else [tuple(columns.values())]
         lines = io.StringIO()
         writer = csv.writer(lines, lineterminator="\n")
@@ -63,7 +65,7 @@ class PlainAnswers:
         return lines.getvalue().encode()
 
     def _columns(self, response: Response) -> tuple[dict[str, Any], bool]:
-        return plain_columns(self._outputs, response, self._nonfinite)
+        return plain_columns(self._outputs, response, self._nonfinite, ready=True)
 
     def _value(self, columns: dict[str, Any]) -> Any:
         if len(columns) == 1:
@@ -86,26 +88,44 @@ class PlainAnswers:
 
 
 def plain_columns(
-    outputs: Mapping[str, TensorSpec], response: Response, nonfinite: Nonfinite
+    outputs: Mapping[str, TensorSpec], response: Response, nonfinite: Nonfinite, *, ready: bool = False
 ) -> tuple[dict[str, Any], bool]:
     """The values of each output as nested lists, and whether all are finite.
 
+    With `ready` the rows of large outputs may be JSON already, which takes NaN and infinity as the policy does.
     Raises NONFINITE_OUTPUT when the policy is `error` and they are not, BAD_MODEL_OUTPUT for text that is none.
     """
-    columns, finite = {}, True
+    arrays, finite, large = {}, True, False
     for name, spec in outputs.items():
         array = response.array(name)
         if spec.datatype == "BF16":
             array = (array.astype("<u4") << 16).view("<f4")
         finite = finite and (array.dtype.kind != "f" or bool(np.isfinite(array).all()))
-        columns[name] = _texts(spec, array) if spec.datatype == "BYTES" else array.tolist()
+        large = large or array.size > SLICE
+        arrays[name] = array
     if not finite and nonfinite is Nonfinite.ERROR:
         raise SalverError(
             "NONFINITE_OUTPUT",
             "the model answered NaN or infinity, which JSON cannot carry",
             "deploy with --nonfinite null or pass, or ask for binary data over the Open Inference Protocol",
         )
-    return columns, finite
+    encode = functools.partial(encode_plain, nonfinite=nonfinite, finite=finite)
+    columns: dict[str, Any] = {}
+    for name, spec in outputs.items():
+        if spec.datatype == "BYTES":
+            columns[name] = _texts(spec, arrays[name])
+        elif ready and large:
+            columns[name] = _ready(arrays[name], encode)
+        else:
+            columns[name] = arrays[name].tolist()
+    return columns, finite or (ready and large)
+
+
+def _ready(array: np.ndarray[Any, Any], encode: Callable[[Any], bytes]) -> Any:
+    """An output whose rows, or which itself, only want to be put in their place."""
+    if not array.ndim:
+        return msgspec.Raw(json_array(array, encode))
+    return [msgspec.Raw(row) for row in json_each(array, encode)]
 
 
 def encode_plain(value: Any, nonfinite: Nonfinite, *, finite: bool) -> bytes:

@@ -45,11 +45,11 @@ def decode_value(body: bytes, *, tokens: bool = False) -> Any:
     return value
 
 
-def decode_object(body: bytes, *, tokens: bool = False) -> dict[str, Any]:
+def decode_object(body: bytes, *, tokens: bool = False, remedy: str = 'send an object: {"...": ...}') -> dict[str, Any]:
     """The JSON object that `body` is; raises what `decode_value` does, and INVALID_JSON for another value."""
     value = decode_value(body, tokens=tokens)
     if not isinstance(value, dict):
-        raise SalverError("INVALID_JSON", "the body is JSON, but no object", 'send an object: {"...": ...}')
+        raise SalverError("INVALID_JSON", "the body is JSON, but no object", remedy)
     return value
 
 

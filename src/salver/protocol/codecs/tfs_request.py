@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any, Final, NamedTuple
 
-from salver.protocol.codecs.by_signature import sole_input, tensors_of
+from salver.protocol.codecs.by_signature import repeated, sole_input, tensors_of
 from salver.protocol.errors import SalverError
 from salver.protocol.signature import Signature
 from salver.protocol.tensor import MAX_RANK, Tensor
@@ -71,11 +71,14 @@ def read_examples(document: Mapping[str, Any], signature: Signature, max_element
             raise SalverError("INVALID_JSON", f"Example must be JSON object: {what} is none")
         if at and not context.keys().isdisjoint(example):
             raise SalverError("INVALID_JSON", f"item {at - 1} of 'examples' has a feature of 'context' again")
-    rows = [{**context, **example} for example in examples]
-    _require_same_keys(rows, "examples")
-    columns = {name: [_feature(name, row[name]) for row in rows] for name in rows[0]}
     shapes = {spec.name: spec.shape[1:] for spec in signature.inputs}
-    tensors = _tensors(columns, signature, max_elements)
+    _require_same_keys(examples, "examples")
+    columns = {name: [_feature(name, example[name]) for example in examples] for name in examples[0]}
+    shared = {name: [_feature(name, value)] for name, value in context.items()}
+    tensors = {
+        name: repeated(tensor, len(examples), max_elements)
+        for name, tensor in _tensors(shared, signature, max_elements).items()
+    } | _tensors(columns, signature, max_elements)
     return {name: _with_row_shape(tensor, shapes[name]) for name, tensor in tensors.items()}
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from salver.protocol.codecs.slices import SLICE, json_each
 from salver.protocol.codecs.tfs_request import SIGNATURE_NAME
 from salver.protocol.errors import SalverError
 from salver.protocol.request import BatchOutputs, Response
@@ -132,8 +133,11 @@ class TfsAnswers:
             encode = _encode_binary if spec.name.endswith(_BINARY_SUFFIX) else _encode_text
             return [encode(row) for row in array.tolist()]
         array = _plain_floats(array, spec)
-        if not self._null and array.dtype.kind == "f" and not np.isfinite(array).all():
-            return [json.dumps(row, separators=(",", ":")).encode() for row in array.tolist()]
+        has_tokens = not self._null and array.dtype.kind == "f" and not np.isfinite(array).all()
+        if array.size > SLICE:
+            return [*json_each(array, _with_tokens if has_tokens else _JSON.encode)]
+        if has_tokens:
+            return [_with_tokens(row) for row in array.tolist()]
         if not len(array):
             return []
         if array.ndim == 1:
@@ -204,6 +208,10 @@ def _tensor_info(spec: TensorSpec) -> dict[str, Any]:
 def _plain_floats(array: np.ndarray[Any, Any], spec: TensorSpec) -> np.ndarray[Any, Any]:
     """An output in a type that numpy has; BF16 comes as the bits of its numbers."""
     return (array.astype("<u4") << 16).view("<f4") if spec.datatype == "BF16" else array
+
+
+def _with_tokens(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _encode_text(row: Any) -> bytes | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from salver.protocol.codecs.by_signature import sole_input, tensors_of
-from salver.protocol.codecs.files import decode_upload
+from salver.protocol.codecs.files import decode_upload, file_input
 from salver.protocol.codecs.plain_json import decode_value
 from salver.protocol.errors import SalverError
 from salver.protocol.signature import Signature, TensorSpec
@@ -66,7 +66,7 @@ def read_prediction(content_type: bytes | None, body: bytes, signature: Signatur
     """The inputs that a body holds; raises SalverError (400) for what cannot be inputs of the signature."""
     media = (content_type or b"").partition(b";")[0].strip().lower()
     is_json = media == b"application/json"
-    if media == b"multipart/form-data" or (not is_json and _takes_files(signature)):
+    if media == b"multipart/form-data" or (not is_json and file_input(signature) is not None):
         inputs = decode_upload(content_type, body, signature, max_elements)
         return Upload(inputs, signature.batched and all(tensor.shape[0] == 1 for tensor in inputs.values()))
     value = decode_value(body, tokens=True)
@@ -77,10 +77,6 @@ def read_prediction(content_type: bytes | None, body: bytes, signature: Signatur
         return _of_instances(value["instances"], signature, max_elements)
     columns = value if isinstance(value, dict) else {sole_input(signature).name: value}
     return _of_columns(columns, signature, max_elements)
-
-
-def _takes_files(signature: Signature) -> bool:
-    return any(spec.datatype == "BYTES" for spec in signature.inputs)
 
 
 def _of_instances(rows: Any, signature: Signature, max_elements: int) -> Upload:
