@@ -127,15 +127,27 @@ def test_a_body_that_is_too_large_is_not_invited(server: Served) -> None:
     assert client.head()[0] == 413
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "header", "status"),
-    [
-        ("POST", "/v2/nothing", "Accept: */*", 404),
-        ("PUT", "/v2/models/toy/infer", "Accept: */*", 405),
-        ("POST", "/v2/models/toy/infer", "Authorization: Bearer wrong", 401),
-        ("POST", "/v2/models/toy/infer", "X-Salver-Api-Version: 7", 400),
-    ],
-)
+REFUSED_AT_THE_HEAD = [
+    ("POST", "/v2/nothing", "Accept: */*", 404),
+    ("PUT", "/v2/models/toy/infer", "Accept: */*", 405),
+    ("POST", "/v2/models/toy/infer", "Authorization: Bearer wrong", 401),
+    ("POST", "/v2/models/toy/infer", "X-Salver-Api-Version: 7", 400),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "header", "status"), REFUSED_AT_THE_HEAD)
+def test_a_large_body_is_not_heard_out_where_its_head_is_refused(
+    server: Served, method: str, path: str, header: str, status: int
+) -> None:
+    client = server.connect()
+    client.send(request(method, path, headers=("Content-Length: 4000000", header)) + b"x" * 600_000)
+    reply = client.read()
+    assert (reply.status, reply.headers["connection"]) == (status, "close")
+    assert (reply.headers.get("allow") == "POST") == (status == 405)
+    eventually(lambda: server.gateway.inflight_bytes == 0)
+
+
+@pytest.mark.parametrize(("method", "path", "header", "status"), REFUSED_AT_THE_HEAD)
 def test_a_body_is_not_invited_to_a_request_that_its_head_refuses(
     server: Served, method: str, path: str, header: str, status: int
 ) -> None:

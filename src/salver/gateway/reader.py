@@ -40,6 +40,8 @@ _ONCE: Final = frozenset(
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(?::[0-9]*)?")
 """RFC 9110 section 7.2: uri-host [":" port]; empty where the target has no authority."""
+_HEARD_OUT_BYTES: Final = 256 * 2**10
+"""A body that has more is refused before it is whole, if its head is enough for that."""
 _HEARD: Final = frozenset({b"connection", b"upgrade", b"http2-settings", b"expect"})
 """What has had its effect when a request is read a second time: the offer, and the invitation to send the body."""
 _REMEMBERED_HOSTS: Final = 64
@@ -318,6 +320,9 @@ class RequestReader(Connection):
         assert exchange is not None
         size = len(body)
         if exchange.body_bytes:
+            if exchange.route is None and exchange.body_bytes + size > _HEARD_OUT_BYTES:
+                # Whoever would be refused whatever the body is shall not fill the memory with it.
+                gateway.check_head(exchange)
             if not self._body:
                 self._body += exchange.body
                 exchange.body = b""
