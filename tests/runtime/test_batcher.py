@@ -184,7 +184,7 @@ LINE = Measured({1: 0.011, 100: 0.11})
 def come(found: Batcher, *times_s: float, rows: int = 1) -> None:
     answer: Any = Answer()
     for at_s in times_s:
-        found.queue.append(found.entry(make_request([[0, 0]] * rows), answer, at_s, 0))
+        found.queue.append(found.entry(make_request([[0, 0]] * rows), answer, at_s))
 
 
 def test_nobody_waits_for_a_second_request_before_there_ever_was_one() -> None:
@@ -220,5 +220,5 @@ def test_where_requests_have_a_cost_one_row_more_costs_what_the_others_do() -> N
     )
     answer: Any = Answer()
     for at_s in (5.0, 5.001):
-        found.queue.append(found.entry(make_request([[0] * 10]), answer, at_s, 0))
+        found.queue.append(found.entry(make_request([[0] * 10]), answer, at_s))
     assert found.hold_s(5.001) == pytest.approx(0.008 / 3, rel=0.01)

@@ -91,7 +91,7 @@ def make_request(
     outputs: tuple[RequestedOutput, ...] | None = None,
     parameters: Mapping[str, Any] | None = None,
     received_s: float | None = None,
-    longest_s: float = float("inf"),
+    longest_s: float | None = None,
 ) -> Request:
     """The request for what a client sent; raises SalverError if the signature, or the protocol, forbids it.
 
@@ -106,7 +106,8 @@ def make_request(
     wait_s, priority = spec.deadline_s, 0
     if parameters is not None or not _TELLING.isdisjoint(asked.headers):
         wait_s, priority = read_wishes(parameters, asked.headers, wait_s)
-    wait_s = min(wait_s, longest_s)
+    if longest_s is not None:
+        wait_s = min(wait_s, longest_s)
     return Request(
         spec.endpoint,
         inputs,

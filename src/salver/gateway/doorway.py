@@ -15,7 +15,7 @@ import msgspec
 
 from salver.gateway.asked import Asked
 from salver.gateway.contracts import ask, headers_of, refuse_unwritten
-from salver.gateway.exchange import JSON, Exchange
+from salver.gateway.exchange import JSON, TIMING_HEADER, Exchange
 from salver.gateway.negotiation import OFFLOAD_BYTES, compress, decompress, wanted_encoding
 from salver.protocol.errors import SalverError
 from salver.protocol.request import Request, Response
@@ -199,9 +199,15 @@ def _elements(response: Response) -> int:
 
 
 def _reply(exchange: Exchange, request: Request, response: Response, written: Written) -> None:
-    headers, told = written.headers, headers_of(exchange, request, response)
-    if told:
-        headers = (*headers, *told)
+    headers = written.headers
+    # Asked for by few, and so looked for here, where nothing is called for the others.
+    if (
+        request.parameters is not None
+        or response.cache is not None
+        or TIMING_HEADER in exchange.headers
+        or exchange.lane.gateway.tells_timing
+    ):
+        headers = (*headers, *headers_of(exchange, request, response))
     if b"accept-encoding" in exchange.headers:
         _reply_encoded(exchange, written.body, written.content_type, headers)
     else:

@@ -93,8 +93,9 @@ class InferDoor:
                 read = functools.partial(self._read, exchange, body, contract.target, as_events=False)
                 aside(exchange, read, functools.partial(_ask, contract))
                 return
-        contract, request = self.prepare(exchange, body)
-        send(exchange, contract.target, request, contract.write)
+        contract = self.contract_of(exchange)
+        infer = self._read(exchange, body, contract.target, as_events=False)
+        send(exchange, contract.target, contract.request(exchange, infer), contract.write)
 
     def prepare(self, exchange: Exchange, body: bytes, *, as_events: bool = False) -> tuple[OipContract, Request]:
         """The request that `body` is, and who answers it, without asking yet; raises what is wrong with it.

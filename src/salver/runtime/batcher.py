@@ -39,7 +39,6 @@ class Batcher:
         "_curve",
         "_gap_s",
         "_last_s",
-        "_plain",
         "_rules",
         "_spec",
         "admission",
@@ -47,6 +46,7 @@ class Batcher:
         "classes",
         "holds",
         "limit",
+        "plain",
         "queue",
     )
 
@@ -66,7 +66,7 @@ class Batcher:
         self._rules = Rules(spec.policy, spec.max_wait_s, spec.min_batch)
         self.holds = spec.policy is not BatchPolicy.EAGER and self._batched
         """Whether a batch may ever wait although a replica is free."""
-        self._plain = (
+        self.plain = (
             self.classes.uniform
             and not self.classes.costed
             and not spec.priorities
@@ -85,10 +85,9 @@ class Batcher:
         """The priority level of a request."""
         return level_of(request.priority, len(self.bounds_of))
 
-    def entry(self, request: Request, answer: asyncio.Future[Response], now_s: float, level: int) -> Entry:
-        """The entry of a request that comes now; not queued yet."""
-        if self._plain:
-            return Entry(request, answer, now_s, request.rows)
+    def entry(self, request: Request, answer: asyncio.Future[Response], now_s: float) -> Entry:
+        """The entry of a request that comes now; not queued yet. Where all are `plain` one can be made without this."""
+        level = self.level_of(request) if self._spec.priorities else 0
         class_key, cost = self.classes.of(request)
         if self._spec.priorities:
             request.deadline_s = min(request.deadline_s, request.received_s + self.bounds_of[level].deadline_s)

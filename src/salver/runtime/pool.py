@@ -91,14 +91,14 @@ class Pool:
                 "split the request, or deploy with a larger --max-batch",
             )
         now_s = self._clock.monotonic_s()
-        level = batcher.level_of(request) if spec.priorities else 0
-        entry = batcher.entry(request, self._loop.create_future(), now_s, level)
+        answer: asyncio.Future[Response] = self._loop.create_future()
+        entry = Entry(request, answer, now_s, request.rows) if batcher.plain else batcher.entry(request, answer, now_s)
         admission = self._admission
         if admission.guards_wait:
             admission.check_wait(entry, now_s, self._until_free_s(now_s), len(self.replicas))
-        if self._queue.waiting(level) >= batcher.bounds_of[level].max_queue:
+        if not self._queue.offer(entry, batcher.bounds_of[entry.level].max_queue):
             self._make_room(entry, now_s)
-        self._queue.append(entry)
+            self._queue.append(entry)
         self._earliest_s = min(self._earliest_s, request.deadline_s)
         if self._watch is None:
             self._looked_s = now_s

@@ -248,6 +248,14 @@ class WaitingQueue:
         """Requests that wait on one level."""
         return self._levels[level].waiting
 
+    def offer(self, entry: Entry, most: int) -> bool:
+        """Take an entry in unless `most` wait on its level; whether it was taken."""
+        level = self._levels[entry.level]
+        if level.waiting >= most:
+            return False
+        level.append(entry)
+        return True
+
     def append(self, entry: Entry) -> None:
         """Take an entry in, behind those of its tenant and level."""
         self._levels[entry.level].append(entry)

@@ -151,7 +151,9 @@ def _parameter_members(parameters: dict[str, Scalar] | msgspec.UnsetType) -> int
 def _assemble(request: _JsonRequest, tail: memoryview, max_elements: int) -> InferBody:
     inputs: dict[str, Tensor] = {}
     for tensor in request.inputs:
-        kind = known_datatype(tensor.name, tensor.datatype)
+        kind = DATATYPES.get(tensor.datatype)
+        if kind is None or len(tensor.name) > _LONGEST_NAME:
+            kind = known_datatype(tensor.name, tensor.datatype)
         size = check_shape(tensor.name, tensor.shape, max_elements)
         data: bytes | memoryview
         if tensor.parameters is not msgspec.UNSET and "binary_data_size" in tensor.parameters:
