@@ -67,7 +67,7 @@ format: venv
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# About 25 minutes; WORDS=--write puts the results into docs/performance.md.
+# About 25 minutes; WORDS=--write puts the results into the docs.
 bench: venv .venvs/models/.made
 	for name in run batching jobs cache sessions processes many; do $(BIN)/python bench/$$name.py $(WORDS) || exit 1; done
 
