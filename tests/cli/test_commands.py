@@ -101,6 +101,7 @@ def test_a_model_is_registered_described_and_listed(salver, models) -> None:
     assert done.code == 0
     assert set(done.json) == {
         "model", "version", "reference", "created", "digest", "format", "signature", "profiled",
+        "against", "changes",
     }  # fmt: skip
     assert (done.json["reference"], done.json["created"], done.json["format"]) == ("double@1.0.0", True, "onnx")
     again = salver("register", "double", models / "times2.onnx", "--version", "1.0.0")
@@ -115,6 +116,43 @@ def test_a_model_is_registered_described_and_listed(salver, models) -> None:
     listed = salver("--json", "models", "double").json
     assert [row["ordinal"] for row in listed] == [1, 2]
     assert "double" in salver("models").out
+
+
+MODEL = """
+import salver
+
+class Scores(salver.Model):
+    inputs = (salver.TensorSpec("x", "FP32", (-1, 2)),)
+    outputs = (salver.TensorSpec("score", "FP32", (-1,)), MORE)
+
+    def predict(self, inputs):
+        return {}
+"""
+
+
+def test_a_number_says_what_its_version_changes(salver, tmp_path) -> None:
+    def register(more: str, *words: str):
+        (tmp_path / "model.py").write_text(MODEL.replace(", MORE", f", {more}" if more else ","))
+        return salver(*words, "register", "scores", tmp_path / "model.py")
+
+    assert register("").out.startswith("scores@1.0.0\n  digest")
+    sure = 'salver.TensorSpec("sure", "FP32", (-1,))'
+    second = register(sure)
+    assert second.out.startswith(
+        "scores@1.1.0\n  minor      output 'sure' is new, against 1.0.0\n  minor      the code"
+    )
+    third = register("", "--json").json
+    assert (third["reference"], third["against"]) == ("scores@2.0.0", "1.1.0")
+    assert third["changes"][0] == {"level": "major", "what": "output 'sure' is gone"}
+    (tmp_path / "model.py").write_text(MODEL.replace("MORE", sure).replace("FP32", "FP64"))
+    refused = salver("--json", "register", "scores", tmp_path / "model.py", "--version", "2.0.1")
+    assert (refused.code, refused.error["code"]) == (1, "INVALID_VERSION")
+    assert "2.0.1 says too little" in refused.error["message"]
+    assert "input 'x' is FP64, it was FP32" in refused.error["message"]
+    assert refused.error["remedy"].startswith("use 3.0.0 or higher")
+    details = [record["details"] for record in salver("--json", "audit").json if record["action"] == "register"]
+    assert details[1]["against"] == "1.0.0"
+    assert details[1]["changes"][0] == "output 'sure' is new"
 
 
 def test_the_same_bytes_twice_take_no_more_disk(salver, models, home) -> None:

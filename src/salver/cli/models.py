@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,6 +11,9 @@ from salver.cli.context import Context
 from salver.cli.tables import table
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import VersionManifest
+
+if TYPE_CHECKING:
+    from salver.control.administration import Registered
 
 __all__ = ["add_to", "describe_signature"]
 
@@ -24,7 +28,9 @@ def register(
     context: typer.Context,
     name: str = typer.Argument(help="What to call the model: lower-case letters, digits, '.', '_' and '-'."),
     path: Path = typer.Argument(help="A model file, a Python file, or a directory with a salver-model.toml."),
-    version: str | None = typer.Option(None, help="X.Y.Z; without it 1.0.0, and later the next patch number."),
+    version: str | None = typer.Option(
+        None, help="X.Y.Z; without it 1.0.0, later the next that says enough of what changed."
+    ),
     format: str | None = typer.Option(
         None, help="onnx, sklearn or python; without it, the only one the files suggest."
     ),
@@ -58,16 +64,25 @@ def register(
             "version": manifest.version,
             "reference": manifest.reference,
             "created": done.created,
+            "against": done.against,
+            "changes": [{"level": change.level.word, "what": change.what} for change in done.changes],
             "digest": manifest.digest,
             "format": manifest.format,
             "signature": manifest.signature,
             "profiled": [profiled.input for profiled in manifest.profile.inputs] if manifest.profile else [],
         },
         f"{manifest.reference}{'' if done.created else '  (was registered already)'}\n"
+        f"{_described_changes(done)}"
         f"  digest     sha256:{manifest.digest}\n"
         f"  format     {manifest.format}\n"
         f"{describe_signature(manifest.signature)}",
     )
+
+
+def _described_changes(done: Registered) -> str:
+    """What the number answers for, a line each; nothing for a first version or a patch."""
+    lines = [f"  {change.level.word:<10} {change.what}, against {done.against}\n" for change in done.changes]
+    return "".join(lines)
 
 
 def models(

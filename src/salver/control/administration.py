@@ -17,6 +17,7 @@ from salver.protocol.jobs import JobLimits, JobPage, JobView
 from salver.protocol.tables import DeploymentSpec, FileEntry, Tables, TokenRecord, VersionManifest
 from salver.registry.access_tokens import AccessTokens, ensure_admin_token
 from salver.registry.catalog import Catalog, ModelSummary
+from salver.registry.compatibility import Change
 from salver.registry.deployments import Deployments
 from salver.registry.draft import VersionDraft
 from salver.registry.files import check_files
@@ -52,6 +53,10 @@ class Registered(msgspec.Struct, frozen=True):
 
     manifest: VersionManifest
     created: bool
+    against: str = ""
+    """The release that the version was compared with for its number; empty where there was none."""
+    changes: tuple[Change, ...] = ()
+    """What differs from that one."""
 
 
 class DeployRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -215,7 +220,7 @@ class LocalAdministration:
     def _adopt(self, published: Tables) -> None:
         """Take a snapshot as desired state: the database is new, a seed's or in place of a lost one."""
         for manifest in published.versions:
-            self._catalog.add_version(self._principal, draft_of(manifest))
+            self._catalog.add_version(self._principal, draft_of(manifest), as_it_is=True)
         for spec in published.deployments:
             self._deployments.deploy(self._principal, spec)
 
@@ -228,8 +233,8 @@ class LocalAdministration:
         require(self._principal, Operation.REGISTER)
         check_files(draft.files)
         _check_stored(BlobStore(self._home.blobs_path), draft.files)
-        manifest, created = self._catalog.add_version(self._principal, draft)
-        return Registered(manifest, created)
+        added = self._catalog.add_version(self._principal, draft)
+        return Registered(added.manifest, added.created, added.numbered.against, added.numbered.changes)
 
     def models(self) -> tuple[ModelSummary, ...]:
         """See `Administration`."""

@@ -6,22 +6,25 @@ that a client was promised are the ones it gets for as long as the home exists.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import msgspec
 from sqlalchemy import Connection, func, insert, select
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.formats import KINDS
-from salver.protocol.names import FIRST_VERSION, SemanticVersion, check_name
+from salver.protocol.names import SemanticVersion, check_name
 from salver.protocol.tables import VersionManifest
 from salver.registry.draft import VersionDraft, difference
 from salver.registry.files import check_files
+from salver.registry.numbering import Numbered, number
 from salver.security.access import Operation, Principal, require
 from salver.storage.database import Database
 from salver.storage.journal import Journal
 from salver.storage.schema import models, versions
 
-__all__ = ["Catalog", "ModelSummary", "find_version"]
+__all__ = ["Added", "Catalog", "ModelSummary", "find_version"]
 
 
 class ModelSummary(msgspec.Struct, frozen=True):
@@ -34,6 +37,16 @@ class ModelSummary(msgspec.Struct, frozen=True):
     """The highest release: what "no version" means; None while there are only pre-releases."""
 
 
+class Added(NamedTuple):
+    """What became of a registration."""
+
+    manifest: VersionManifest
+    created: bool
+    """False when the very same version was there already."""
+    numbered: Numbered
+    """The number, and what it answers for; of a version that was there only the number."""
+
+
 class Catalog:
     """The versions in one database."""
 
@@ -44,13 +57,14 @@ class Catalog:
         self._journal = journal
         self._clock = clock
 
-    def add_version(self, principal: Principal, draft: VersionDraft) -> tuple[VersionManifest, bool]:
-        """Register a version; return its manifest and whether this call created it.
+    def add_version(self, principal: Principal, draft: VersionDraft, *, as_it_is: bool = False) -> Added:
+        """Register a version.
 
-        Without a number the first version is 1.0.0 and a later one the next patch, except
-        that repeating the newest registration returns that one. Registering the same thing under
-        its number again changes nothing; something else under that number is ALREADY_EXISTS.
-        Of two racing calls one follows the other. Raises PERMISSION_DENIED, INVALID_NAME,
+        Without a number the first version is 1.0.0 and a later one the next that says enough of what it changes
+        (`salver.registry.numbering`), except that repeating the newest registration returns that one. Registering
+        the same thing under its number again changes nothing; something else under that number is ALREADY_EXISTS, a
+        number that says too little INVALID_VERSION - unless the version is taken over from another registry
+        `as_it_is`. Of two racing calls one follows the other. Raises PERMISSION_DENIED, INVALID_NAME,
         INVALID_VERSION or INVALID_ARTIFACT before anything is written.
         """
         require(principal, Operation.REGISTER)
@@ -58,20 +72,24 @@ class Catalog:
         wanted = None if draft.version is None else str(SemanticVersion.parse(draft.version))
         check_files(draft.files)
         _check_kind(draft.kind)
-        if draft.manifest("0.0.0", 1).runs_user_code:
+        unnumbered = draft.manifest("0.0.0", 1)
+        if unnumbered.runs_user_code:
             require(principal, Operation.TRUST_CODE)
         with self._database.begin() as connection:
             known = _manifests(connection, draft.model)
             existing = _repeated(known, draft, wanted)
             if existing is not None:
-                return existing, False
-            manifest = draft.manifest(wanted or _next_number(known), len(known) + 1)
-            self._insert(connection, principal, manifest, first=not known)
-        return manifest, True
+                return Added(existing, False, Numbered(existing.version))
+            numbered = Numbered(wanted) if as_it_is and wanted else number(known, unnumbered, wanted)
+            manifest = draft.manifest(numbered.version, len(known) + 1)
+            self._insert(connection, principal, manifest, numbered)
+        return Added(manifest, True, numbered)
 
-    def _insert(self, connection: Connection, principal: Principal, manifest: VersionManifest, *, first: bool) -> None:
+    def _insert(
+        self, connection: Connection, principal: Principal, manifest: VersionManifest, numbered: Numbered
+    ) -> None:
         now_s = self._clock.wall_s()
-        if first:
+        if manifest.ordinal == 1:
             connection.execute(insert(models).values(name=manifest.model, created_s=now_s))
         connection.execute(
             insert(versions).values(
@@ -86,12 +104,14 @@ class Catalog:
                 manifest=msgspec.json.encode(manifest).decode(),
             )
         )
-        details = {
+        details: dict[str, Any] = {
             "digest": manifest.digest,
             "format": manifest.format,
             "ordinal": manifest.ordinal,
             "trusts_code": manifest.trusts_code,
         }
+        if numbered.against:
+            details |= {"against": numbered.against, "changes": [change.what for change in numbered.changes]}
         self._journal.append(
             connection, actor=principal.name, action="register", subject=manifest.reference, details=details
         )
@@ -171,21 +191,13 @@ def _repeated(known: list[VersionManifest], draft: VersionDraft, wanted: str | N
             differing = difference(manifest, draft)
             if differing is None:
                 return manifest
+            free = number(known, draft.manifest("0.0.0", 1)).version
             raise SalverError(
                 "ALREADY_EXISTS",
                 f"{manifest.reference} is registered with other {differing} (digest {manifest.digest[:12]})",
-                f"versions never change; register it under another number, for example {_next_number(known)}",
+                f"versions never change; register it under another number, for example {free}",
             )
     return None
-
-
-def _next_number(known: list[VersionManifest]) -> str:
-    """The next patch behind the highest version; a pre-release is followed by its release."""
-    if not known:
-        return str(FIRST_VERSION)
-    highest = max(SemanticVersion.parse(manifest.version) for manifest in known)
-    patch = highest.patch if highest.prerelease else highest.patch + 1
-    return str(SemanticVersion.parse(f"{highest.major}.{highest.minor}.{patch}"))
 
 
 def _highest_release(numbers: list[str]) -> str | None:

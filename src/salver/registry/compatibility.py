@@ -1,0 +1,159 @@
+"""What one version changes against another, seen by those who call it.
+
+Three levels, as Semantic Versioning has them. *Major*: a client of the older version may be refused by the newer
+one, or may read its answers wrongly. *Minor*: every such client goes on as it was, and there is something new, or the
+same values come about in another way. *Patch*: all the rest, above all new weights.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from salver.protocol.signature import TensorSpec
+from salver.protocol.tables import VersionManifest
+
+__all__ = ["Change", "Level", "changes", "level_of"]
+
+
+class Level(enum.IntEnum):
+    """How much a change is, the higher the more."""
+
+    PATCH = 0
+    MINOR = 1
+    MAJOR = 2
+
+    @property
+    def word(self) -> str:
+        """Its name as people write it."""
+        return self.name.lower()
+
+
+class Change(NamedTuple):
+    """One difference."""
+
+    level: Level
+    what: str
+    """What differs, in words: "input 'age' is new and required"."""
+
+
+def changes(before: VersionManifest, after: VersionManifest) -> tuple[Change, ...]:
+    """Everything that clients of `before` meet in `after`, the largest first; empty where only weights differ."""
+    found = [
+        *_inputs(before, after),
+        *_outputs(before, after),
+        *_behaviour(before, after),
+        *_code(before, after),
+    ]
+    return tuple(sorted(found, key=lambda change: -change.level))
+
+
+def level_of(found: tuple[Change, ...]) -> Level:
+    """The largest of some changes; a patch where there are none."""
+    return max((change.level for change in found), default=Level.PATCH)
+
+
+# Inputs: what was accepted must still be.
+
+
+def _inputs(before: VersionManifest, after: VersionManifest) -> Iterator[Change]:
+    old = {spec.name: spec for spec in before.signature.inputs}
+    new = {spec.name: spec for spec in after.signature.inputs}
+    for name in sorted(old.keys() - new.keys()):
+        yield Change(Level.MAJOR, f"input {name!r} is gone")
+    for name in sorted(new.keys() - old.keys()):
+        if new[name].optional:
+            yield Change(Level.MINOR, f"input {name!r} is new and optional")
+        else:
+            yield Change(Level.MAJOR, f"input {name!r} is new and required")
+    for name in sorted(old.keys() & new.keys()):
+        yield from _input(old[name], new[name])
+
+
+def _input(old: TensorSpec, new: TensorSpec) -> Iterator[Change]:
+    if new.datatype != old.datatype:
+        yield Change(Level.MAJOR, f"input {old.name!r} is {new.datatype}, it was {old.datatype}")
+    if not _holds(new.shape, old.shape):
+        yield Change(Level.MAJOR, f"input {old.name!r} has shape {list(new.shape)}, it had {list(old.shape)}")
+    elif new.shape != old.shape:
+        yield Change(Level.MINOR, f"input {old.name!r} takes shape {list(new.shape)}, it took {list(old.shape)}")
+    if old.optional and not new.optional:
+        yield Change(Level.MAJOR, f"input {old.name!r} is required, it was optional")
+    elif new.optional and not old.optional:
+        yield Change(Level.MINOR, f"input {old.name!r} is optional, it was required")
+
+
+# Outputs: what was promised must still be.
+
+
+def _outputs(before: VersionManifest, after: VersionManifest) -> Iterator[Change]:
+    old = {spec.name: spec for spec in before.signature.outputs}
+    new = {spec.name: spec for spec in after.signature.outputs}
+    for name in sorted(old.keys() - new.keys()):
+        yield Change(Level.MAJOR, f"output {name!r} is gone")
+    for name in sorted(new.keys() - old.keys()):
+        yield Change(Level.MINOR, f"output {name!r} is new")
+    for name in sorted(old.keys() & new.keys()):
+        yield from _output(old[name], new[name])
+
+
+def _output(old: TensorSpec, new: TensorSpec) -> Iterator[Change]:
+    if new.datatype != old.datatype:
+        yield Change(Level.MAJOR, f"output {old.name!r} is {new.datatype}, it was {old.datatype}")
+    if not _holds(old.shape, new.shape):
+        yield Change(Level.MAJOR, f"output {old.name!r} has shape {list(new.shape)}, it had {list(old.shape)}")
+    elif new.shape != old.shape:
+        yield Change(Level.MINOR, f"output {old.name!r} is always of shape {list(new.shape)}, it had {list(old.shape)}")
+    if new.labels != old.labels:
+        # A client knows classes by their place: more of them behind the known ones confuse nobody.
+        grown = new.labels[: len(old.labels)] == old.labels
+        told = "more labels than before" if grown and old.labels else "labels" if grown else "other labels"
+        yield Change(Level.MINOR if grown else Level.MAJOR, f"output {old.name!r} has {told}")
+
+
+def _holds(outer: tuple[int, ...], inner: tuple[int, ...]) -> bool:
+    """Whether every shape that fits `inner` fits `outer`; -1 is any size."""
+    return len(outer) == len(inner) and all(a in (-1, b) for a, b in zip(outer, inner, strict=True))
+
+
+# How it answers.
+
+
+def _behaviour(before: VersionManifest, after: VersionManifest) -> Iterator[Change]:
+    if before.kind != after.kind:
+        yield Change(Level.MAJOR, f"it is of kind {after.kind}, it was {before.kind}")
+    if before.streams and not after.streams:
+        yield Change(Level.MAJOR, "it no longer streams")
+    elif after.streams and not before.streams:
+        yield Change(Level.MINOR, "it streams")
+    if before.idempotent and not after.idempotent:
+        # Clients and this server have repeated requests, and answered from a cache, on that word.
+        yield Change(Level.MAJOR, "asking it twice is no longer the same as once")
+    elif after.idempotent and not before.idempotent:
+        yield Change(Level.MINOR, "asking it twice is the same as once")
+
+
+# What runs before and behind the weights.
+
+
+def _code(before: VersionManifest, after: VersionManifest) -> Iterator[Change]:
+    for setting, name in (("preprocess", "pre-processing"), ("postprocess", "post-processing")):
+        old, new = getattr(before, setting), getattr(after, setting)
+        if old != new:
+            became = f"is {new}, it was {old}" if old and new else f"{new} is new" if new else f"{old} is gone"
+            yield Change(Level.MINOR, f"{name} {became}")
+    if before.format != after.format:
+        yield Change(Level.MINOR, f"its format is {after.format}, it was {before.format}")
+    old_code, new_code = _code_files(before), _code_files(after)
+    for path in sorted(old_code.keys() | new_code.keys()):
+        if path not in new_code:
+            yield Change(Level.MINOR, f"the code {path} is gone")
+        elif path not in old_code:
+            yield Change(Level.MINOR, f"the code {path} is new")
+        elif old_code[path] != new_code[path]:
+            yield Change(Level.MINOR, f"the code {path} is another")
+
+
+def _code_files(manifest: VersionManifest) -> dict[str, str]:
+    return {file.path: file.sha256 for file in manifest.files if file.path.endswith(".py")}
