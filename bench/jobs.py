@@ -114,9 +114,7 @@ def main():
     setting.need("wrk", "wrk")
     with tempfile.TemporaryDirectory(prefix="salver-bench-") as folder:
         work = Path(folder)
-        rows = setting.make_digits(work)
-        home = work / "home"
-        setting.salver(home, "register", "digits", str(work / "digits.onnx"))
+        home, rows = setting.digits_home(work)
         report.tell("jobs", measure(home, rows, given.seconds), write=given.write)
 
 

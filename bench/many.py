@@ -140,9 +140,7 @@ def main():
     given = report.arguments(__doc__, seconds=6).parse_args()
     with tempfile.TemporaryDirectory(prefix="salver-bench-") as folder:
         work = Path(folder)
-        rows = setting.make_digits(work)
-        home = work / "home"
-        setting.salver(home, "register", "digits", str(work / "digits.onnx"), "--profile", str(work / "train.npy"))
+        home, rows = setting.digits_home(work)
         report.tell("many", measure(home, rows, work, given.seconds), write=given.write)
 
 

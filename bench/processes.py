@@ -65,9 +65,7 @@ def main():
     setting.need("wrk", "wrk")
     with tempfile.TemporaryDirectory(prefix="salver-bench-") as folder:
         work = Path(folder)
-        rows = setting.make_digits(work)
-        home = work / "home"
-        setting.salver(home, "register", "digits", str(work / "digits.onnx"), "--profile", str(work / "train.npy"))
+        home, rows = setting.digits_home(work)
         report.tell("processes", measure(home, rows, given.seconds), write=given.write)
 
 

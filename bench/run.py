@@ -23,9 +23,7 @@ def main():
     setting.need("h2load", "nghttp2-client")
     with tempfile.TemporaryDirectory(prefix="salver-bench-") as folder:
         work = Path(folder)
-        rows = setting.make_digits(work)
-        home = work / "home"
-        setting.salver(home, "register", "digits", str(work / "digits.onnx"), "--profile", str(work / "train.npy"))
+        home, rows = setting.digits_home(work)
         setting.salver(home, "deploy", "digits", "--endpoint", "digits")
         lines = closed_loop(home, rows, given.seconds)
         lines += grpc_loop(home, rows, given.seconds)

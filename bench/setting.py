@@ -38,6 +38,13 @@ def make_digits(work):
     return rows
 
 
+def digits_home(work):
+    """A home in which the digits model is registered with its profile, and the rows."""
+    rows, home = make_digits(work), work / "home"
+    salver(home, "register", "digits", str(work / "digits.onnx"), "--profile", str(work / "train.npy"))
+    return home, rows
+
+
 def salver(home, *words):
     subprocess.run([sys.executable, "-m", "salver", "--home", str(home), *words], check=True, capture_output=True)
 
