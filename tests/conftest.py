@@ -21,12 +21,21 @@ import numpy as np
 import psutil
 import pytest
 from hypothesis import settings
+from tests.postgres import postgres_server, postgres_url
+
+__all__ = ["postgres_server", "postgres_url"]
 
 DEADLINE_S = 30.0
 
 # The suite finds the same every time; HYPOTHESIS_PROFILE=default looks for what is new.
 settings.register_profile("suite", derandomize=True, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database", choices=("sqlite", "postgresql"), default="sqlite", help="the database of the homes of tests"
+    )
 
 
 def until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
-from salver.storage.database import Database
+from salver.storage.database import Database, open_database
 from salver.storage.home import Home
 from salver.storage.journal import Journal
+from salver.storage.preparation import TABLES
 
-__all__ = ["Python", "SteppingClock", "clock", "database", "home", "journal", "python"]
+__all__ = ["Python", "SteppingClock", "clock", "database", "home", "journal", "kept_bytes", "python"]
 
 
 class SteppingClock:
@@ -31,15 +33,27 @@ class SteppingClock:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def home(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A new home, whose database is a file in it; with `--database postgresql` one on a server, for children too."""
+    if request.config.getoption("--database") == "postgresql":
+        monkeypatch.setenv("SALVER_STORAGE_DATABASE", request.getfixturevalue("postgres_url"))
     return Home.open(tmp_path / "home")
 
 
 @pytest.fixture
 def database(home: Home) -> Iterator[Database]:
-    opened = Database.open(home.database_path)
+    opened = open_database(home)
     yield opened
     opened.close()
+
+
+def kept_bytes(home: Home, database: Database) -> list[bytes]:
+    """All that a home keeps: its files, and the rows of a database that is elsewhere."""
+    kept = [path.read_bytes() for path in home.path.rglob("*") if path.is_file()]
+    if database.shared:
+        with database.read() as connection:
+            kept += [repr(connection.execute(select(table)).all()).encode() for table in TABLES.sorted_tables]
+    return kept
 
 
 @pytest.fixture

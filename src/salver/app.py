@@ -33,9 +33,11 @@ from salver.gateway.websocket.door import WebSocketDoor, websocket_routes
 from salver.protocol.errors import SalverError
 from salver.protocol.jobs import JobLimits
 from salver.protocol.tables import Tables
+from salver.protocol.usage import Asking
 from salver.routing.router import Router, Target
 from salver.runtime.cache import ResponseCache, layer_caches
 from salver.runtime.host import Host
+from salver.runtime.provenance import Provenance, trusted_keys_of
 from salver.runtime.recorder import FlightRecorder
 from salver.runtime.sessions import Serving, Sessions
 from salver.runtime.status import EndpointStatus
@@ -43,12 +45,13 @@ from salver.runtime.streams import StreamingPool, layer_streams, open_streams
 from salver.security.access import Principal
 from salver.security.guessing import FREE_GUESSES, GuessLimit
 from salver.security.tokens import TokenVerifier
-from salver.storage.blobs import BlobStore
 from salver.storage.home import Home
 from salver.storage.isolation import Cause, FollowedIsolation, isolate
 from salver.storage.job_ledger import JobLedger
+from salver.storage.opening import open_blobs
 from salver.storage.owners import this_process
 from salver.storage.publication import PublishedTables
+from salver.storage.usage_spool import UsageSpool
 from salver.telemetry.counts import KeptCounts, Picture, read_picture
 from salver.telemetry.exposition import CONTENT_TYPE_LATEST, Gauges, render_metrics
 from salver.telemetry.logs import AccessSample, log_event
@@ -60,6 +63,8 @@ if TYPE_CHECKING:
 __all__ = ["DataPlane"]
 
 _SWEEP_S: Final = 0.5
+_USAGE_S: Final = 10.0
+"""How often what was asked is handed to the controller."""
 _POLL_S: Final = 0.25
 """How often the published snapshot is looked at: one stat(2)."""
 
@@ -100,18 +105,19 @@ class DataPlane:
         self.metrics = Metrics()
         self.router = Router()
         self.host = Host(
-            BlobStore(home.blobs_path),
-            home.blobs_path,
+            open_blobs(home),
             scratch,
             recorder,
             self.metrics,
             clock,
+            Provenance(trusted_keys_of(home)),
             isolated=(),
             on_change=self._publish,
             on_hang=self._isolate,
             # Each process loads every version.
             memory_bytes=settings.server.memory_bytes // settings.server.processes,
         )
+        self._usage = UsageSpool(home.usage_path)
         self._controller = controller
         self._descriptions = Descriptions(
             self.router,
@@ -255,6 +261,7 @@ class DataPlane:
         """Begin to watch the snapshot, the connections and the loop itself."""
         self._sweep(self._clock.monotonic_s())
         self._poll()
+        self._timers["usage"] = self._loop.call_later(_USAGE_S, self._hand_over_usage)
         self.jobs.start(self.gateway)
 
     # Each schedules its next turn first: a fault in one turn is reported by the loop and ends nothing.
@@ -276,11 +283,31 @@ class DataPlane:
         if self._kept is not None and self._kept.due:
             self.leave_counts()
 
+    def _hand_over_usage(self) -> None:
+        self._timers["usage"] = self._loop.call_later(_USAGE_S, self._hand_over_usage)
+        askings = self.gateway.take_askings()
+        if askings:
+            self._loop.run_in_executor(None, self._leave_usage, askings)
+
+    def _leave_usage(self, askings: list[Asking]) -> None:
+        try:
+            if self._usage.put(askings):
+                return
+            problem = "nobody fetches them: the controller is away"
+        except (SalverError, OSError) as error:
+            problem = str(error)
+        log_event(
+            "usage_dropped", level=logging.WARNING, requests=sum(each.requests for each in askings), problem=problem
+        )
+
     def stop(self) -> None:
-        """Stop watching."""
+        """Stop watching, and hand over what was counted. Blocks for a moment."""
         for timer in self._timers.values():
             timer.cancel()
         self.jobs.stop()
+        askings = self.gateway.take_askings()
+        if askings:
+            self._leave_usage(askings)
 
     # What is.
 

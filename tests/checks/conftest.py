@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import sys
 import warnings
 from collections.abc import Iterator
@@ -38,7 +39,47 @@ def trained():
 
 
 @pytest.fixture(scope="session")
-def artifacts(trained, tmp_path_factory) -> dict[str, Path]:
+def learnt(trained):
+    """What the artifacts were made of, by the suffix of their files: the libraries' own models."""
+    import lightgbm
+    import xgboost
+    from sklearn.datasets import load_iris
+
+    rows, labels = (each[::2] for each in load_iris(return_X_y=True))
+    boosted = xgboost.XGBClassifier(n_estimators=5, n_jobs=1).fit(rows, labels)
+    light = lightgbm.LGBMClassifier(n_estimators=5, n_jobs=1, verbose=-1).fit(rows, labels)
+    made = {".ubj": boosted, ".json": boosted, ".txt": light, ".pt2": network()}
+    return {".onnx": trained[0], ".skops": trained[0], ".joblib": trained[0], ".py": None} | made
+
+
+def network():
+    """A small network of PyTorch, where that is installed: `make test-engines` does."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    import torch
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.layer = torch.nn.Linear(4, 3)
+
+        def forward(self, rows):
+            scores = self.layer(rows)
+            return {"label": scores.argmax(1), "probabilities": torch.softmax(scores, 1)}
+
+    return Network().eval()
+
+
+def export_network(made, path: Path) -> None:
+    import torch
+
+    batch = {"rows": {0: torch.export.Dim("batch")}}
+    torch.export.save(torch.export.export(made, (torch.zeros(2, 4),), dynamic_shapes=batch), path)
+
+
+@pytest.fixture(scope="session")
+def artifacts(trained, learnt, tmp_path_factory) -> dict[str, Path]:
     """One artifact of each kind, by the name of its example."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -52,6 +93,11 @@ def artifacts(trained, tmp_path_factory) -> dict[str, Path]:
         (root / "iris.onnx").write_bytes(graph.SerializeToString())
         skops.io.dump(estimator, root / "iris.skops")
         joblib.dump(estimator, root / "iris.joblib")
+        for name in ("iris.json", "iris.ubj"):
+            learnt[".ubj"].save_model(root / name)
+        learnt[".txt"].booster_.save_model(root / "iris.txt")
+        if learnt[".pt2"] is not None:
+            export_network(learnt[".pt2"], root / "iris.pt2")
         (root / "doubling_model.py").write_text(DOUBLING)
     return {path.name: path for path in root.iterdir()}
 

@@ -64,6 +64,27 @@ def estimator_answers(label: str, probabilities: str) -> Predict:
 
 
 SKLEARN = sklearn_signature("FP64", "label", "probabilities", LABELS)
+
+
+def classifier(input: str, datatype: str) -> Signature:
+    return Signature(
+        (TensorSpec(input, datatype, (-1, 4)),),
+        (TensorSpec("label", "INT64", (-1,)), TensorSpec("probabilities", datatype, (-1, 3))),
+    )
+
+
+def tree_answers(model: Any, rows: np.ndarray[Any, Any]) -> dict[str, Any]:
+    return {"label": model.predict(rows), "probabilities": model.predict_proba(rows)}
+
+
+def network_answers(model: Any, rows: np.ndarray[Any, Any]) -> dict[str, Any]:
+    import torch
+
+    with torch.inference_mode():
+        return {name: each.numpy() for name, each in model(torch.tensor(rows, dtype=torch.float32)).items()}
+
+
+TREES, LIGHT, NETWORK = classifier("X", "FP32"), classifier("X", "FP64"), classifier("rows", "FP32")
 DOUBLING = Signature((TensorSpec("x", "FP64", (-1, 4)),), (TensorSpec("y", "FP64", (-1, 4)),))
 EXAMPLES = [
     Example(
@@ -75,6 +96,10 @@ EXAMPLES = [
     ),
     Example("sklearn", "iris.skops", SKLEARN, "float64", estimator_answers("label", "probabilities")),
     Example("sklearn", "iris.joblib", SKLEARN, "float64", estimator_answers("label", "probabilities"), True),
+    Example("xgboost", "iris.ubj", TREES, "float32", tree_answers),
+    Example("xgboost", "iris.json", TREES, "float32", tree_answers),
+    Example("lightgbm", "iris.txt", LIGHT, "float64", tree_answers),
+    Example("torch", "iris.pt2", NETWORK, "float32", network_answers, True),
     Example("python", "doubling_model.py", DOUBLING, "float64", lambda _, rows: {"y": rows * 2}, True),
 ]
 
@@ -86,10 +111,10 @@ def test_every_format_has_an_example() -> None:
 class Bench:
     """An example with everything needed to register and load it."""
 
-    def __init__(self, example: Example, path: Path, trained: Any, root: Path) -> None:
+    def __init__(self, example: Example, path: Path, estimator: Any, rows: np.ndarray[Any, Any], root: Path) -> None:
         self.example = example
         self.path = path
-        self.estimator, rows = trained
+        self.estimator = estimator
         self.rows = rows.astype(example.dtype)
         self.blobs = BlobStore(root / "blobs")
         self.scratch = root / "scratch"
@@ -121,9 +146,19 @@ class Bench:
         return check_outputs(loaded.run({self.example.input: rows}), self.example.signature, len(rows))
 
 
-@pytest.fixture(params=EXAMPLES, ids=lambda example: example.file)
-def bench(request, artifacts, trained, tmp_path) -> Bench:
-    return Bench(request.param, artifacts[request.param.file], trained, tmp_path)
+ENGINES = {"torch"}
+"""Formats whose libraries are too large for every run: `make test-engines` checks them."""
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(example, id=example.file, marks=pytest.mark.engines if example.format in ENGINES else ())
+        for example in EXAMPLES
+    ]
+)
+def bench(request, artifacts, learnt, trained, tmp_path) -> Bench:
+    path = artifacts[request.param.file]
+    return Bench(request.param, path, learnt[path.suffix], trained[1], tmp_path)
 
 
 def test_the_format_is_recognised_and_the_signature_derived(bench) -> None:
@@ -239,7 +274,7 @@ def test_in_a_directory_the_one_model_file_is_found(bench, tmp_path) -> None:
     (directory / "notes.txt").write_text("beside")
     chosen = format_named(bench.example.format)
     assert chosen.main_file(directory) == target
-    target.with_stem("other").write_bytes(b"a second one")
+    target.with_stem("other").write_bytes(bench.path.read_bytes())
     assert chosen.main_file(directory) is None
     target.unlink()
     target.with_stem("other").unlink()

@@ -64,13 +64,15 @@ def named(cell):
 def commands(group, prefix="salver"):
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
+            if command.invoke_without_command:
+                yield f"{prefix} {name}", command
             yield from commands(command, f"{prefix} {name}")
         else:
             yield f"{prefix} {name}", command
 
 
-def test_every_command_and_option_is_documented(operations):
-    table = {cell: row for row in rows(section(operations, "## The command line")) for cell in named(row[0])}
+def test_every_command_and_option_is_documented():
+    table = {cell: row for row in rows(page("commands.md")) for cell in named(row[0])}
     deployments = section(page("deployments.md"), "## Settings")
     missing = []
     for name, command in commands(typer.main.get_command(app)):
@@ -85,9 +87,9 @@ def test_every_command_and_option_is_documented(operations):
     assert missing == []
 
 
-def test_every_documented_command_exists(operations):
+def test_every_documented_command_exists():
     known = {name for name, _ in commands(typer.main.get_command(app))}
-    shown = [cell for row in rows(section(operations, "## The command line")) for cell in named(row[0])]
+    shown = [cell for row in rows(page("commands.md")) for cell in named(row[0])]
     spoken = {re.sub(r" [A-Z\[].*", "", cell) for cell in shown if cell.startswith("salver ")}
     assert spoken == known
 
@@ -205,10 +207,10 @@ async def ask_nobody(path, body, asking):
     raise NotImplementedError
 
 
-def test_every_route_of_the_control_listener_is_documented(protocols):
+def test_every_route_of_the_control_listener_is_documented():
     routes = {(route.method, route.template, route.operation or "open") for route in ROUTES}
     routes |= {("GET", path, "open") for path in ("/v2/health/live", "/docs", "/openapi.json")}
-    shown = section(protocols, "## The control listener") + page("platforms.md").partition(MANAGEMENT)[2]
+    shown = page("control-api.md") + page("platforms.md").partition(MANAGEMENT)[2]
     assert set(shown_routes(shown)) == routes
     assert {(route.method, route.template, route.operation) for route in repository_routes(ask_nobody)} <= routes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.flows.house import House
 
@@ -67,3 +68,21 @@ async def test_each_of_several_processes_keeps_to_its_share_of_the_memory(
         await house.notice()
         most = max(most, sum(house.status(name).size_bytes for name in names))
     assert 0 < most <= share
+
+
+async def test_what_clients_asked_is_in_the_compatibility_matrix(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await house.open()
+    await house.deploy("scale")
+    for _ in range(3):
+        await house.ask("scale", [[1, 2]])
+    await house.loop.turn(10.0)
+    await eventually(lambda: any(house.home.usage_path.glob("*.json")))
+    capsys.readouterr()
+    house.salver("registry", "compat", "scale")
+    told = msgspec.json.decode(capsys.readouterr().out)
+    assert [(row["client"], row["endpoint"], row["version"], row["requests"]) for row in told["clients"]] == [
+        ("anonymous", "scale", "3.0.0", 3)
+    ]
+    assert {cell["level"] for cell in told["cells"]} == {"patch"}

@@ -12,6 +12,7 @@ from salver.registry.access_tokens import AccessTokens
 from salver.registry.catalog import Catalog
 from salver.registry.deployments import Deployments
 from salver.registry.draft import VersionDraft
+from salver.registry.keyring import Keyring
 from salver.security.access import Principal, PrincipalKind, Role
 from salver.storage.database import Database
 from salver.storage.home import Home
@@ -21,8 +22,8 @@ __all__ = ["clock", "database", "home", "journal", "python"]
 
 
 @pytest.fixture
-def catalog(database: Database, journal: Journal, clock: SteppingClock) -> Catalog:
-    return Catalog(database, journal, clock)
+def catalog(database: Database, journal: Journal, clock: SteppingClock, home: Home) -> Catalog:
+    return Catalog(database, journal, clock, Keyring(home))
 
 
 @pytest.fixture

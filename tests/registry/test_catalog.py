@@ -12,7 +12,8 @@ from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import FileEntry
 from salver.registry.catalog import Catalog
 from salver.registry.files import artifact_digest
-from salver.storage.database import Database
+from salver.registry.keyring import Keyring
+from salver.storage.database import open_database
 from salver.storage.home import Home
 from salver.storage.journal import ChainCheck, Journal
 
@@ -20,17 +21,19 @@ PROFILE = Profile((InputProfile("x", 100, (FeatureProfile(0.0, 1.0, 0.5, 0.1, 0)
 OTHER_PROFILE = Profile((InputProfile("x", 200, (FeatureProfile(0.0, 2.0, 0.5, 0.1, 0),)),))
 REGISTER = """
 import sys
-from pathlib import Path
 from salver.clock import SYSTEM_CLOCK
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import FileEntry
 from salver.registry import Catalog, VersionDraft
+from salver.registry.keyring import Keyring
 from salver.security import local_principal
-from salver.storage.database import Database
+from salver.storage.database import open_database
+from salver.storage.home import Home
 from salver.storage.journal import Journal
 
-database = Database.open(Path(sys.argv[1]))
-catalog = Catalog(database, Journal(database, SYSTEM_CLOCK), SYSTEM_CLOCK)
+home = Home.open(sys.argv[1])
+database = open_database(home)
+catalog = Catalog(database, Journal(database, SYSTEM_CLOCK), SYSTEM_CLOCK, Keyring(home))
 signature = Signature((TensorSpec("x", "FP32", (-1, 4)),), (TensorSpec("y", "FP32", (-1, 2)),))
 print("ready", flush=True)
 sys.stdin.readline()
@@ -191,11 +194,13 @@ def test_a_profile_that_json_cannot_hold_is_refused_before_it_makes_the_registry
     assert raised.value.code == "INVALID_ARTIFACT"
 
 
-def test_the_journal_says_who_registered_what(catalog: Catalog, journal: Journal, principal, draft) -> None:
+def test_the_journal_says_who_registered_what(catalog: Catalog, journal: Journal, principal, draft, home: Home) -> None:
     manifest, *_ = catalog.add_version(principal("developer"), draft())
     (record,) = journal.records()
     assert (record.actor, record.action, record.subject) == ("a-developer", "register", "digits@1.0.0")
-    assert record.details == {"digest": manifest.digest, "format": "onnx", "ordinal": 1, "trusts_code": False}
+    signed_by = Keyring(home).signing().key_id
+    known = {"digest": manifest.digest, "format": "onnx", "ordinal": 1, "trusts_code": False, "key_id": signed_by}
+    assert record.details == known
 
 
 @pytest.mark.parametrize("role", ["approver", "predictor"])
@@ -223,7 +228,7 @@ def test_racing_threads_get_numbers_of_their_own(catalog: Catalog, journal: Jour
     with ThreadPoolExecutor(6) as threads:
         results = sorted(threads.map(race, "abcdef"))
     assert results == [(f"1.0.{n}", n + 1, True) for n in range(6)]
-    assert journal.verify() == ChainCheck(6)
+    assert journal.verify() == ChainCheck.sound(6)
 
 
 def test_of_threads_racing_with_the_same_thing_one_creates_it(catalog: Catalog, admin, draft) -> None:
@@ -257,7 +262,7 @@ def test_of_threads_racing_for_one_number_with_other_bytes_one_wins(catalog: Cat
 
 
 def test_racing_processes_get_numbers_of_their_own(catalog: Catalog, journal: Journal, home: Home, python) -> None:
-    children = [python(REGISTER, home.database_path, name, 10) for name in ("one", "two")]
+    children = [python(REGISTER, home.path, name, 10) for name in ("one", "two")]
     for child in children:
         assert child.stdout.readline() == "ready\n"
     for child in children:
@@ -265,23 +270,23 @@ def test_racing_processes_get_numbers_of_their_own(catalog: Catalog, journal: Jo
         child.stdin.flush()
     lines = [line for child in children for line in child.communicate()[0].splitlines()]
     assert sorted(lines) == sorted(f"digits@1.0.{n} {n + 1}" for n in range(20))
-    assert journal.verify() == ChainCheck(20)
+    assert journal.verify() == ChainCheck.sound(20)
 
 
 def test_every_registration_acknowledged_before_kill_9_is_there(home: Home, python, clock) -> None:
-    child = python(REGISTER, home.database_path, "one", 100_000)
+    child = python(REGISTER, home.path, "one", 100_000)
     assert child.stdout.readline() == "ready\n"
     child.stdin.write("go\n")
     child.stdin.flush()
     acknowledged = [child.stdout.readline().split()[0] for _ in range(30)]
     child.kill()
     child.wait()
-    database = Database.open(home.database_path)
+    database = open_database(home)
     journal = Journal(database, clock)
-    manifests = Catalog(database, journal, clock).versions("digits")
+    manifests = Catalog(database, journal, clock, Keyring(home)).versions("digits")
     assert {f"digits@1.0.{n}" for n in range(30)} == set(acknowledged)
     assert set(acknowledged) <= {manifest.reference for manifest in manifests}
-    assert journal.verify() == ChainCheck(len(manifests))
+    assert journal.verify() == ChainCheck.sound(len(manifests))
     database.close()
 
 

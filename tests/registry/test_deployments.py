@@ -6,25 +6,26 @@ import pytest
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import BatchPolicy, DeploymentSpec, Placement, RuntimeOptions, Tables
 from salver.registry.access_tokens import AccessTokens
+from salver.registry.attestation import attested
 from salver.registry.catalog import Catalog
 from salver.registry.deployments import Deployments
-from salver.storage.database import Database
+from salver.storage.database import open_database
 from salver.storage.home import Home
-from salver.storage.journal import ChainCheck, Journal
+from salver.storage.journal import ChainCheck, Journal, digest_of
 from salver.storage.publication import publish, read_tables
 from salver.storage.snapshot import write_json
 
 DEPLOY = """
 import sys
-from pathlib import Path
 from salver.clock import SYSTEM_CLOCK
 from salver.protocol.tables import DeploymentSpec
 from salver.registry import Deployments
 from salver.security import local_principal
-from salver.storage.database import Database
+from salver.storage.database import open_database
+from salver.storage.home import Home
 from salver.storage.journal import Journal
 
-database = Database.open(Path(sys.argv[1]))
+database = open_database(Home.open(sys.argv[1]))
 deployments = Deployments(database, Journal(database, SYSTEM_CLOCK), SYSTEM_CLOCK)
 for n in range(100_000):
     print(deployments.deploy(local_principal(), DeploymentSpec(f"e{n}", "digits", "1.0.0")).endpoint, flush=True)
@@ -71,7 +72,7 @@ def test_every_deploy_raises_the_generation_even_after_an_undeploy(deployments: 
 
 
 def test_the_snapshot_holds_what_the_data_path_needs_and_no_more(
-    deployments: Deployments, catalog: Catalog, tokens: AccessTokens, admin, draft
+    deployments: Deployments, catalog: Catalog, tokens: AccessTokens, admin, draft, database
 ) -> None:
     catalog.add_version(admin, draft(model="iris"))
     assert deployments.tables() == Tables(revision=0)
@@ -79,9 +80,12 @@ def test_the_snapshot_holds_what_the_data_path_needs_and_no_more(
     b = deployments.deploy(admin, spec("b", "1.0.1"))
     a = deployments.deploy(admin, spec("a", "1.0.1"))
     tables = deployments.tables()
+    with database.read() as connection:
+        attested_versions = attested(connection, [("digits", "1.0.1")])
+    assert [each.reference for each in attested_versions if each.attestation] == ["digits@1.0.1"]
     assert tables == Tables(
         revision=3,
-        versions=(catalog.get("digits", "1.0.1"),),
+        versions=attested_versions,
         deployments=(a, b),
         tokens=(minted.record,),
     )
@@ -215,20 +219,27 @@ def test_the_journal_says_what_changed_from_what(deployments: Deployments, journ
         ("a-admin", "deploy", "digits"),
         ("a-admin", "undeploy", "digits"),
     ]
-    assert records[0].details == {"before": None, "after": msgspec.to_builtins(first)}
-    assert records[1].details == {"before": msgspec.to_builtins(first), "after": msgspec.to_builtins(second)}
-    assert journal.verify() == ChainCheck(5)
+    digest = records[0].details["digest"]
+    assert records[0].details == {"before": None, "after": msgspec.to_builtins(first), "digest": digest}
+    assert records[1].details == {
+        "before": msgspec.to_builtins(first),
+        "after": msgspec.to_builtins(second),
+        "digest": digest,
+    }
+    digests = [(record.before, record.after) for record in records]
+    assert digests == [("", digest_of(first)), (digest_of(first), digest_of(second)), (digest_of(second), "")]
+    assert journal.verify() == ChainCheck.sound(5)
 
 
 def test_every_deploy_acknowledged_before_kill_9_is_there(deployments: Deployments, home: Home, python, clock) -> None:
-    child = python(DEPLOY, home.database_path)
+    child = python(DEPLOY, home.path)
     acknowledged = {child.stdout.readline().strip() for _ in range(30)}
     child.kill()
     child.wait()
-    database = Database.open(home.database_path)
+    database = open_database(home)
     journal = Journal(database, clock)
     reopened = Deployments(database, journal, clock)
     assert acknowledged <= {each.endpoint for each in reopened.list()}
     assert reopened.revision() == len(reopened.list())  # each change with its revision, or neither
-    assert journal.verify() == ChainCheck(2 + len(reopened.list()))
+    assert journal.verify() == ChainCheck.sound(2 + len(reopened.list()))
     database.close()

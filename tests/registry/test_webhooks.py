@@ -1,6 +1,7 @@
 """Webhooks: created and removed by operators, on the journal, with no secret in any file."""
 
 import pytest
+from tests.homes import kept_bytes
 
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import Webhook
@@ -42,11 +43,11 @@ def test_one_made_again_has_another_secret(hooks, admin):
     assert hooks.create(admin, WebhookRequest("orders", URL)).secret != first.secret
 
 
-def test_no_file_of_the_home_holds_the_secret(hooks, admin, home):
+def test_nothing_that_the_home_keeps_holds_the_secret(hooks, admin, home, database):
     secret = hooks.create(admin, WebhookRequest("orders", URL)).secret.removeprefix("whsec_")
-    files = [path.read_bytes() for path in home.path.rglob("*") if path.is_file()]
-    assert any(URL.encode() in data for data in files)
-    assert not any(secret.encode() in data for data in files)
+    kept = kept_bytes(home, database)
+    assert any(URL.encode() in data for data in kept)
+    assert not any(secret.encode() in data for data in kept)
 
 
 @pytest.mark.parametrize("role", [Role.APPROVER, Role.DEVELOPER, Role.PREDICTOR])

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
+from tests.signing import provenance, signed
 
 from salver.clock import SYSTEM_CLOCK
 from salver.protocol.tables import DeploymentSpec, Tables, VersionManifest
@@ -48,11 +49,11 @@ class Hosting:
         self.metrics = Metrics()
         self.host = Host(
             store.blobs,
-            store.blobs_path,
             store.scratch,
             FlightRecorder(store.root / "flight"),
             self.metrics,
             SYSTEM_CLOCK,
+            provenance(),
             isolated=(),
             on_change=self._changed,
             on_hang=self.hung.append,
@@ -62,6 +63,7 @@ class Hosting:
         self.changes += 1
 
     def apply(self, *pairs: tuple[VersionManifest, DeploymentSpec]) -> None:
+        pairs = tuple((signed(manifest), spec) for manifest, spec in pairs)
         specs = [msgspec.structs.replace(spec, version=manifest.version) for manifest, spec in pairs]
         self.host.apply(Tables(1, tuple(manifest for manifest, _ in pairs), tuple(specs)))
 

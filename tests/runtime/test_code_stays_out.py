@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import pytest
+from tests.signing import provenance, signed
 
 from salver.clock import SYSTEM_CLOCK
 from salver.protocol.errors import SalverError
@@ -48,15 +49,15 @@ def processed(store: Any, canary: Any, toml: str, **changes: Any) -> Any:
 
 async def test_a_version_that_hides_its_preprocessing_fails_to_load_and_runs_nothing(store, tmp_path) -> None:
     canary = tmp_path / "canary"
-    manifest = processed(store, canary, 'preprocess = "canary_steps:pre"')
+    manifest = signed(processed(store, canary, 'preprocess = "canary_steps:pre"'))
     assert not manifest.runs_user_code, "so it is loaded in the server process"
     host = Host(
         store.blobs,
-        store.blobs_path,
         store.scratch,
         FlightRecorder(store.root / "flight"),
         Metrics(),
         SYSTEM_CLOCK,
+        provenance(),
         isolated=(),
         on_change=lambda: None,
         on_hang=lambda _: None,

@@ -13,9 +13,21 @@ from salver.runtime.formats import format_named
 from salver.runtime.loader import load_version
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [pytest.param("torch", marks=pytest.mark.engines), *sorted(set(FORMATS) - {"torch"})])
 def test_a_row_leads_to_the_format_of_its_name(name: str) -> None:
     assert FORMATS[name].name == format_named(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("sklearn", "skops"), ("xgboost", "xgboost"), ("lightgbm", "lightgbm"), ("torch", "torch")]
+)
+def test_a_format_whose_library_is_absent_says_which_extra_has_it(monkeypatch, name, module) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, f"{module}.io", raising=False)
+    monkeypatch.delitem(sys.modules, f"salver.runtime.formats.{name}", raising=False)
+    with pytest.raises(SalverError, match=rf"pip install 'salver\[{FORMATS[name].extra}\]'") as raised:
+        format_named(name)
+    assert raised.value.code == "UNSUPPORTED"
 
 
 def test_no_two_formats_claim_a_suffix() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.runtime.hosting import V1, V2, Hosting, hosting
+from tests.signing import signed
 
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import Placement, VersionManifest
@@ -257,7 +258,7 @@ async def test_closing_answers_what_is_left(store, shelf) -> None:
 async def test_auto_moves_a_version_that_hung_into_a_worker(store, shelf, monkeypatch) -> None:
     manifest = store.python("", format="onnx", trusts_code=False, idempotent=True)
     # A data format to the host, which computes in this process; the worker finds Python.
-    real = store.python("")
+    real = signed(store.python(""))
     monkeypatch.setattr(host_module, "WorkerReplica", _substituting(real))
     async with hosting(store, shelf) as one:
         await one.settle((manifest, make_spec(hang_s=0.2)))

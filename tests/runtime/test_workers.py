@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 from tests.runtime.workers import MARKED, Serving, alive, free, serving
+from tests.signing import KEY, signed
 
 from salver.clock import SYSTEM_CLOCK
 from salver.protocol.errors import SalverError
@@ -388,7 +389,10 @@ PARENT = """
 import asyncio, pathlib, sys, threading
 from salver.clock import SYSTEM_CLOCK
 from salver.runtime.pool import Pool
+from salver.runtime.provenance import Provenance
 from salver.runtime.worker_replica import WorkerReplica
+from salver.security.keys import TrustedKeys
+from salver.storage.blobs import BlobStore
 from salver.protocol.tables import VersionManifest
 from salver.telemetry.metrics import VersionMetrics
 from salver.testing import make_spec
@@ -397,7 +401,9 @@ import msgspec
 async def main():
     manifest = msgspec.json.decode(pathlib.Path(sys.argv[1]).read_bytes(), type=VersionManifest)
     pool = Pool(make_spec(), manifest, VersionMetrics(), SYSTEM_CLOCK)
-    replica = WorkerReplica(pool, pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]), SYSTEM_CLOCK)
+    blobs, scratch = map(pathlib.Path, sys.argv[2:4])
+    trusted = TrustedKeys.of((sys.argv[4].encode(),))
+    replica = WorkerReplica(pool, BlobStore(blobs), scratch, SYSTEM_CLOCK, Provenance(lambda: trusted))
     await replica.launch()
     print(replica.pid, flush=True)
     await asyncio.Event().wait()
@@ -407,8 +413,9 @@ asyncio.run(main())
 
 
 async def test_a_worker_dies_with_its_server(store, tmp_path) -> None:
-    (tmp_path / "manifest.json").write_bytes(msgspec.json.encode(free(store, "")))
-    command = [sys.executable, "-c", PARENT, tmp_path / "manifest.json", store.blobs_path, store.scratch]
+    (tmp_path / "manifest.json").write_bytes(msgspec.json.encode(signed(free(store, ""))))
+    paths = [tmp_path / "manifest.json", store.blobs_path, store.scratch]
+    command = [sys.executable, "-c", PARENT, *paths, KEY.public.pem.decode()]
     parent = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
     worker = 0
     try:

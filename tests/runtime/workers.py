@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from tests.signing import provenance, signed
+
 from salver.clock import SYSTEM_CLOCK
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import VersionManifest
@@ -30,8 +32,10 @@ class Serving:
 
     def __init__(self, store: Any, manifest: VersionManifest, clock: Any, silence_s: float, **spec: Any) -> None:
         self.metrics = VersionMetrics()
-        self.pool = Pool(make_spec(**spec), manifest, self.metrics, clock)
-        self.replica = WorkerReplica(self.pool, store.blobs_path, store.scratch, clock, silence_s=silence_s)
+        self.pool = Pool(make_spec(**spec), signed(manifest), self.metrics, clock)
+        self.replica = WorkerReplica(
+            self.pool, store.blobs, store.scratch, clock, provenance(), silence_s=silence_s
+        )
 
     def ask(self, *values: float, **changes: Any) -> asyncio.Future[Any]:
         return self.pool(make_request([[value, value] for value in values], **changes))

@@ -26,7 +26,12 @@ read           x      x         x         x          -
 register       x      x         -         x          -
 trust_code     x      x         -         -          -
 approve        x      -         x         -          -
+promote        x      x         -         x          -
+record_evidence x     x         -         x          -
+hold           x      x         x         -          -
+set_policy     x      -         -         -          -
 deploy         x      x         -         -          -
+keep_keys      x      -         -         -          -
 operate        x      x         -         -          -
 read_audit     x      x         x         -          -
 read_tokens    x      -         -         -          -

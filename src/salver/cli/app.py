@@ -12,19 +12,34 @@ import msgspec
 import typer
 
 from salver.cli import (
+    audit,
+    backup,
     bench,
+    checking,
+    compare,
     container,
     deployments,
+    descriptions,
     develop,
     doctor,
+    evaluate,
+    export,
+    history,
+    imports,
     isolated,
     jobs,
+    keys,
+    lifecycle,
     models,
     package,
+    policy,
     predict,
+    registry,
+    retire,
     serve,
     simulate,
     status,
+    storage,
     tokens,
 )
 from salver.cli.context import Context, Exit
@@ -35,6 +50,7 @@ from salver.storage.snapshot import full_disk_is_reported
 __all__ = ["app", "run"]
 
 _REFUSED: Final = frozenset({"REFUSED_BY_POLICY", "PERMISSION_DENIED", "UNAUTHENTICATED"})
+_ALSO: Final = "Every command takes --home DIR and --json, and --why TEXT: see salver --help."
 _UsageError: Final = cast("type[Exception]", typer.BadParameter.__mro__[1])
 """click's UsageError, which typer carries inside without exporting it."""
 
@@ -61,13 +77,19 @@ def _globals(
         None, help="Data directory; else SALVER_HOME, else ~/.salver. Also after the command.", show_default=False
     ),
     json: bool = typer.Option(False, "--json", help="Print one JSON document. Also after the command."),
+    why: str = typer.Option(
+        "", help="Why something is changed, for the audit journal. Also after the command.", show_default=False
+    ),
 ) -> None:
-    context.obj = Context(home or default_home(), json)
+    context.obj = Context(home or default_home(), json, why)
 
 
 for _module in (
     models,
     deployments,
+    imports,
+    descriptions,
+    registry,
     serve,
     container,
     develop,
@@ -77,14 +99,35 @@ for _module in (
     bench,
     simulate,
     tokens,
+    audit,
+    history,
+    lifecycle,
+    policy,
+    retire,
+    checking,
     jobs,
     package,
+    export,
+    keys,
+    storage,
+    backup,
     doctor,
+    evaluate,
+    compare,
 ):
     _module.add_to(app)
 for _typer in (app, *[group.typer_instance for group in app.registered_groups if group.typer_instance]):
     for _command in _typer.registered_commands:
-        _command.epilog = f"{_command.epilog}\n\nEvery command takes --home DIR and --json too: see salver --help."
+        _command.epilog = f"{_command.epilog}\n\n{_ALSO}"
+
+
+_OWN_WHY: Final = frozenset(
+    (*((group.name,) if group else ()), command.name)
+    for group in (None, *app.registered_groups)
+    for command in (group.typer_instance if group and group.typer_instance else app).registered_commands
+    if command.callback is not None and "why" in command.callback.__annotations__
+)
+"""Commands with an option --why of their own."""
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -95,6 +138,8 @@ def run(arguments: list[str] | None = None) -> int:
         with full_disk_is_reported():
             result = app(given, standalone_mode=False, prog_name="salver")
     except Exit as ended:
+        if ended.error is not None:
+            _complain(as_json, ended.error.code, ended.error.message, ended.error.remedy)
         return ended.code
     except SalverError as error:
         _complain(as_json, error.code, error.message, error.remedy)
@@ -136,16 +181,18 @@ def _in_a_line(error: Exception) -> str:
 
 
 def _globals_first(arguments: list[str]) -> list[str]:
-    """Move `--home` and `--json` in front, so that they may also stand after the command."""
+    """Move `--home`, `--json` and `--why` in front, so that they may also stand after the command."""
     front: list[str] = []
     rest: list[str] = []
     items = iter(arguments)
     for item in items:
         if item == "--":
             rest += [item, *items]
-        elif item == "--json" or item.startswith("--home="):
+        elif item.partition("=")[0] == "--why" and ({(*rest[:1],), (*rest[:2],)} & _OWN_WHY):
+            rest.append(item)
+        elif item == "--json" or item.startswith(("--home=", "--why=")):
             front.append(item)
-        elif item == "--home":
+        elif item in ("--home", "--why"):
             front += [item, *[value for value in [next(items, None)] if value is not None]]
         else:
             rest.append(item)

@@ -56,9 +56,9 @@ def _deploy(here: Context, path: Path, name: str, *, trust_code: bool) -> None:
     """Register what the platform has put there and make it what the endpoint serves."""
     from salver.control.administration import DeployRequest
     from salver.control.registration import draft_version
-    from salver.storage.blobs import BlobStore
+    from salver.storage.opening import open_blobs
 
-    draft = draft_version(BlobStore(here.home(make=True).blobs_path), name, path, trust_code=trust_code)
+    draft = draft_version(open_blobs(here.home(make=True)), name, path, trust_code=trust_code)
     with here.administration() as admin:
         version = admin.register(draft).manifest.version
         admin.deploy(DeployRequest(name, version))

@@ -22,10 +22,11 @@ __all__ = ["Context", "Exit"]
 
 
 class Exit(Exception):  # noqa: N818 - it is no error
-    """End the command with this exit code; everything has been said."""
+    """End the command with this exit code; everything has been said but the error, if there is one."""
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: int, error: SalverError | None = None) -> None:
         self.code = code
+        self.error = error
         super().__init__(code)
 
 
@@ -35,6 +36,8 @@ class Context:
 
     home_path: Path
     json: bool
+    why: str = ""
+    """Why something is changed, for the journal."""
 
     def say(self, document: Any, text: str) -> None:
         """Print the result: `document` with --json, else `text`."""
@@ -76,15 +79,21 @@ class Context:
         """
         from salver.clock import SYSTEM_CLOCK
         from salver.control.holding import hold_home
+        from salver.control.occasions import checked_why, new_request_id
         from salver.control.remote import RemoteAdministration
+        from salver.storage.journal import occasion
 
         home = self.home(make=make_home)
         with contextlib.ExitStack() as stack:
             serving = hold_home(home, "command line", stack, SYSTEM_CLOCK)
+            why = checked_why(self.why)
             if serving is None:
-                yield stack.enter_context(_local(home))
+                stack.enter_context(occasion(new_request_id()))
+                local = stack.enter_context(_local(home))
+                stack.enter_context(occasion(why=why))  # not for what brought the home into order before
+                yield local
                 return
-            remote = RemoteAdministration(serving.control_socket, _token(home))
+            remote = RemoteAdministration(serving.control_socket, _token(home), why)
             stack.callback(remote.close)
             yield remote
 
@@ -103,9 +112,9 @@ def _local(home: Home) -> Iterator[Administration]:
     from salver.clock import SYSTEM_CLOCK
     from salver.control.administration import LocalAdministration
     from salver.security.access import local_principal
-    from salver.storage.database import Database
+    from salver.storage.database import open_database
 
-    database = Database.open(home.database_path)
+    database = open_database(home)
     try:
         administration = LocalAdministration(home, database, local_principal(), SYSTEM_CLOCK)
         administration.begin()

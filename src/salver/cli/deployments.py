@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from salver.cli.context import Context, Exit
-from salver.protocol.names import check_name, parse_reference
+from salver.protocol.names import check_name, split_reference
 from salver.protocol.tables import (
     BatchPolicy,
     DeploymentSpec,
@@ -229,7 +229,7 @@ def _deploy(
 ) -> None:
     from salver.control.administration import DeployRequest
 
-    name, version = parse_reference(model)
+    name, version = split_reference(model)
     if endpoint is not None:
         check_name(endpoint, "endpoint")
     with here.administration() as admin:

@@ -42,7 +42,7 @@ def dev(
     path: Path = typer.Argument(help="A model file, a Python file with a salver.Model, or a directory."),
     name: str | None = typer.Option(None, help="The endpoint's name; by default from the file's name."),
     http: int = typer.Option(8080, help="Port to serve on; 0 takes a free one."),
-    format: str | None = typer.Option(None, help="onnx, sklearn or python; without it, what the files suggest."),
+    format: str | None = typer.Option(None, help="As for `salver register`; without it, what the files suggest."),
     trust_code: bool = typer.Option(False, "--trust-code", help="Vouch for a pickle, which can run any code."),
     reload: bool = typer.Option(True, "--reload/--no-reload", help="Deploy again whenever a file changes."),
 ) -> None:
@@ -129,9 +129,9 @@ class _Draft:
     def deploy(self) -> DeploymentSpec:
         from salver.control.administration import DeployRequest
         from salver.control.registration import draft_version
-        from salver.storage.blobs import BlobStore
+        from salver.storage.opening import open_blobs
 
-        blobs = BlobStore(self.here.home(make=True).blobs_path)
+        blobs = open_blobs(self.here.home(make=True))
         draft = draft_version(blobs, self.endpoint, self.path, format=self.format, trust_code=self.trust_code)
         with self.here.administration() as admin:
             version = admin.register(draft).manifest.version

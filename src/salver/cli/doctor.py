@@ -83,9 +83,12 @@ def _home(here: Context) -> Iterator[Finding]:
     yield from _private(home.path)
     serving = home.read_serving()
     yield Finding("server", "ok", f"pid {serving.pid} at {serving.http}" if serving else "none runs on this home")
+    from salver.control.action import Nothing
+    from salver.control.actions.audit import VERIFY
+
     with here.administration() as admin:
-        check = admin.verify_audit()
-        if check.bad_seq is None:
+        check = admin.do(VERIFY, Nothing())
+        if check.ok:
             yield Finding("audit journal", "ok", f"{check.records} records, chain is whole")
         else:
             yield Finding("audit journal", "error", f"record {check.bad_seq}: {check.reason}", "restore from a backup")
@@ -123,17 +126,19 @@ def _private(path: Path) -> Iterator[Finding]:
 
 
 def _stored_bytes(here: Context, manifests: Iterable[VersionManifest]) -> Iterator[Finding]:
-    from salver.storage.blobs import BlobStore
+    from salver.storage.opening import open_blobs
+    from salver.storage.scrubbing import owners_of, scrub
 
-    blobs = BlobStore(here.home().blobs_path)
-    digests = {file.sha256: manifest.reference for manifest in manifests for file in manifest.files}
+    owners = owners_of(manifests)
     damaged = 0
-    for digest, reference in digests.items():
-        try:
-            blobs.verify(digest)
-        except SalverError as error:
+    try:
+        blobs = open_blobs(here.home())
+        for bad in scrub(blobs, owners):
             damaged += 1
-            yield Finding("stored bytes", "error", f"{reference}: {error.message}", "register the same bytes again")
-    if not damaged:
+            yield Finding("stored bytes", "error", f"{', '.join(bad.versions)}: {bad.problem}", bad.remedy)
         size = f"{blobs.usage_bytes() / 2**20:,.1f} MiB in the store"
-        yield Finding("stored bytes", "ok", f"{len(digests)} files match their digests, {size}")
+    except SalverError as error:
+        yield Finding("stored bytes", "error", error.message, error.remedy)
+        return
+    if not damaged:
+        yield Finding("stored bytes", "ok", f"{len(owners)} files match their digests, {size}")

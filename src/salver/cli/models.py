@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from salver.cli.context import Context
+from salver.cli.descriptions import read_description, read_tags
 from salver.cli.tables import table
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import VersionManifest
@@ -24,7 +25,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("models", epilog="Example: salver models digits")(models)
 
 
-def register(
+def register(  # noqa: PLR0913, PLR0917 - one argument for each option
     context: typer.Context,
     name: str = typer.Argument(help="What to call the model: lower-case letters, digits, '.', '_' and '-'."),
     path: Path = typer.Argument(help="A model file, a Python file, or a directory with a salver-model.toml."),
@@ -32,7 +33,7 @@ def register(
         None, help="X.Y.Z; without it 1.0.0, later the next that says enough of what changed."
     ),
     format: str | None = typer.Option(
-        None, help="onnx, sklearn or python; without it, the only one the files suggest."
+        None, help="onnx, sklearn, xgboost, lightgbm, torch or python; without it, the only one the files suggest."
     ),
     profile: Path | None = typer.Option(
         None, help="Training inputs (npy, csv or parquet); values unlike them will be warned of."
@@ -43,18 +44,39 @@ def register(
         help="Vouch for a pickle, or a skops file with types that skops does not trust, such as those of trees and "
         "forests. Loading it can run any code; it will, in a worker process.",
     ),
+    signature: Path | None = typer.Option(
+        None, help="The signature that the files came with, by a trusted key (salver keys trust)."
+    ),
+    description: Path | None = typer.Option(
+        None, "--description", help="A TOML or JSON file with what is to be said of it; see `salver describe`."
+    ),
+    set: list[str] = typer.Option([], "--set", help="FIELD=TEXT of the description."),
+    metric: list[str] = typer.Option([], "--metric", help="NAME=NUMBER, how good it is."),
+    parameter: list[str] = typer.Option([], "--parameter", help="NAME=VALUE, a hyperparameter."),
+    tag: list[str] = typer.Option([], "--tag", help="NAME=VALUE, a free tag."),
 ) -> None:
     """Add a version of a model to the registry."""
+    import msgspec
+
     from salver.control.registration import draft_version
+    from salver.protocol.description import Description, merged
     from salver.protocol.names import SemanticVersion, check_name
-    from salver.storage.blobs import BlobStore
+    from salver.storage.opening import open_blobs
 
     here: Context = context.obj
     check_name(name, "model")
     if version is not None:
         SemanticVersion.parse(version)
-    blobs = BlobStore(here.home(make=True).blobs_path)
+    blobs = open_blobs(here.home(make=True))
     draft = draft_version(blobs, name, path, version=version, format=format, profile=profile, trust_code=trust_code)
+    said = read_description(description, set, metric, parameter)
+    if signature is not None:
+        from salver.registry.exported import read_signature
+
+        draft = msgspec.structs.replace(draft, publisher_signature=read_signature(signature))
+    draft = msgspec.structs.replace(
+        draft, description=merged(Description(), said) if said else None, tags=read_tags(tag)
+    )
     with here.administration() as admin:
         done = admin.register(draft)
     manifest = done.manifest

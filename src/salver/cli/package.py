@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from salver.cli.context import Context
 from salver.protocol.errors import SalverError
 from salver.protocol.formats import FORMATS
+
+if TYPE_CHECKING:
+    from salver.protocol.tables import DeploymentSpec, VersionManifest
 
 __all__ = ["add_to"]
 
@@ -38,14 +42,7 @@ def package(
     from salver.packaging import write_recipe
 
     here: Context = context.obj
-    with here.administration() as admin:
-        specs = {spec.endpoint: spec for spec in admin.status().deployments}
-        spec = specs.get(endpoint)
-        if spec is None:
-            raise SalverError(
-                "NOT_FOUND", f"there is no endpoint {endpoint[:140]!r}", f"deployed are {', '.join(specs) or 'none'}"
-            )
-        manifest = next(each for each in admin.versions(spec.model) if each.version == spec.version)
+    spec, manifest = _deployed(here, endpoint)
     extra = FORMATS[manifest.format].extra
     recipe = write_recipe(
         output or Path(f"{endpoint}-image"),
@@ -69,3 +66,24 @@ def package(
         f"  docker build -t {recipe.image} {recipe.directory}\n"
         f"  {recipe.directory}/README.md says how to run it",
     )
+
+
+def _deployed(here: Context, endpoint: str) -> tuple[DeploymentSpec, VersionManifest]:
+    """What an endpoint serves, with the signature over it; REFUSED_BY_POLICY for what was revoked."""
+    from salver.control.actions.signing import ATTESTATION, AskedAttestation
+
+    with here.administration() as admin:
+        specs = {spec.endpoint: spec for spec in admin.status().deployments}
+        spec = specs.get(endpoint)
+        if spec is None:
+            raise SalverError(
+                "NOT_FOUND", f"there is no endpoint {endpoint[:140]!r}", f"deployed are {', '.join(specs) or 'none'}"
+            )
+        found = admin.do(ATTESTATION, AskedAttestation(spec.model, spec.version))
+    if found.revoked:
+        raise SalverError(
+            "REFUSED_BY_POLICY",
+            f"{found.manifest.reference} was revoked: {found.revoked}",
+            "deploy another version, then package that",
+        )
+    return spec, found.manifest

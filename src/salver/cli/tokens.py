@@ -1,19 +1,15 @@
-"""`salver token create`, `list` and `revoke`; `salver audit`."""
+"""`salver token create`, `list` and `revoke`."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import typer
 
-from salver.cli.context import Context, Exit
+from salver.cli.context import Context
 from salver.cli.tables import date, table
 from salver.protocol.errors import SalverError
 from salver.security.access import Role
-
-if TYPE_CHECKING:
-    from salver.storage.journal import JournalRecord
 
 __all__ = ["add_to"]
 
@@ -27,7 +23,6 @@ def add_to(app: typer.Typer) -> None:
     token.command("list", epilog="Example: salver token list")(list_tokens)
     token.command("revoke", epilog="Example: salver token revoke 3f9a2c1b")(revoke)
     app.add_typer(token, name="token")
-    app.command("audit", epilog="Example: salver audit --verify")(audit)
 
 
 def create(
@@ -91,39 +86,3 @@ def revoke(context: typer.Context, token_id: str = typer.Argument(help="The id s
     with here.administration() as admin:
         record = admin.revoke_token(token_id)
     here.say(record, f"revoked {record.id} ({record.name})")
-
-
-def audit(
-    context: typer.Context,
-    limit: int = typer.Option(100, help="Records to show at most."),
-    after: int = typer.Option(0, help="Only records behind this number (seq)."),
-    verify: bool = typer.Option(
-        False, "--verify", help="Check that no record was changed or removed, instead of listing."
-    ),
-) -> None:
-    """Show who changed what. Or check, with --verify, that the record is whole."""
-    here: Context = context.obj
-    with here.administration() as admin:
-        if verify:
-            check = admin.verify_audit()
-            sound = check.bad_seq is None
-            text = f"{check.records} records, chain is whole" if sound else f"record {check.bad_seq}: {check.reason}"
-            here.say(check, text)
-            if not sound:
-                raise Exit(1)
-            return
-        records = admin.audit(limit, after)
-    rows = [[str(row.seq), date(row.at_s), row.actor, row.action, _subject(row)] for row in records]
-    here.say(records, table(["seq", "when", "who", "what", "on"], rows) or "no records")
-
-
-def _subject(row: JournalRecord) -> str:
-    """What was changed; for a deployment also the version that has served since, and the settings that differ."""
-    from salver.cli.settings import describe_change, describe_settings
-
-    after = row.details.get("after") if row.action == "deploy" else None
-    if not isinstance(after, dict):
-        return row.subject
-    before = row.details.get("before")
-    changed = describe_change(before, after) if isinstance(before, dict) else describe_settings(after)
-    return f"{row.subject} -> {after['model']}@{after['version']}" + (f" ({changed})" if changed else "")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -15,24 +16,29 @@ from salver.control.seed import draft_of
 from salver.protocol.errors import SalverError
 from salver.protocol.jobs import JobLimits, JobPage, JobView
 from salver.protocol.tables import DeploymentSpec, FileEntry, Tables, TokenRecord, VersionManifest
-from salver.registry.access_tokens import AccessTokens, ensure_admin_token
-from salver.registry.catalog import Catalog, ModelSummary
+from salver.registry.access_tokens import ensure_admin_token
+from salver.registry.catalog import ModelSummary
 from salver.registry.compatibility import Change
-from salver.registry.deployments import Deployments
 from salver.registry.draft import VersionDraft
 from salver.registry.files import check_files
-from salver.registry.isolations import IsolatedVersion, Isolations
+from salver.registry.isolations import IsolatedVersion
+from salver.registry.records import Records
 from salver.registry.settings import unheeded_under
-from salver.registry.webhooks import MintedWebhook, WebhookRecord, WebhookRequest, Webhooks
+from salver.registry.webhooks import MintedWebhook, WebhookRecord, WebhookRequest
 from salver.runtime.status import EndpointStatus, ProcessStatus, merge_endpoints
 from salver.security.access import DEFAULT_TENANT, Operation, Principal, require
+from salver.security.model_signing import require_manifest
 from salver.security.tokens import MintedToken
-from salver.storage.blobs import BlobStore
+from salver.storage.blob_store import Blobs
 from salver.storage.database import Database
 from salver.storage.home import Home
-from salver.storage.journal import ChainCheck, Journal, JournalRecord
+from salver.storage.opening import open_blobs
 from salver.storage.publication import publish, read_tables
+from salver.storage.usage_spool import UsageSpool
 from salver.telemetry.logs import log_event
+
+if TYPE_CHECKING:
+    from salver.control.action import Action
 
 __all__ = [
     "Administration",
@@ -96,8 +102,15 @@ class ServerStatus(msgspec.Struct, frozen=True):
     """What crashed or hung a server process and so gets workers under placement `auto`."""
 
 
+Asked = TypeVar("Asked", bound=msgspec.Struct)
+Answer = TypeVar("Answer")
+
+
 class Administration(Protocol):
     """What an administrator can do. Everything raises `SalverError`."""
+
+    def do(self, action: Action[Asked, Answer], asked: Asked) -> Answer:
+        """Have one of `salver.control.actions` done."""
 
     def register(self, draft: VersionDraft) -> Registered:
         """Add a version whose blobs are stored; NOT_FOUND or CORRUPT_ARTIFACT names a file whose blob is not."""
@@ -150,12 +163,6 @@ class Administration(Protocol):
     def remove_webhook(self, name: str) -> WebhookRecord:
         """Remove a webhook; returns what it was."""
 
-    def audit(self, limit: int, after: int) -> tuple[JournalRecord, ...]:
-        """Records of the journal."""
-
-    def verify_audit(self) -> ChainCheck:
-        """Check the journal's chain."""
-
 
 class LocalAdministration:
     """Carries actions out on `home` as `principal` and publishes what they change.
@@ -173,83 +180,94 @@ class LocalAdministration:
         clock: Clock,
         *,
         processes: Callable[[], tuple[ProcessStatus, ...]] | None = None,
-        publishing: threading.Lock | None = None,
         job_limits: JobLimits = _JOB_LIMITS,
     ) -> None:
-        journal = Journal(database, clock)
-        self._home = home
-        self._database = database
-        self._clock = clock
-        self._principal = principal
-        self._journal = journal
+        self.home = home
+        self.principal = principal
+        self.records = Records(home, database, clock)
         self._processes = processes
-        self._publishing = publishing or threading.Lock()
-        self._catalog = Catalog(database, journal, clock)
-        self._deployments = Deployments(database, journal, clock)
-        self._isolations = Isolations(home, database, journal)
-        self._tokens = AccessTokens(database, journal, clock, home.pepper())
-        self._webhooks = Webhooks(database, journal, clock, home.pepper())
-        self._job_limits = job_limits
+        self._publishing = threading.Lock()
         self._job_desk = JobDesk(home, job_limits, clock)
 
     def as_principal(self, principal: Principal) -> LocalAdministration:
         """The same for somebody else."""
-        return LocalAdministration(
-            self._home,
-            self._database,
-            principal,
-            self._clock,
-            processes=self._processes,
-            publishing=self._publishing,
-            job_limits=self._job_limits,
-        )
+        theirs = copy.copy(self)
+        theirs.principal = principal
+        return theirs
+
+    def do(self, action: Action[Asked, Answer], asked: Asked) -> Answer:
+        """See `Administration`."""
+        require(self.principal, action.operation)
+        return action.act(self, asked)
 
     def begin(self) -> None:
         """Bring a home into order at start: the first administrator's token, and the published snapshot."""
-        ensure_admin_token(self._home, self._tokens, self._principal)
+        ensure_admin_token(self.home, self.records.tokens, self.principal)
         try:
-            published = read_tables(self._home)
+            published = read_tables(self.home)
         except SalverError:
             published = None
         if published is not None:
-            if published.deployments and self._deployments.revision() <= _FIRST_TOKEN and not self._catalog.models():
+            if (
+                published.deployments
+                and self.records.deployments.revision() <= _FIRST_TOKEN
+                and not self.records.catalog.models()
+            ):
                 self._adopt(published)
-            self._deployments.catch_up(self._principal, published)
-        self._publish()
+            self.records.catalog.sign_from_before(self.principal)
+            self.records.deployments.catch_up(self.principal, published)
+        self.keep_usage()
+        self.records.audit.copy_heads()
+        self.publish()
 
     def _adopt(self, published: Tables) -> None:
-        """Take a snapshot as desired state: the database is new, a seed's or in place of a lost one."""
-        for manifest in published.versions:
-            self._catalog.add_version(self._principal, draft_of(manifest), as_it_is=True)
-        for spec in published.deployments:
-            self._deployments.deploy(self._principal, spec)
+        """Take a snapshot as desired state: the database is new, a seed's or in place of a lost one.
 
-    def _publish(self) -> None:
+        REFUSED_BY_POLICY for versions in it that are not signed as they are, unless the home is from before there
+        were signatures: then it has no keys.
+        """
+        keyring = self.records.keyring
+        for manifest in published.versions:
+            if manifest.attestation or keyring.has_keys:
+                require_manifest(manifest, keyring.trusted())
+        for manifest in published.versions:
+            self.records.catalog.add_version(self.principal, draft_of(manifest), as_it_is=True)
+        for spec in published.deployments:
+            self.records.deployments.deploy(self.principal, spec)
+
+    def keep_usage(self) -> int:
+        """Take into the database what the processes that serve have counted since; returns how many files."""
+        return UsageSpool(self.home.usage_path).drain(self.records.usage.add)
+
+    def publish(self) -> None:
+        """Publish what the data path needs to know, if it is newer than what it knows."""
         with self._publishing:
-            publish(self._home, self._deployments.tables())
+            publish(self.home, self.records.deployments.tables())
 
     def register(self, draft: VersionDraft) -> Registered:
         """See `Administration`."""
-        require(self._principal, Operation.REGISTER)
+        require(self.principal, Operation.REGISTER)
         check_files(draft.files)
-        _check_stored(BlobStore(self._home.blobs_path), draft.files)
-        added = self._catalog.add_version(self._principal, draft)
+        blobs = open_blobs(self.home)
+        _check_stored(blobs, draft.files)
+        # Again where nobody can remove them any more: see `salver.registry.collection`.
+        added = self.records.catalog.add_version(self.principal, draft, look=lambda: _check_stored(blobs, draft.files))
         return Registered(added.manifest, added.created, added.numbered.against, added.numbered.changes)
 
     def models(self) -> tuple[ModelSummary, ...]:
         """See `Administration`."""
-        require(self._principal, Operation.READ)
-        return self._catalog.models()
+        require(self.principal, Operation.READ)
+        return self.records.catalog.models()
 
     def versions(self, model: str) -> tuple[VersionManifest, ...]:
         """See `Administration`."""
-        require(self._principal, Operation.READ)
-        return self._catalog.versions(model)
+        require(self.principal, Operation.READ)
+        return self.records.catalog.versions(model)
 
     def deploy(self, request: DeployRequest) -> DeploymentSpec:
         """See `Administration`."""
-        require(self._principal, Operation.DEPLOY)
-        manifest = self._catalog.get(request.model, request.version)
+        require(self.principal, Operation.DEPLOY)
+        manifest = self.records.pages.manifest(request.model, request.version)
         endpoint = request.endpoint or request.model
         current = self._current_settings(endpoint, request.model)
         if "policy" in request.settings:
@@ -263,13 +281,13 @@ class LocalAdministration:
             spec = msgspec.convert(fields, DeploymentSpec)
         except msgspec.ValidationError as error:
             raise SalverError("INVALID_SETTING", f"the deployment is wrong: {error}") from None
-        spec = self._deployments.deploy(self._principal, spec)
-        self._publish()
+        spec = self.records.deployments.deploy(self.principal, spec)
+        self.publish()
         return spec
 
     def _current_settings(self, endpoint: str, model: str) -> dict[str, Any]:
         try:
-            current = self._deployments.get(endpoint)
+            current = self.records.deployments.get(endpoint)
         except SalverError as error:
             if error.code != "NOT_FOUND":
                 raise
@@ -279,23 +297,23 @@ class LocalAdministration:
 
     def undeploy(self, endpoint: str, if_generation: int | None = None) -> DeploymentSpec:
         """See `Administration`."""
-        spec = self._deployments.undeploy(self._principal, endpoint, if_generation)
-        self._publish()
+        spec = self.records.deployments.undeploy(self.principal, endpoint, if_generation)
+        self.publish()
         return spec
 
     def status(self) -> ServerStatus:
         """See `Administration`."""
-        require(self._principal, Operation.READ)
+        require(self.principal, Operation.READ)
         processes = self._processes() if self._processes else ()
         try:
-            isolated = self._isolations.list()
+            isolated = self.records.isolations.list()
         except SalverError as error:
             # `isolated` says what is wrong with the file; the rest of the state can still be told.
             log_event("isolation_unreadable", level=logging.ERROR, problem=str(error))
             isolated = ()
         return ServerStatus(
             serving=self._processes is not None,
-            deployments=self._deployments.list(),
+            deployments=self.records.deployments.list(),
             endpoints=merge_endpoints(processes),
             processes=processes,
             isolated=isolated,
@@ -303,79 +321,71 @@ class LocalAdministration:
 
     def endpoints(self) -> tuple[EndpointStatus, ...]:
         """What the endpoints do in all server processes together; nothing while none answers. Blocks."""
-        require(self._principal, Operation.READ)
+        require(self.principal, Operation.READ)
         return merge_endpoints(self._processes()) if self._processes else ()
 
     def isolated(self) -> tuple[IsolatedVersion, ...]:
         """See `Administration`."""
-        require(self._principal, Operation.READ)
-        return self._isolations.list()
+        require(self.principal, Operation.READ)
+        return self.records.isolations.list()
 
     def end_isolation(self, reference: str) -> IsolatedVersion:
         """See `Administration`."""
-        return self._isolations.end(self._principal, reference)
+        return self.records.isolations.end(self.principal, reference)
 
     def create_token(self, request: TokenRequest) -> MintedToken:
         """See `Administration`."""
-        minted = self._tokens.create(self._principal, request.name, request.role, request.tenant, request.expires_in_s)
-        self._publish()
+        minted = self.records.tokens.create(
+            self.principal, request.name, request.role, request.tenant, request.expires_in_s
+        )
+        self.publish()
         return minted
 
     def tokens(self) -> tuple[TokenRecord, ...]:
         """See `Administration`."""
-        require(self._principal, Operation.READ_TOKENS)
-        return self._tokens.list()
+        require(self.principal, Operation.READ_TOKENS)
+        return self.records.tokens.list()
 
     def revoke_token(self, token_id: str) -> TokenRecord:
         """See `Administration`."""
-        record = self._tokens.revoke(self._principal, token_id)
-        self._publish()
+        record = self.records.tokens.revoke(self.principal, token_id)
+        self.publish()
         return record
 
     def jobs(self, endpoint: str | None, state: str | None, limit: int, after: str | None) -> JobPage:
         """See `Administration`."""
-        require(self._principal, Operation.OPERATE)
+        require(self.principal, Operation.OPERATE)
         return self._job_desk.page(endpoint, state, limit, after)
 
     def job(self, job_id: str) -> JobView:
         """See `Administration`."""
-        require(self._principal, Operation.OPERATE)
+        require(self.principal, Operation.OPERATE)
         return self._job_desk.show(job_id)
 
     def cancel_job(self, job_id: str) -> JobView:
         """See `Administration`."""
-        require(self._principal, Operation.OPERATE)
+        require(self.principal, Operation.OPERATE)
         return self._job_desk.cancel(job_id)
 
     def webhooks(self) -> tuple[WebhookRecord, ...]:
         """See `Administration`."""
-        require(self._principal, Operation.OPERATE)
-        return self._webhooks.list()
+        require(self.principal, Operation.OPERATE)
+        return self.records.webhooks.list()
 
     def create_webhook(self, request: WebhookRequest) -> MintedWebhook:
         """See `Administration`."""
-        minted = self._webhooks.create(self._principal, request)
-        self._publish()
+        minted = self.records.webhooks.create(self.principal, request)
+        self.publish()
         return minted
 
     def remove_webhook(self, name: str) -> WebhookRecord:
         """See `Administration`."""
-        record = self._webhooks.remove(self._principal, name)
-        self._publish()
+        record = self.records.webhooks.remove(self.principal, name)
+        self.publish()
         return record
 
-    def audit(self, limit: int, after: int) -> tuple[JournalRecord, ...]:
-        """See `Administration`."""
-        require(self._principal, Operation.READ_AUDIT)
-        return self._journal.records(limit, after)
 
-    def verify_audit(self) -> ChainCheck:
-        """See `Administration`."""
-        require(self._principal, Operation.READ_AUDIT)
-        return self._journal.verify()
-
-
-def _check_stored(blobs: BlobStore, files: Iterable[FileEntry]) -> None:
+def _check_stored(blobs: Blobs, files: Iterable[FileEntry]) -> None:
     """Raise unless each file's blob is there in its size; what is in it is looked at when it is loaded."""
     for file in files:
         size_bytes = blobs.size_bytes(file.sha256)

@@ -25,6 +25,7 @@ from starlette.routing import Route
 from salver import __version__
 from salver.control.administration import Administration, LocalAdministration
 from salver.control.model_store import ModelStore
+from salver.control.occasions import REQUEST_ID_HEADER, WHY_HEADER, request_id, why_said
 from salver.control.route import Call, ControlRoute
 from salver.control.routes import ROUTES
 from salver.control.torchserve import Accepted
@@ -35,6 +36,7 @@ from salver.protocol.openapi import describe_routes, documentation_page
 from salver.security.access import Principal, require
 from salver.security.binding import allowed_host
 from salver.security.guessing import TooManyGuessesError
+from salver.storage.journal import occasion
 from salver.telemetry.logs import log_event
 
 __all__ = ["control_app"]
@@ -72,10 +74,11 @@ def control_app(
             body = await _body(request, route.request)
             call = Call(dict(request.path_params), dict(request.query_params), body, store)
             admin = administration.as_principal(principal)
-            if route.then is None:
-                return _json(await run_in_threadpool(route.act, admin, call))
-            found = await _act_and_wait(request, route, watch, admin, call)
-            return _json(found.value, 202) if isinstance(found, Accepted) else _json(found)
+            with occasion(request.state.id, why_said(request.headers.get(WHY_HEADER, ""))):  # threads inherit it
+                if route.then is None:
+                    return _json(await run_in_threadpool(route.act, admin, call))
+                found = await _act_and_wait(request, route, watch, admin, call)
+                return _json(found.value, 202) if isinstance(found, Accepted) else _json(found)
 
         return act
 
@@ -104,7 +107,9 @@ def _answered(page: _Page, bound_host: str, route: ControlRoute | None = None) -
     """`page` with the checks of headers in front, and refusals in words behind it."""
 
     async def answer(request: Request) -> Response:
+        request.state.id = request_id(request.headers.get(REQUEST_ID_HEADER, ""))
         response = await attempt(request)
+        response.headers[REQUEST_ID_HEADER] = request.state.id
         if route is not None and route.deprecated is not None:
             for name, value in route.deprecated.headers(request.path_params):
                 response.headers[name.decode()] = value.decode()
@@ -120,7 +125,7 @@ def _answered(page: _Page, bound_host: str, route: ControlRoute | None = None) -
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         except Exception as error:  # noqa: BLE001 - a fault of ours must still answer, without details
-            log_event("fault", level=logging.ERROR, error=error)
+            log_event("fault", level=logging.ERROR, error=error, request_id=request.state.id)
             return _refusal(SalverError("INTERNAL", "the request met a fault of this server"), route)
 
     return answer

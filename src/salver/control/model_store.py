@@ -15,7 +15,7 @@ import msgspec
 from salver.control.registration import draft_version
 from salver.protocol.errors import SalverError
 from salver.registry.draft import VersionDraft
-from salver.storage.blobs import BlobStore
+from salver.storage.blob_store import Blobs
 
 __all__ = ["URL", "ModelStore", "free_memory_bytes", "refuse_archive"]
 
@@ -29,7 +29,7 @@ _CGROUP: Final = Path("/sys/fs/cgroup")
 class ModelStore:
     """The artifacts below one directory."""
 
-    def __init__(self, root: Path, blobs: BlobStore) -> None:
+    def __init__(self, root: Path, blobs: Blobs) -> None:
         self._root = root
         self._blobs = blobs
 

@@ -8,14 +8,14 @@ from salver.protocol.profile import Profile
 from salver.protocol.tables import FileEntry
 from salver.registry.draft import VersionDraft
 from salver.runtime.artifact import read_artifact
-from salver.storage.blobs import BlobStore
+from salver.storage.blob_store import Blobs
 from salver.storage.tabular import read_table
 
 __all__ = ["draft_version"]
 
 
 def draft_version(
-    blobs: BlobStore,
+    blobs: Blobs,
     name: str,
     path: Path,
     *,

@@ -8,7 +8,9 @@ from urllib.parse import quote, urlencode
 import httpx2
 import msgspec
 
+from salver.control.action import Action
 from salver.control.administration import DeployRequest, Registered, ServerStatus, TokenRequest
+from salver.control.occasions import WHY_HEADER, why_header
 from salver.protocol.errors import CATALOGUE, SalverError
 from salver.protocol.jobs import JobPage, JobView
 from salver.protocol.tables import DeploymentSpec, TokenRecord, VersionManifest
@@ -17,7 +19,6 @@ from salver.registry.draft import VersionDraft
 from salver.registry.isolations import IsolatedVersion
 from salver.registry.webhooks import MintedWebhook, WebhookRecord, WebhookRequest
 from salver.security.tokens import MintedToken
-from salver.storage.journal import ChainCheck, JournalRecord
 
 __all__ = ["RemoteAdministration"]
 
@@ -25,6 +26,7 @@ _TIMEOUT_S: Final = 150.0
 _ALIVE_S: Final = 10.0
 """How long a controller that is being started or replaced is waited for."""
 T = TypeVar("T")
+Asked = TypeVar("Asked", bound=msgspec.Struct)
 
 
 class RemoteAdministration:
@@ -32,14 +34,15 @@ class RemoteAdministration:
 
     Reaches the controller through its Unix socket `uds`, which only the owner of the home can
     open, so neither ports nor certificates matter. The socket outlives a controller: requests
-    wait in it for the next one.
+    wait in it for the next one. `why` is the reason that the journal gets for what is changed.
     """
 
-    def __init__(self, uds: str, token: str) -> None:
+    def __init__(self, uds: str, token: str, why: str = "") -> None:
+        headers = {"authorization": f"Bearer {token}"} | ({WHY_HEADER: why_header(why)} if why else {})
         self._http = httpx2.Client(
             base_url="http://localhost",
             transport=httpx2.HTTPTransport(uds=uds),
-            headers={"authorization": f"Bearer {token}"},
+            headers=headers,
             timeout=_TIMEOUT_S,
         )
         self._is_alive = False
@@ -62,6 +65,11 @@ class RemoteAdministration:
         if answer.status_code >= 400:
             raise _error(answer)
         return msgspec.json.decode(answer.content, type=kind)
+
+    def do(self, action: Action[Asked, T], asked: Asked) -> T:
+        """See `Administration`."""
+        path, body = action.write(asked)
+        return self._ask(action.method, path, action.answer, body)
 
     def register(self, draft: VersionDraft) -> Registered:
         """See `Administration`."""
@@ -133,14 +141,6 @@ class RemoteAdministration:
     def remove_webhook(self, name: str) -> WebhookRecord:
         """See `Administration`."""
         return self._ask("DELETE", f"/v1/webhooks/{quote(name, safe='')}", WebhookRecord)
-
-    def audit(self, limit: int, after: int) -> tuple[JournalRecord, ...]:
-        """See `Administration`."""
-        return self._ask("GET", f"/v1/audit?limit={limit}&after={after}", tuple[JournalRecord, ...])
-
-    def verify_audit(self) -> ChainCheck:
-        """See `Administration`."""
-        return self._ask("GET", "/v1/audit/verification", ChainCheck)
 
 
 def _error(answer: httpx2.Response) -> SalverError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from salver.control.actions import ACTIONS
 from salver.control.administration import DeployRequest, Registered, ServerStatus, TokenRequest
 from salver.control.repository import RepositoryModel, load, loaded, repository_index, unload
 from salver.control.route import Call, ControlRoute
@@ -21,7 +22,6 @@ from salver.registry.isolations import IsolatedVersion
 from salver.registry.webhooks import MintedWebhook, WebhookRecord, WebhookRequest
 from salver.security.access import Operation
 from salver.security.tokens import MintedToken
-from salver.storage.journal import ChainCheck, JournalRecord
 
 __all__ = ["ROUTES"]
 
@@ -182,24 +182,6 @@ ROUTES: Final = (
         WebhookRecord,
     ),
     ControlRoute(
-        "GET",
-        "/v1/audit",
-        Operation.READ_AUDIT,
-        lambda admin, call: admin.audit(_whole(call, "limit", 100, _MOST_RECORDS), _whole(call, "after", 0, 2**53)),
-        "Records of the audit journal",
-        None,
-        tuple[JournalRecord, ...],
-    ),
-    ControlRoute(
-        "GET",
-        "/v1/audit/verification",
-        Operation.READ_AUDIT,
-        lambda admin, _: admin.verify_audit(),
-        "Check the chain",
-        None,
-        ChainCheck,
-    ),
-    ControlRoute(
         "POST",
         "/v2/repository/index",
         Operation.READ,
@@ -232,6 +214,7 @@ ROUTES: Final = (
         lambda admin, call: unload(admin, call.params["model"]),
         "Remove an endpoint",
     ),
+    *(action.route for action in ACTIONS),
     *MANAGEMENT,
 )
 

@@ -26,6 +26,7 @@ class Asked(Protocol):
     received_s: float
     id: bytes
     tenant: str
+    client: str
     endpoint: str | None
     route: Any
     pending: Future[Any] | None

@@ -102,6 +102,7 @@ def make_request(
     if outputs is not None:
         check.require_outputs(outputs)
     spec = target.spec
+    asked.lane.gateway.askings[spec.model, spec.version, spec.endpoint, asked.client] += 1
     began_s = asked.received_s if received_s is None else received_s
     wait_s, priority = spec.deadline_s, 0
     if parameters is not None or not _TELLING.isdisjoint(asked.headers):

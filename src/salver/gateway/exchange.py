@@ -13,6 +13,7 @@ import msgspec
 from salver.gateway.negotiation import check_accept
 from salver.protocol.errors import SalverError
 from salver.protocol.request import Response
+from salver.protocol.usage import ANYBODY
 
 __all__ = ["JSON", "TIMING_HEADER", "Exchange", "Refusal", "pause_of", "plain_refusal", "refusal_timing"]
 
@@ -94,6 +95,8 @@ class Exchange(msgspec.Struct, eq=False):
     id: bytes = b""
     tenant: str = ""
     """On whose behalf, by the token; empty without one."""
+    client: str = ANYBODY
+    """Whose token it was."""
     endpoint: str | None = None
     route: Any = None
     """The `HttpRoute` it was resolved to."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import email.utils
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -18,6 +19,7 @@ from salver.gateway.limits import Limits
 from salver.gateway.routes import HttpRouteTable, WrongVerbError
 from salver.protocol.api_versions import API_VERSION_HEADER, check_api_version
 from salver.protocol.errors import SalverError
+from salver.protocol.usage import Asking
 from salver.security.access import ANONYMOUS, Operation, Principal, allows, require
 from salver.telemetry.logs import AccessSample, log_event
 from salver.telemetry.metrics import Metrics
@@ -75,6 +77,8 @@ class Gateway:
         self._default_credentials = b"Bearer " + default_token.encode("latin-1", "replace") if default_token else b""
         self.lanes: set[Swept] = set()
         """The connections, from when they are accepted until they are gone."""
+        self.askings: defaultdict[tuple[str, str, str, str], int] = defaultdict(int)
+        """Requests since they were last taken, by model, version, endpoint and whose token it was."""
         self.inflight_bytes = 0
         """All bodies that are being received or answered."""
         self.hosts: set[bytes] = set()
@@ -158,6 +162,7 @@ class Gateway:
             )
         require(principal, operation)
         exchange.tenant = principal.tenant
+        exchange.client = principal.name
 
     def principal(self, exchange: Asked) -> Principal | None:
         """Whose token came with a request; None without one, or with one that is worth nothing."""
@@ -208,6 +213,12 @@ class Gateway:
     def owes(self) -> int:
         """Connections that wait for a reply, for the rest of one, or for a moment of quiet."""
         return len(self.lanes)
+
+    def take_askings(self) -> list[Asking]:
+        """What has been asked since the last time this was called."""
+        taken, self.askings = self.askings, defaultdict(int)
+        now_s = self.clock.wall_s()
+        return [Asking(*key, requests, now_s) for key, requests in taken.items()]
 
     # What connections report.
 

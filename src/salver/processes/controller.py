@@ -6,6 +6,7 @@ Serving does not depend on it: while it is away nothing can be changed, and that
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -22,10 +23,13 @@ from salver.clock import SYSTEM_CLOCK
 from salver.control.administration import LocalAdministration
 from salver.control.api import control_app
 from salver.control.deliveries import Deliveries
+from salver.control.following import Following
 from salver.control.listener import ControlLimits, ControlServer
 from salver.control.model_store import ModelStore
+from salver.control.sealing import keep_sealed, seal_at_end
 from salver.control.waiting import Watch
 from salver.processes.order import Order, Report, tell
+from salver.protocol.errors import SalverError
 from salver.protocol.jobs import JobLimits
 from salver.registry.webhooks import WebhookRecord
 from salver.runtime.environment import die_with_parent
@@ -35,18 +39,19 @@ from salver.security.access import Principal, local_principal
 from salver.security.guessing import GuessLimit
 from salver.security.tokens import TokenVerifier
 from salver.security.unpickling import forbid_unpickling
-from salver.storage.blobs import BlobStore
-from salver.storage.database import Database
+from salver.storage.database import open_database
 from salver.storage.home import Home
 from salver.storage.job_ledger import JobLedger
+from salver.storage.opening import open_blobs
 from salver.storage.owners import this_process
 from salver.storage.publication import PublishedTables
-from salver.telemetry.logs import configure_logs
+from salver.telemetry.logs import configure_logs, log_event
 
 __all__ = ["main"]
 
 _ASK_TIMEOUT_S: Final = 2.0
 _BEAT_S: Final = 0.5
+_USAGE_S: Final = 5.0
 
 
 def main() -> None:
@@ -65,7 +70,7 @@ async def _control(order: Order) -> None:
     server = order.settings.server
     administration = LocalAdministration(
         home,
-        Database.open(home.database_path),
+        open_database(home),
         local_principal(),
         SYSTEM_CLOCK,
         processes=_ProcessReader(order),
@@ -79,7 +84,7 @@ async def _control(order: Order) -> None:
         server.control_host,
         Watch(administration.endpoints),
         repository_moved=server.repository_on_data,
-        store=ModelStore(Path(server.model_store), BlobStore(home.blobs_path)) if server.model_store else None,
+        store=ModelStore(Path(server.model_store), open_blobs(home)) if server.model_store else None,
     )
     shared = order.settings.limits
     limits = ControlLimits(
@@ -107,9 +112,18 @@ async def _control(order: Order) -> None:
         await asyncio.sleep(0.005)
     _beat(loop, FlightRecorder(order.pulse_path))
     tell(order, Report())
-    delivering = asyncio.ensure_future(_deliveries(home, administration, order.settings.jobs).run())
+    background = [
+        asyncio.ensure_future(_deliveries(home, administration, order.settings.jobs).run()),
+        asyncio.ensure_future(_keep_usage(administration)),
+        asyncio.ensure_future(keep_sealed(administration.records.audit)),
+    ]
+    if administration.records.database.shared:
+        following = Following(administration.records.deployments.revision, administration.publish)
+        background.append(asyncio.ensure_future(following.run()))
     await asyncio.gather(*tasks)
-    delivering.cancel()
+    for task in background:
+        task.cancel()
+    await seal_at_end(administration.records.audit)
 
 
 def _deliveries(home: Home, administration: LocalAdministration, limits: JobLimits) -> Deliveries:
@@ -118,6 +132,18 @@ def _deliveries(home: Home, administration: LocalAdministration, limits: JobLimi
 
     ledger = JobLedger(home.jobs_path, limits, SYSTEM_CLOCK, this_process())
     return Deliveries(ledger, webhooks, limits, home.pepper(), SYSTEM_CLOCK)
+
+
+async def _keep_usage(administration: LocalAdministration) -> None:
+    """Take what the server processes have counted into the database, for as long as this process lives."""
+    while True:
+        try:
+            await asyncio.to_thread(administration.keep_usage)
+        except (SalverError, OSError) as error:
+            log_event("usage_unreadable", level=logging.WARNING, problem=str(error))
+        except Exception as error:  # noqa: BLE001 - the next look may succeed
+            log_event("fault", level=logging.ERROR, error=error)
+        await asyncio.sleep(_USAGE_S)
 
 
 def _beat(loop: asyncio.AbstractEventLoop, pulse: FlightRecorder) -> None:

@@ -48,6 +48,10 @@ class FormatFacts(NamedTuple):
     always_code: bool = False
     """Whether its artifacts are users' code by nature: no word of trust is asked for, and they only
     ever run in a worker."""
+    shared_suffixes: tuple[str, ...] = ()
+    """Those of its suffixes that much else has as well: of such files only what looks like the format counts."""
+    reads_aside: bool = False
+    """Whether its library may end the process on a damaged file, so that a child reads it before it is registered."""
 
 
 _FORMATS: Final = (
@@ -68,6 +72,27 @@ _FORMATS: Final = (
         extra="sklearn",
     ),
     FormatFacts("python", "salver.runtime.formats.python:PythonFormat", (".py",), "python", always_code=True),
+    FormatFacts(
+        "xgboost",
+        "salver.runtime.formats.xgboost:XgboostFormat",
+        (".ubj", ".xgb", ".json"),
+        "xgboost",
+        extra="xgboost",
+        loads_from_memory=True,
+        shared_suffixes=(".json",),
+        reads_aside=True,
+    ),
+    FormatFacts(
+        "lightgbm",
+        "salver.runtime.formats.lightgbm:LightgbmFormat",
+        (".lgb", ".txt"),
+        "lightgbm",
+        extra="lightgbm",
+        loads_from_memory=True,
+        shared_suffixes=(".txt",),
+        reads_aside=True,
+    ),
+    FormatFacts("torch", "salver.runtime.formats.torch:TorchFormat", (".pt2",), "pytorch_export", extra="torch"),
 )
 FORMATS: Final = {facts.name: facts for facts in _FORMATS}
 """Every format by its name, in the order in which file names are asked."""

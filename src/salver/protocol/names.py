@@ -14,7 +14,7 @@ from typing import Final
 
 from salver.protocol.errors import SalverError
 
-__all__ = ["FIRST_VERSION", "SemanticVersion", "check_name", "parse_reference"]
+__all__ = ["FIRST_VERSION", "SemanticVersion", "check_name", "parse_reference", "split_reference"]
 
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,126}[a-z0-9])?")
 _SEMVER: Final = re.compile(
@@ -110,3 +110,18 @@ def parse_reference(reference: str) -> tuple[str, str | None]:
     if not at:
         return name, None
     return name, str(SemanticVersion.parse(version))
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """The name, and what stands behind the @: a version, an alias or a stage; "latest" where nothing does.
+
+    >>> split_reference("digits@champion"), split_reference("digits")
+    (('digits', 'champion'), ('digits', 'latest'))
+    """
+    name, at, wanted = reference.partition("@")
+    check_name(name, "model")
+    if at and not wanted:
+        raise SalverError(
+            "INVALID_VERSION", f"{reference[:140]!r} names no version", "write NAME@1.0.0, or the NAME alone"
+        )
+    return name, wanted or "latest"

@@ -21,7 +21,7 @@ class TensorSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     shape: tuple[int, ...]
     optional: bool = False
     labels: tuple[str, ...] = ()
-    """Class names along the last dimension, for classification output."""
+    """Class names along the last dimension, for classification output; of an input, the names of its columns."""
     pad: float | None = None
     """Of an input: requests whose free dimensions differ may share a batch, the shorter filled up with this."""
 

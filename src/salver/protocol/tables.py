@@ -23,6 +23,7 @@ __all__ = [
     "Nonfinite",
     "Placement",
     "QueuePolicy",
+    "Revocation",
     "RuntimeOptions",
     "StateSpec",
     "Tables",
@@ -141,6 +142,8 @@ class VersionManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether it can answer bit by bit; see `salver.runtime.streams`."""
     states: tuple[StateSpec, ...] = ()
     """What a graph of kind `sequence` keeps for each session; no part of the signature."""
+    attestation: str = ""
+    """The signature over all of this: a bundle of `salver.security.model_signing`. Only what is published has it."""
 
     @property
     def keeps_state(self) -> bool:
@@ -286,6 +289,21 @@ class Webhook(msgspec.Struct, frozen=True):
     """Whose jobs may name it; empty for everybody's."""
 
 
+class Revocation(msgspec.Struct, frozen=True):
+    """A version that must not be loaded any more."""
+
+    model: str
+    version: str
+    why: str
+    revoked_by: str
+    revoked_s: float
+
+    @property
+    def reference(self) -> str:
+        """NAME@VERSION."""
+        return f"{self.model}@{self.version}"
+
+
 class Tables(msgspec.Struct, frozen=True):
     """The published snapshot: everything the data path needs to serve on its own."""
 
@@ -294,6 +312,7 @@ class Tables(msgspec.Struct, frozen=True):
     deployments: tuple[DeploymentSpec, ...] = ()
     tokens: tuple[TokenRecord, ...] = ()
     webhooks: tuple[Webhook, ...] = ()
+    revocations: tuple[Revocation, ...] = ()
 
     def version_of(self, deployment: DeploymentSpec) -> VersionManifest:
         """The manifest a deployment names; raises KeyError in a snapshot that contradicts itself."""

@@ -118,7 +118,16 @@ class AccessTokens:
         details: dict[str, Any] = {"name": record.name, "role": record.role, "tenant": record.tenant}
         if record.expires_s is not None:
             details["expires_s"] = record.expires_s
-        self._journal.append(connection, actor=principal.name, action=action, subject=record.id, details=details)
+        public = {name: value for name, value in msgspec.structs.asdict(record).items() if name != "hash"}
+        self._journal.append(
+            connection,
+            actor=principal.name,
+            action=action,
+            subject=record.id,
+            details=details,
+            before=public if action == "revoke_token" else None,
+            after=public if action == "create_token" else None,
+        )
 
 
 def read_tokens(connection: Connection) -> tuple[TokenRecord, ...]:

@@ -6,21 +6,27 @@ that a client was promised are the ones it gets for as long as the home exists.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, func, insert, select
 
 from salver.clock import Clock
+from salver.protocol.description import Description, merged
 from salver.protocol.errors import SalverError
 from salver.protocol.formats import KINDS
 from salver.protocol.names import SemanticVersion, check_name
 from salver.protocol.tables import VersionManifest
+from salver.registry.attestation import sign_from_before, sign_version, verified_publisher
+from salver.registry.description_rows import write_description, write_tags
 from salver.registry.draft import VersionDraft, difference
 from salver.registry.files import check_files
+from salver.registry.keyring import Keyring
 from salver.registry.numbering import Numbered, number
 from salver.security.access import Operation, Principal, require
-from salver.storage.database import Database
+from salver.security.model_signing import Publisher, open_bundle
+from salver.storage.database import Database, raise_revision
 from salver.storage.journal import Journal
 from salver.storage.schema import models, versions
 
@@ -48,28 +54,38 @@ class Added(NamedTuple):
 
 
 class Catalog:
-    """The versions in one database."""
+    """The versions in one database, each signed with the home's key when it is registered."""
 
-    __slots__ = ("_clock", "_database", "_journal")
+    __slots__ = ("_clock", "_database", "_journal", "_keyring")
 
-    def __init__(self, database: Database, journal: Journal, clock: Clock) -> None:
+    def __init__(self, database: Database, journal: Journal, clock: Clock, keyring: Keyring) -> None:
         self._database = database
         self._journal = journal
         self._clock = clock
+        self._keyring = keyring
 
-    def add_version(self, principal: Principal, draft: VersionDraft, *, as_it_is: bool = False) -> Added:
-        """Register a version.
+    def add_version(
+        self,
+        principal: Principal,
+        draft: VersionDraft,
+        *,
+        as_it_is: bool = False,
+        look: Callable[[], None] = lambda: None,
+    ) -> Added:
+        """Register a version; `look`, which may raise, is called in the transaction before anything is written.
 
         Without a number the first version is 1.0.0 and a later one the next that says enough of what it changes
         (`salver.registry.numbering`), except that repeating the newest registration returns that one. Registering
         the same thing under its number again changes nothing; something else under that number is ALREADY_EXISTS, a
         number that says too little INVALID_VERSION - unless the version is taken over from another registry
-        `as_it_is`. Of two racing calls one follows the other. Raises PERMISSION_DENIED, INVALID_NAME,
-        INVALID_VERSION or INVALID_ARTIFACT before anything is written.
+        `as_it_is`. A signature that comes with it is to be of a trusted key over these very files, else
+        REFUSED_BY_POLICY; one made by Salver says the number too. Of two racing calls one follows the other. Raises
+        PERMISSION_DENIED, INVALID_NAME, INVALID_VERSION or INVALID_ARTIFACT before anything is written.
         """
         require(principal, Operation.REGISTER)
         check_name(draft.model, "model")
-        wanted = None if draft.version is None else str(SemanticVersion.parse(draft.version))
+        number_given = self._signed_number(draft) if draft.version is None else draft.version
+        wanted = None if number_given is None else str(SemanticVersion.parse(number_given))
         check_files(draft.files)
         _check_kind(draft.kind)
         unnumbered = draft.manifest("0.0.0", 1)
@@ -79,15 +95,47 @@ class Catalog:
             known = _manifests(connection, draft.model)
             existing = _repeated(known, draft, wanted)
             if existing is not None:
+                self._publisher(draft, existing)
                 return Added(existing, False, Numbered(existing.version))
             numbered = Numbered(wanted) if as_it_is and wanted else number(known, unnumbered, wanted)
             manifest = draft.manifest(numbered.version, len(known) + 1)
-            self._insert(connection, principal, manifest, numbered)
+            look()
+            self._insert(connection, principal, draft, manifest, numbered)
         return Added(manifest, True, numbered)
 
+    def _signed_number(self, draft: VersionDraft) -> str | None:
+        """The number for which Salver signed the files elsewhere, where they came with such a signature."""
+        if not draft.publisher_signature:
+            return None
+        claim = open_bundle(draft.publisher_signature, self._keyring.trusted()).claim
+        return claim.manifest.version if claim else None
+
+    def _publisher(self, draft: VersionDraft, manifest: VersionManifest) -> Publisher | None:
+        if not draft.publisher_signature:
+            return None
+        return verified_publisher(draft.publisher_signature, manifest, self._keyring.trusted())
+
+    def sign_from_before(self, principal: Principal) -> tuple[str, ...]:
+        """Sign what a Salver that did not sign has registered, once in a home's life; returns the references."""
+        with self._database.begin() as connection:
+            signed = sign_from_before(connection, self._keyring.signing, self._clock.wall_s())
+            if signed:
+                raise_revision(connection)
+                details = {"versions": len(signed), "key_id": self._keyring.signing().key_id}
+                self._journal.append(
+                    connection, actor=principal.name, action="sign_from_before", subject="versions", details=details
+                )
+        return signed
+
     def _insert(
-        self, connection: Connection, principal: Principal, manifest: VersionManifest, numbered: Numbered
+        self,
+        connection: Connection,
+        principal: Principal,
+        draft: VersionDraft,
+        manifest: VersionManifest,
+        numbered: Numbered,
     ) -> None:
+        publisher = self._publisher(draft, manifest)
         now_s = self._clock.wall_s()
         if manifest.ordinal == 1:
             connection.execute(insert(models).values(name=manifest.model, created_s=now_s))
@@ -104,16 +152,31 @@ class Catalog:
                 manifest=msgspec.json.encode(manifest).decode(),
             )
         )
+        key = self._keyring.signing()
+        sign_version(connection, key, manifest, now_s, publisher)
+        if draft.description is not None:
+            described = merged(Description(), msgspec.to_builtins(draft.description))
+            write_description(connection, manifest, described, principal.name, now_s)
+        # Also where there are none: with them are written the words that the version is found by.
+        write_tags(connection, manifest, draft.tags)
         details: dict[str, Any] = {
             "digest": manifest.digest,
             "format": manifest.format,
             "ordinal": manifest.ordinal,
             "trusts_code": manifest.trusts_code,
+            "key_id": key.key_id,
         }
+        if publisher is not None:
+            details["publisher_key_id"] = publisher.key_id
         if numbered.against:
             details |= {"against": numbered.against, "changes": [change.what for change in numbered.changes]}
         self._journal.append(
-            connection, actor=principal.name, action="register", subject=manifest.reference, details=details
+            connection,
+            actor=principal.name,
+            action="register",
+            subject=manifest.reference,
+            details=details,
+            after=manifest,
         )
 
     def models(self) -> tuple[ModelSummary, ...]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select, tuple_
+from sqlalchemy import Connection, delete, insert, select
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.names import check_name
 from salver.protocol.tables import DeploymentSpec, Placement, Tables, VersionManifest
 from salver.registry.access_tokens import read_tokens
+from salver.registry.attestation import attested
 from salver.registry.catalog import find_version
+from salver.registry.in_use import require_deployable_stage
+from salver.registry.revocations import read_revocations, require_unrevoked
 from salver.registry.settings import check_settings, check_settings_of_version
 from salver.registry.webhooks import read_webhooks
 from salver.security.access import Operation, Principal, require
 from salver.storage.database import Database, current_revision, raise_revision
 from salver.storage.journal import Journal
-from salver.storage.schema import deployments, versions
+from salver.storage.schema import deployments
 
 __all__ = ["Deployments"]
 
@@ -37,16 +40,20 @@ class Deployments:
         REQUIRES a version number (`Catalog.get` gives the highest release). The generation is
         given here, higher than any before in this home, so deploying again loads again. Raises
         PERMISSION_DENIED, INVALID_NAME, INVALID_SETTING, NOT_FOUND,
-        REFUSED_BY_POLICY for user code in the server process.
+        REFUSED_BY_POLICY for user code in the server process for a version that was revoked,
+        and for one whose stage says that it is not to be deployed anew.
         """
         require(principal, Operation.DEPLOY)
         check_name(spec.endpoint, "endpoint")
         spec = check_settings(spec)
         with self._database.begin() as connection:
             manifest = find_version(connection, spec.model, spec.version)
+            require_unrevoked(connection, spec.model, spec.version)
             _check_deployable(manifest, spec)
             check_settings_of_version(spec, manifest)
             before = _read(connection, spec.endpoint)
+            if before is None or (before.model, before.version) != (spec.model, spec.version):
+                require_deployable_stage(connection, spec.model, spec.version)
             spec = msgspec.structs.replace(spec, generation=raise_revision(connection))
             connection.execute(delete(deployments).where(deployments.c.endpoint == spec.endpoint))
             connection.execute(
@@ -59,9 +66,20 @@ class Deployments:
                     spec=msgspec.json.encode(spec).decode(),
                 )
             )
-            details = {"before": msgspec.to_builtins(before), "after": msgspec.to_builtins(spec)}
+            # All that `salver.registry.history` tells of it: rows elsewhere may change or go.
+            details = {
+                "before": msgspec.to_builtins(before),
+                "after": msgspec.to_builtins(spec),
+                "digest": manifest.digest,
+            }
             self._journal.append(
-                connection, actor=principal.name, action="deploy", subject=spec.endpoint, details=details
+                connection,
+                actor=principal.name,
+                action="deploy",
+                subject=spec.endpoint,
+                details=details,
+                before=before,
+                after=spec,
             )
         return spec
 
@@ -89,6 +107,7 @@ class Deployments:
                 action="undeploy",
                 subject=endpoint,
                 details={"before": msgspec.to_builtins(before)},
+                before=before,
             )
         return before
 
@@ -124,7 +143,13 @@ class Deployments:
             raise_revision(connection, above=published.revision)
             details = {"before": before, "published": published.revision}
             self._journal.append(
-                connection, actor=principal.name, action="catch_up", subject="revision", details=details
+                connection,
+                actor=principal.name,
+                action="catch_up",
+                subject="revision",
+                details=details,
+                before=before,
+                after=current_revision(connection),
             )
         return True
 
@@ -148,10 +173,11 @@ def _snapshot(connection: Connection) -> Tables:
     specs = _read_all(connection)
     return Tables(
         revision=current_revision(connection),
-        versions=_manifests(connection, {(spec.model, spec.version) for spec in specs}),
+        versions=attested(connection, {(spec.model, spec.version) for spec in specs}),
         deployments=specs,
         tokens=read_tokens(connection),
         webhooks=read_webhooks(connection),
+        revocations=read_revocations(connection),
     )
 
 
@@ -164,15 +190,6 @@ def _read(connection: Connection, endpoint: str) -> DeploymentSpec | None:
 def _read_all(connection: Connection) -> tuple[DeploymentSpec, ...]:
     query = select(deployments.c.spec).order_by(deployments.c.endpoint)
     return tuple(msgspec.json.decode(text, type=DeploymentSpec) for text in connection.execute(query).scalars())
-
-
-def _manifests(connection: Connection, wanted: set[tuple[str, str]]) -> tuple[VersionManifest, ...]:
-    query = (
-        select(versions.c.manifest)
-        .where(tuple_(versions.c.model, versions.c.version).in_(wanted))
-        .order_by(versions.c.model, versions.c.ordinal)
-    )
-    return tuple(msgspec.json.decode(text, type=VersionManifest) for text in connection.execute(query).scalars())
 
 
 def _unknown_endpoint(connection: Connection, endpoint: str) -> SalverError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from salver.protocol.description import Description
 from salver.protocol.errors import SalverError
 from salver.protocol.profile import Profile
 from salver.protocol.signature import Signature
@@ -36,6 +37,11 @@ class VersionDraft(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     warm_up: bool | None = None
     states: tuple[StateSpec, ...] = ()
     streams: bool = False
+    description: Description | None = None
+    """What is said of it, now and to be changed later; no part of the manifest."""
+    tags: dict[str, str] = {}
+    publisher_signature: str = ""
+    """The signature that the files came with: a bundle of `salver.security.model_signing`."""
 
     def manifest(self, version: str, ordinal: int) -> VersionManifest:
         """The manifest under a number; raises INVALID_ARTIFACT for one that cannot be stored unchanged.
@@ -48,6 +54,8 @@ class VersionDraft(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
             "digest": artifact_digest(self.files),
             "files": tuple(sorted(self.files, key=lambda file: file.path)),
         }
+        for beside in ("description", "tags", "publisher_signature"):
+            del fields[beside]
         manifest = VersionManifest(**fields)
         try:
             stored = msgspec.json.decode(msgspec.json.encode(manifest), type=VersionManifest)
@@ -68,7 +76,7 @@ def difference(existing: VersionManifest, draft: VersionDraft) -> str | None:
     if wanted.digest != existing.digest:
         return "bytes"
     for field in VersionManifest.__struct_fields__:
-        if field == "metadata" or (field == "profile" and draft.profile is None):
+        if field in ("metadata", "attestation") or (field == "profile" and draft.profile is None):
             continue
         if getattr(wanted, field) != getattr(existing, field):
             return field

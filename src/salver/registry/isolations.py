@@ -74,6 +74,7 @@ class Isolations:
                 action="end_isolation",
                 subject=manifest.reference,
                 details={"before": msgspec.to_builtins(ended)},
+                before=ended,
             )
             # Last, so that a file that cannot be written takes the record with it.
             end_isolation(self._home, manifest.digest)

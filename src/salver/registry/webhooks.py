@@ -34,6 +34,8 @@ class WebhookRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose jobs may name it; empty for everybody's."""
     allow_private: bool = False
     """Whether it may be on this machine or in its network."""
+    events: tuple[str, ...] = ()
+    """Actions of the journal that it is told of, such as register or promote; "*" stands for all."""
 
 
 class WebhookRecord(msgspec.Struct, frozen=True):
@@ -45,6 +47,8 @@ class WebhookRecord(msgspec.Struct, frozen=True):
     tenant: str
     allow_private: bool
     created_s: float
+    events: tuple[str, ...] = ()
+    """Actions of the journal that it is told of; "*" stands for all."""
 
 
 class MintedWebhook(msgspec.Struct, frozen=True):
@@ -84,7 +88,13 @@ class Webhooks:
         if not request.allow_private and _is_address(host):
             require_public(host, [host])
         record = WebhookRecord(
-            secrets.token_hex(8), request.name, request.url, request.tenant, request.allow_private, self._clock.wall_s()
+            secrets.token_hex(8),
+            request.name,
+            request.url,
+            request.tenant,
+            request.allow_private,
+            self._clock.wall_s(),
+            request.events,
         )
         with self._database.begin() as connection:
             present = {each.name for each in _read(connection)}
@@ -94,7 +104,8 @@ class Webhooks:
                 )
             if len(present) >= _MOST:
                 raise SalverError("QUEUE_FULL", f"there are {_MOST} webhooks, the most a home has", "remove some")
-            connection.execute(insert(webhooks).values(msgspec.structs.asdict(record)))
+            events = msgspec.json.encode(record.events).decode()
+            connection.execute(insert(webhooks).values(msgspec.structs.asdict(record) | {"events": events}))
             self._record(connection, principal, "create_webhook", record)
         return MintedWebhook(record, secret_text(webhook_secret(self._pepper, record.id)))
 
@@ -122,6 +133,8 @@ class Webhooks:
             action=action,
             subject=record.name,
             details=msgspec.to_builtins(record),
+            before=record if action == "remove_webhook" else None,
+            after=record if action == "create_webhook" else None,
         )
 
 
@@ -135,7 +148,8 @@ def _read(connection: Connection) -> tuple[WebhookRecord, ...]:
 
 
 def _record(row: Row[tuple[object, ...]]) -> WebhookRecord:
-    return WebhookRecord(**row._mapping)
+    fields = dict(row._mapping)
+    return WebhookRecord(**fields | {"events": msgspec.json.decode(row.events, type=tuple[str, ...])})
 
 
 def _is_address(host: str) -> bool:

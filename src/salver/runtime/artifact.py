@@ -7,6 +7,7 @@ had otherwise, a child process is asked for it (`salver.runtime.describe`).
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from salver.protocol.signature import Signature
 from salver.runtime.declaration import DECLARATION_FILE, Declaration, check_signature, read_declaration
 from salver.runtime.environment import child_environment
 from salver.runtime.formats import Format, Source, format_named
+from salver.runtime.recognition import looks_like, require_content
 
 __all__ = ["Artifact", "describe_in_child", "read_artifact", "source_of"]
 
@@ -54,6 +56,7 @@ def read_artifact(path: Path, *, format: str | None = None, trust_code: bool = F
     named = format or declaration.format or ("python" if declaration.entry else "")
     chosen, source = _choose_format(path, directory, named, declaration)
     _require_sense(declaration, chosen)
+    require_content(chosen.name, source.main)
     code = chosen.code_in(source)
     if code and not is_always_code(chosen.name) and not trust_code:
         raise SalverError(
@@ -61,7 +64,8 @@ def read_artifact(path: Path, *, format: str | None = None, trust_code: bool = F
             f"loading {source.main.name!r} can execute code that came with it: {code}",
             "if you made it yourself, add --trust-code; it then runs in a worker process only",
         )
-    asked_aside = code or declaration.preprocess or declaration.postprocess
+    aside = FORMATS[chosen.name].reads_aside
+    asked_aside = aside or code or declaration.preprocess or declaration.postprocess
     signature = describe_in_child(path, chosen.name) if asked_aside else chosen.signature(source, declaration)
     return Artifact(chosen.name, files, check_signature(signature), declaration, bool(code))
 
@@ -98,7 +102,7 @@ def source_of(path: Path, format: Format, declaration: Declaration) -> Source:
             f"{path.name!r} holds no file, or several, that format {format.name} would load",
             "keep one model file in the directory, named model.* if in doubt",
         )
-    return Source(path if path.is_dir() else path.parent, main)
+    return Source(path, main) if path.is_dir() else Source(path.parent, main, alone=True)
 
 
 def describe_in_child(path: Path, format: str) -> Signature:
@@ -118,6 +122,13 @@ def describe_in_child(path: Path, format: str) -> Signature:
         problem = msgspec.json.decode(done.stdout, type=dict[str, str])
         raise SalverError(problem["code"], problem["message"], problem["remedy"])
     except (msgspec.DecodeError, KeyError):
+        if done.returncode < 0:
+            ended_by = signal.Signals(-done.returncode).name
+            raise SalverError(
+                "INVALID_ARTIFACT",
+                f"{path.resolve().name!r} is damaged: {ended_by} ended the child process that read it",
+                "save the model anew",
+            ) from None
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise SalverError(
             "INVALID_ARTIFACT", f"loading {path.name!r} in a child process failed: {last or 'no message'}"
@@ -176,10 +187,16 @@ def _choose_format(path: Path, directory: Path, named: str, declaration: Declara
 
 
 def _fitting_formats(files: list[Path], declaration: Declaration) -> dict[str, str]:
-    """Each format with a file of its suffix, and the first such file; none is opened."""
+    """Each format with a file of its suffix, and the first such file; opened are those that others name so as well."""
     fitting = {}
     for name, facts in FORMATS.items():
-        names = [file.name for file in files if file.suffix in facts.suffixes and file.is_file()]
+        names = [
+            file.name
+            for file in files
+            if file.suffix in facts.suffixes
+            and file.is_file()
+            and (file.suffix not in facts.shared_suffixes or looks_like(name, file))
+        ]
         if names:
             fitting[name] = "model.py" if "model.py" in names else names[0]
     processing = {setting.partition(":")[0] for setting in (declaration.preprocess, declaration.postprocess) if setting}

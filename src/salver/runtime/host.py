@@ -29,6 +29,7 @@ from salver.runtime.lazy import LazyVersion
 from salver.runtime.loader import load_version
 from salver.runtime.memory import MemoryBudget, Occupant, private_bytes
 from salver.runtime.pool import Pool
+from salver.runtime.provenance import Provenance
 from salver.runtime.recent import InputsAtRest, RecentInputs, Sample
 from salver.runtime.recorder import FlightRecorder
 from salver.runtime.rehearsal import BESIDE_ANOTHER_S, WAITED_FOR_S, may_rehearse, rehearse
@@ -36,7 +37,7 @@ from salver.runtime.sessions import Serving, Sessions, pools_of
 from salver.runtime.status import EndpointStatus
 from salver.runtime.warmup import warm_up
 from salver.runtime.worker_replica import WorkerReplica
-from salver.storage.blobs import BlobStore
+from salver.storage.blob_store import Blobs
 from salver.telemetry.logs import log_event
 from salver.telemetry.metrics import Metrics, VersionMetrics
 
@@ -67,12 +68,12 @@ class Host:
 
     def __init__(
         self,
-        blobs: BlobStore,
-        blobs_path: Path,
+        blobs: Blobs,
         scratch: Path,
         recorder: FlightRecorder,
         metrics: Metrics,
         clock: Clock,
+        provenance: Provenance,
         *,
         isolated: Iterable[str],
         on_change: Callable[[], None],
@@ -80,11 +81,11 @@ class Host:
         memory_bytes: int = 0,
     ) -> None:
         self._blobs = blobs
-        self._blobs_path = blobs_path
         self._scratch = scratch
         self._recorder = recorder
         self._metrics = metrics
         self._clock = clock
+        self._provenance = provenance
         self._isolated = set(isolated)
         self._on_change = on_change
         self._on_hang = on_hang
@@ -110,6 +111,7 @@ class Host:
 
     def apply(self, tables: Tables) -> None:
         """Make `tables` the desired state; returns at once, `settled` waits for the effect."""
+        self._provenance.revoke(tables.revocations)
         wanted = {spec.endpoint: (spec, tables.version_of(spec)) for spec in tables.deployments}
         for name in self._endpoints.keys() - wanted.keys():
             self._remove(name)
@@ -296,7 +298,7 @@ class Host:
         return before.recent.samples(), BESIDE_ANOTHER_S
 
     async def _load_in_worker(self, pool: Pool) -> int:
-        worker = WorkerReplica(pool, self._blobs_path, self._scratch, self._clock)
+        worker = WorkerReplica(pool, self._blobs, self._scratch, self._clock, self._provenance)
         async with self._launching, asyncio.timeout(pool.spec.load_timeout_s):
             await worker.launch()
         pool.add(worker)
@@ -332,6 +334,7 @@ class Host:
     def _load_here(self, spec: DeploymentSpec, manifest: VersionManifest, *, patient: bool) -> tuple[Loaded, Measured]:
         if patient:
             be_patient()
+        self._provenance.require(manifest)
         with self._recorder.computing(manifest.digest):
             loaded = load_version(manifest, spec.runtime, self._blobs, self._scratch)
             try:

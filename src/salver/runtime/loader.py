@@ -27,7 +27,7 @@ from salver.runtime.environment import require_users_code
 from salver.runtime.formats import Format, Loaded, Source, Streaming, format_named
 from salver.runtime.model import Arrays
 from salver.runtime.states import keep_states
-from salver.storage.blobs import BlobStore
+from salver.storage.blob_store import Blobs
 
 __all__ = ["load_version"]
 
@@ -35,15 +35,21 @@ _AGREED: Final = ("preprocess", "postprocess", "kind", "cost", "idempotent", "wa
 """What a manifest and a declaration both say, each for the other to hold to."""
 
 
-def load_version(manifest: VersionManifest, options: RuntimeOptions, blobs: BlobStore, scratch: Path) -> Loaded:
-    """Verify and load one version; blocks, so call it off the event loop.
+def load_version(manifest: VersionManifest, options: RuntimeOptions, blobs: Blobs, scratch: Path) -> Loaded:
+    """Verify and load one version, fetched before where it is not here; blocks, so call it off the event loop.
 
-    Raises CORRUPT_ARTIFACT when a stored byte differs, REFUSED_BY_POLICY for users' code in a process
+    Raises CORRUPT_ARTIFACT when a stored byte differs, STORE_UNAVAILABLE when it is not here and cannot be
+    fetched, REFUSED_BY_POLICY for users' code in a process
     that was not made for it and for a manifest that its artifact contradicts, INVALID_ARTIFACT or
     whatever the format raises otherwise. Nothing is left in `scratch` after a failure.
     """
     if manifest.runs_user_code:
         require_users_code(manifest.reference)
+    with blobs.hold(file.sha256 for file in manifest.files):
+        return _load_held(manifest, options, blobs, scratch)
+
+
+def _load_held(manifest: VersionManifest, options: RuntimeOptions, blobs: Blobs, scratch: Path) -> Loaded:
     chosen = format_named(manifest.format)
     only = manifest.files[0]
     if len(manifest.files) == 1 and FORMATS[manifest.format].loads_from_memory:

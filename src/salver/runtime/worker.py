@@ -41,8 +41,10 @@ from salver.runtime.curve import Measured
 from salver.runtime.environment import allow_users_code, die_with_parent, ending_copies
 from salver.runtime.formats import Loaded
 from salver.runtime.loader import load_version
+from salver.runtime.provenance import require_signed
 from salver.runtime.warmup import warm_up
 from salver.runtime.worker_streams import Answers, WorkerStreams
+from salver.storage.blob_keys import GivenKeys
 from salver.storage.blobs import BlobStore
 
 __all__ = ["LoadOrder", "LoadReport", "main"]
@@ -59,6 +61,10 @@ class LoadOrder(msgspec.Struct, frozen=True):
     scratch: str
     max_batch: int
     memory_bytes: int
+    trusted: tuple[bytes, ...]
+    """The public keys, as PEM, of which one must have signed the manifest."""
+    keys: dict[str, bytes] = {}
+    """The data keys of those of its files that are encrypted; the key that wraps them stays with the server."""
     beat_s: float = 1.0
     """Seconds between two signs of life."""
 
@@ -168,7 +174,9 @@ def _beat(connection: _Connection, beat_s: float) -> None:
 def _load(connection: _Connection, order: LoadOrder) -> Loaded | None:
     try:
         with ending_copies():
-            loaded = load_version(order.manifest, order.options, BlobStore(Path(order.blobs)), Path(order.scratch))
+            require_signed(order.manifest, order.trusted)
+            blobs = BlobStore(Path(order.blobs), GivenKeys(order.keys))
+            loaded = load_version(order.manifest, order.options, blobs, Path(order.scratch))
             predicts = getattr(loaded, "predicts", True)
             measured = warm_up(loaded, order.manifest, order.max_batch, SYSTEM_CLOCK) if predicts else Measured()
     except SalverError as error:

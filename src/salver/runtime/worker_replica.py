@@ -8,20 +8,26 @@ pauses, while the version is reported unavailable.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.frames import FrameKind
 from salver.protocol.tables import Placement
+from salver.runtime.aside import run_aside
 from salver.runtime.batch import Batch
 from salver.runtime.model import Arrays
 from salver.runtime.pool import Pool
+from salver.runtime.provenance import Provenance
 from salver.runtime.streams import ReplicaStreams
 from salver.runtime.worker import LoadOrder
 from salver.runtime.worker_process import WorkerProcess
+from salver.storage.blob_store import Blobs
 from salver.telemetry.logs import log_event
 
 __all__ = ["WorkerReplica", "restart_delay_s"]
@@ -45,11 +51,22 @@ def restart_delay_s(deaths_lately: int) -> float:
 class WorkerReplica:
     """One worker process at a time, and what it runs. Lives on the event loop."""
 
-    def __init__(self, pool: Pool, blobs: Path, scratch: Path, clock: Clock, *, silence_s: float = _SILENCE_S) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        blobs: Blobs,
+        scratch: Path,
+        clock: Clock,
+        provenance: Provenance,
+        *,
+        silence_s: float = _SILENCE_S,
+    ) -> None:
         spec = pool.spec
         self._pool = pool
+        self._provenance = provenance
+        self._blobs = blobs
         self._order = LoadOrder(
-            pool.manifest, spec.runtime, str(blobs), str(scratch), spec.max_batch, spec.worker_memory_bytes
+            pool.manifest, spec.runtime, str(blobs.root), str(scratch), spec.max_batch, spec.worker_memory_bytes, ()
         )
         self._clock = clock
         self._silence_s = silence_s
@@ -81,12 +98,25 @@ class WorkerReplica:
 
     async def launch(self) -> None:
         """Start a worker and wait until it has loaded and tried the version; raises what that raises."""
-        worker = WorkerProcess(self._order, self._clock, self, self._silence_s)
-        report = await worker.launch()
+        name = f"salver prepare {self._pool.manifest.reference}"
+        order, held = await run_aside(self._prepare, lambda prepared: prepared[1].close(), name)
+        with held:
+            worker = WorkerProcess(order, self._clock, self, self._silence_s)
+            report = await worker.launch()
         self._worker = worker
         self._pool.learn(report.measured)
         self._pool.predicts = report.predicts
         self._streams.serve(worker)
+
+    def _prepare(self) -> tuple[LoadOrder, contextlib.ExitStack]:
+        """What the worker is told, and what has to be closed when it has loaded its files; blocks."""
+        manifest = self._pool.manifest
+        trusted = self._provenance.require(manifest)
+        digests = [file.sha256 for file in manifest.files]
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._blobs.hold(digests))
+            keys = self._blobs.data_keys(digests)
+            return msgspec.structs.replace(self._order, trusted=trusted, keys=keys), stack.pop_all()
 
     # The pool's side.
 

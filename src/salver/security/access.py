@@ -56,8 +56,18 @@ class Operation(enum.StrEnum):
     """Vouch for code or pickles inside an artifact."""
     APPROVE = "approve"
     """Agree to a change that another principal proposes."""
+    PROMOTE = "promote"
+    """Move versions between the stages before production. To and from shadow and production takes DEPLOY as well."""
+    RECORD_EVIDENCE = "record_evidence"
+    """Record what an evaluation of a version found."""
+    HOLD = "hold"
+    """Keep versions as evidence, so that they are not retired, and give them free again."""
+    SET_POLICY = "set_policy"
+    """Say which gates stand before which stage."""
     DEPLOY = "deploy"
-    """Change what endpoints serve: deploy, undeploy, load, unload."""
+    """Change what endpoints serve: deploy, undeploy, load, unload; and revoke versions."""
+    KEEP_KEYS = "keep_keys"
+    """Say whose signatures are trusted, and make the home a new key."""
     OPERATE = "operate"
     """See and cancel everybody's jobs, and say which webhooks there are."""
     READ_AUDIT = "read_audit"
@@ -77,13 +87,24 @@ PERMISSIONS: Final[Mapping[Role, frozenset[Operation]]] = MappingProxyType(
                 Operation.READ,
                 Operation.REGISTER,
                 Operation.TRUST_CODE,
+                Operation.PROMOTE,
+                Operation.RECORD_EVIDENCE,
+                Operation.HOLD,
                 Operation.DEPLOY,
                 Operation.OPERATE,
                 Operation.READ_AUDIT,
             }
         ),
-        Role.APPROVER: frozenset({Operation.READ, Operation.APPROVE, Operation.READ_AUDIT}),
-        Role.DEVELOPER: frozenset({Operation.PREDICT, Operation.READ, Operation.REGISTER}),
+        Role.APPROVER: frozenset({Operation.READ, Operation.APPROVE, Operation.HOLD, Operation.READ_AUDIT}),
+        Role.DEVELOPER: frozenset(
+            {
+                Operation.PREDICT,
+                Operation.READ,
+                Operation.REGISTER,
+                Operation.PROMOTE,
+                Operation.RECORD_EVIDENCE,
+            }
+        ),
         Role.PREDICTOR: frozenset({Operation.PREDICT}),
     }
 )

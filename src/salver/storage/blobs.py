@@ -1,248 +1,356 @@
-"""The content-addressed store: files named by the SHA-256 of their bytes.
+"""The artifact store that is a directory: see `salver.storage.blob_store` for the names in it.
 
-    blobs/<64 hex digits>    complete, read-only, durable
-    blobs/incoming/          files being written, each locked by its writer; never seen as blobs
-
-A blob's name is a promise that nobody keeps but the reader: disks rot and people edit. So every
-way of getting bytes for use computes the hash of the very bytes that it hands out.
+blobs/DIGEST...      complete, read-only, durable
+blobs/incoming/      files being written, each locked by its writer; never seen as blobs
+blobs/.lock          held shared by who puts a file into place, alone by who removes one
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
-import re
 import stat
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO, Final
-
-import msgspec
+from typing import Final
 
 from salver.protocol.errors import SalverError
-from salver.storage.snapshot import full_disk_is_reported, sync_directory, write_all
+from salver.storage.blob_cipher import (
+    KEY_BYTES,
+    TAG_BYTES,
+    Decryptor,
+    encrypted,
+    key_name,
+    new_tag,
+    plain_size_bytes,
+)
+from salver.storage.blob_files import READ, Incoming, IncomingFile, locked, new_file, open_regular, pieces_of
+from salver.storage.blob_keys import DataKeys, HomeKeys, KeyEncryption, rewrapped
+from salver.storage.blob_store import (
+    Blob,
+    Blobs,
+    Item,
+    Kind,
+    check_digest,
+    checked,
+    corrupt,
+    item_of,
+    named_key,
+    vouched,
+)
+from salver.storage.snapshot import write_all
 
-__all__ = ["Blob", "BlobStore"]
+__all__ = ["Blob", "BlobStore", "Stored"]
 
-_CHUNK_BYTES: Final = 1 << 20
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+_NO_KEYS: Final = HomeKeys("")
+_LARGEST_KEY: Final = 1 << 16
 
 
-class Blob(msgspec.Struct, frozen=True):
-    """What was stored: the digest that names it and its size."""
+class Stored:
+    """A blob as it is kept, open for reading from its beginning."""
 
-    sha256: str
-    size_bytes: int
+    __slots__ = ("decryptor", "descriptor", "key_file", "name", "size_bytes")
+
+    def __init__(self, name: str, descriptor: int, decryptor: Decryptor | None = None, key_file: str = "") -> None:
+        self.name = name
+        self.descriptor = descriptor
+        self.decryptor = decryptor
+        self.key_file = key_file
+        """The name of the file with its data key, of an encrypted one."""
+        self.size_bytes = os.fstat(descriptor).st_size
+        """Of the file."""
 
 
 class BlobStore:
-    """A directory of blobs. Any number of processes may read and put at once."""
+    """A directory of blobs: `salver.storage.blob_store.Blobs` says what it does."""
 
-    __slots__ = ("_incoming", "_root")
+    __slots__ = ("_incoming", "_keys", "_lock", "root")
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._incoming = root / "incoming"
+    copies: tuple[Blobs, ...] = ()
+
+    def __init__(self, root: Path, keys: DataKeys = _NO_KEYS) -> None:
+        self.root = root
+        self._keys = keys
+        self._incoming = Incoming(root)
+        self._lock = root / ".lock"
 
     def __repr__(self) -> str:
-        return f"<BlobStore {self._root}>"
+        return f"<BlobStore {self.root}>"
+
+    # Putting.
 
     def put_file(self, path: Path) -> Blob:
-        """Copy the file at `path` into the store and return its digest and size.
-
-        Durable on return; the same bytes take space once. Reads one opened descriptor, so
-        the digest is of the bytes stored even if the file is changed meanwhile. Raises
-        INVALID_ARTIFACT for anything but a readable regular file (symbolic links included)
-        and STORAGE_FULL, both leaving nothing behind.
-        """
-        source = _open_regular(path)
+        """See `Blobs`."""
+        source = open_regular(path)
         try:
-            with full_disk_is_reported():
-                return self._put(source)
+            return self._put(source)
         finally:
             os.close(source)
 
-    def _put(self, source: int) -> Blob:
-        descriptor, temporary = self._new_incoming()
-        try:
-            blob = _copy(source, descriptor)
-            os.fchmod(descriptor, 0o444)
-            os.fsync(descriptor)
-            # Replacing an equal blob heals one that has rotted, and costs nothing else.
-            temporary.replace(self._path(blob.sha256))
-            sync_directory(self._root)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(descriptor)  # and with it the lock: only now may others take it for a remnant
+    def _put(self, source: int, expected: str | None = None) -> Blob:
+        with self._incoming.new() as file:
+            digest = _Counted(source)
+            if not self._keys.encrypts:
+                for piece in iter(lambda: digest.read(1 << 20), b""):
+                    write_all(file.descriptor, piece)
+            else:
+                key, tag = os.urandom(KEY_BYTES), new_tag()
+                for piece in encrypted(digest.read, key, tag):
+                    write_all(file.descriptor, piece)
+            blob = digest.blob()
+            if expected not in (None, blob.sha256):
+                raise corrupt(str(expected), "holds other bytes than its name says")
+            if self._renew(blob.sha256):
+                self._drop_plain(blob.sha256)
+            elif not self._keys.encrypts:
+                # Replacing an equal blob heals one that has rotted, and costs nothing else.
+                self.install(file, blob.sha256)
+            else:
+                self.install_key(f"{blob.sha256}.{key_name(tag)}.key", self._keys.wrap(blob.sha256, key))
+                self.install(file, blob.sha256 + Kind.ENCRYPTED)
+                self._drop_plain(blob.sha256)
         return blob
 
-    def _new_incoming(self) -> tuple[int, Path]:
-        """A new file to write to, locked for as long as its descriptor is open."""
-        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
-        while True:
-            descriptor, name = tempfile.mkstemp(dir=self._incoming)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                if os.fstat(descriptor).st_nlink:
-                    return descriptor, Path(name)
-            except BaseException:
-                os.close(descriptor)
-                Path(name).unlink(missing_ok=True)
-                raise
-            os.close(descriptor)  # it was taken for a remnant between its making and its locking
+    def install(self, file: IncomingFile, name: str) -> None:
+        """Put a file into place. REQUIRES, of an encrypted blob, that its key is there."""
+        with locked(self._lock, shared=True):
+            file.install(name)
+
+    def install_key(self, name: str, kept: bytes) -> None:
+        """Put a wrapped data key into place, or another wrapping of it."""
+        with self._incoming.new() as file:
+            write_all(file.descriptor, kept)
+            self.install(file, name)
+
+    def _renew(self, sha256: str) -> bool:
+        """Let an encrypted blob that is there and sound count as stored now; whether it is."""
+        try:
+            stored = self._open_encrypted(sha256)
+            if stored is None:
+                return False
+            with _closing(stored):
+                for _ in self._checked(sha256, stored):
+                    pass
+            self.touch(sha256)
+        except (SalverError, FileNotFoundError):
+            return False
+        return self._path(sha256, Kind.ENCRYPTED).exists()
+
+    def _drop_plain(self, sha256: str) -> None:
+        if self._keys.encrypts:
+            self._path(sha256).unlink(missing_ok=True)
+
+    def new_incoming(self) -> AbstractContextManager[IncomingFile]:
+        """A file to write to, for `install`."""
+        return self._incoming.new()
 
     def discard_unfinished(self) -> int:
-        """Remove what killed writers left and return how many files; what is being written stays.
+        """See `Blobs`."""
+        return self._incoming.discard_unfinished()
 
-        A writer holds a lock on its file, and death gives it back.
-        """
-        try:
-            found = list(self._incoming.iterdir())
-        except FileNotFoundError:
-            return 0
-        return sum(map(_remove_unless_held, found))
+    # Reading.
 
     def size_bytes(self, sha256: str) -> int | None:
-        """The size of the blob of that name, None where there is none; says nothing about its bytes."""
+        """See `Blobs`."""
+        for kind in (Kind.PLAIN, Kind.ENCRYPTED):
+            with contextlib.suppress(FileNotFoundError):
+                found = self._path(sha256, kind).lstat()
+                if stat.S_ISREG(found.st_mode):
+                    return found.st_size if kind is Kind.PLAIN else plain_size_bytes(found.st_size)
+        return None
+
+    def hold(self, sha256s: Iterable[str]) -> AbstractContextManager[None]:
+        """See `Blobs`: nothing leaves a directory but what nobody refers to."""
+        del sha256s
+        return contextlib.nullcontext()
+
+    def data_keys(self, sha256s: Iterable[str]) -> dict[str, bytes]:
+        """See `Blobs`."""
+        keys = {}
+        for sha256 in set(sha256s):
+            if not self._path(sha256).exists():
+                name = self.key_in_use(sha256)
+                if name is not None:
+                    keys[sha256] = self._keys.unwrap(sha256, self.read_key(sha256, name))
+        return keys
+
+    def opened(self, sha256: str) -> AbstractContextManager[Stored]:
+        """Open a blob as it is kept, NOT verified; raises CORRUPT_ARTIFACT when there is none."""
         try:
-            found = self._path(sha256).lstat()
+            stored = self._open_plain(sha256) or self._open_encrypted(sha256)
+        except OSError as error:
+            raise corrupt(sha256, "cannot be read") from error
+        if stored is None:
+            raise corrupt(sha256, "is missing from the store")
+        return _closing(stored)
+
+    def _open_plain(self, sha256: str) -> Stored | None:
+        # First, as an encrypted one is put beside it before it goes.
+        try:
+            return Stored(sha256, os.open(self._path(sha256), READ))
         except FileNotFoundError:
             return None
-        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
-    def open(self, sha256: str) -> BinaryIO:
-        """Open a blob for reading, NOT verified: the caller checks what it reads.
-
-        Raises CORRUPT_ARTIFACT when there is no such blob.
-        """
+    def _open_encrypted(self, sha256: str) -> Stored | None:
         try:
-            return os.fdopen(os.open(self._path(sha256), _READ), "rb", buffering=0)
-        except OSError as error:
-            raise _corrupt(sha256, "is missing from the store or cannot be read") from error
+            descriptor = os.open(self._path(sha256, Kind.ENCRYPTED), READ)
+        except FileNotFoundError:
+            return None
+        try:
+            name = named_key(sha256, os.pread(descriptor, TAG_BYTES, 0))
+            decryptor = Decryptor(self._keys.unwrap(sha256, self.read_key(sha256, name)))
+            return Stored(sha256 + Kind.ENCRYPTED, descriptor, decryptor, f"{sha256}.{name}.key")
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def read_key(self, sha256: str, name: str) -> bytes | None:
+        """A wrapped data key; None where there is none."""
+        try:
+            with os.fdopen(os.open(self.root / f"{sha256}.{name}.key", READ), "rb") as file:
+                return file.read(_LARGEST_KEY)
+        except FileNotFoundError:
+            return None
+
+    def _checked(self, sha256: str, stored: Stored) -> Iterator[bytes]:
+        return checked(sha256, pieces_of(stored.descriptor), stored.decryptor)
 
     def read_verified(self, sha256: str) -> bytes:
-        """The bytes of a blob, whose digest was computed on exactly these bytes.
-
-        Raises CORRUPT_ARTIFACT when the blob is missing or its bytes have another digest.
-        """
-        with self.open(sha256) as source:
-            data = source.read()
+        """See `Blobs`."""
+        with self.opened(sha256) as stored:
+            if stored.decryptor is not None:
+                return b"".join(self._checked(sha256, stored))
+            with os.fdopen(stored.descriptor, "rb", buffering=0, closefd=False) as source:
+                data = source.read()
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise _corrupt(sha256, "holds other bytes than its name says")
+            raise corrupt(sha256, "holds other bytes than its name says")
         return data
 
     def copy_verified(self, sha256: str, destination: Path, mode: int = 0o600) -> int:
-        """Copy a blob into the new file `destination` and return its size.
-
-        The digest is computed on the bytes written; a copy that differs is removed again and
-        CORRUPT_ARTIFACT raised, STORAGE_FULL likewise. Not fsynced: copies are scratch.
-        Raises FileExistsError when `destination` exists.
-        """
-        with self.open(sha256) as source, _new_file(destination, mode) as target:
-            copied = _copy(source.fileno(), target)
-            if copied.sha256 != sha256:
-                raise _corrupt(sha256, "holds other bytes than its name says")
-        return copied.size_bytes
+        """See `Blobs`."""
+        size_bytes = 0
+        with self.opened(sha256) as stored, new_file(destination, mode) as target:
+            for piece in self._checked(sha256, stored):
+                write_all(target, piece)
+                size_bytes += len(piece)
+        return size_bytes
 
     def verify(self, sha256: str) -> None:
-        """Read a blob to its end; raises CORRUPT_ARTIFACT unless it is there and sound."""
-        digest = hashlib.sha256()
-        with self.open(sha256) as source:
-            while chunk := source.read(_CHUNK_BYTES):
-                digest.update(chunk)
-        if digest.hexdigest() != sha256:
-            raise _corrupt(sha256, "holds other bytes than its name says")
+        """See `Blobs`."""
+        with self.opened(sha256) as stored:
+            for _ in self._checked(sha256, stored):
+                pass
+
+    @contextlib.contextmanager
+    def vouched(self, sha256: str) -> Iterator[tuple[Stored, Iterator[bytes]]]:
+        """A blob and its file in pieces, of which the last comes only if all are what they should be."""
+        with self.opened(sha256) as stored:
+            yield stored, vouched(sha256, pieces_of(stored.descriptor), stored.decryptor)
+
+    # Upkeep.
 
     def usage_bytes(self) -> int:
-        """The sizes of all files in the store, unfinished ones included."""
-        total = 0
-        for directory in (self._root, self._incoming):
-            with contextlib.suppress(FileNotFoundError):
-                total += sum(_size(entry) for entry in directory.iterdir())
-        return total
+        """See `Blobs`."""
+        return sum(item.size_bytes for item in self.items()) + self._incoming.usage_bytes()
 
-    def _path(self, sha256: str) -> Path:
-        if _SHA256.fullmatch(sha256) is None:
-            raise SalverError("INVALID_ARTIFACT", f"{sha256[:80]!r} is not a SHA-256 digest", "give 64 hex digits")
-        return self._root / sha256
+    def items(self) -> Iterator[Item]:
+        """See `Blobs`."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.root) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    found = entry.stat(follow_symlinks=False)
+                    item = item_of(entry.name, found.st_size, found.st_mtime, _version(found))
+                    if item is not None and stat.S_ISREG(found.st_mode):
+                        yield item
+
+    def key_in_use(self, sha256: str) -> str | None:
+        """See `Blobs`."""
+        try:
+            descriptor = os.open(self._path(sha256, Kind.ENCRYPTED), READ)
+        except FileNotFoundError:
+            return None
+        try:
+            return key_name(os.read(descriptor, TAG_BYTES))
+        finally:
+            os.close(descriptor)
+
+    def remove(self, items: Sequence[Item]) -> bool:
+        """See `Blobs`."""
+        with locked(self._lock):
+            try:
+                if any(_version((self.root / item.name).lstat()) != item.version for item in items):
+                    return False
+            except FileNotFoundError:
+                return False
+            for item in sorted(items, key=lambda item: item.kind is Kind.KEY):
+                (self.root / item.name).unlink()
+        return True
+
+    def touch(self, sha256: str) -> None:
+        """Let a blob count as used now."""
+        with locked(self._lock, shared=True):
+            for kind in (Kind.PLAIN, Kind.ENCRYPTED):
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(self._path(sha256, kind))
+
+    def encrypt(self, sha256: str) -> bool:
+        """See `Blobs`."""
+        assert self._keys.encrypts
+        stored = self._open_plain(sha256)
+        if stored is None:
+            return False
+        with _closing(stored):
+            if self._renew(sha256):
+                self._drop_plain(sha256)
+            else:
+                self._put(stored.descriptor, expected=sha256)
+        return True
+
+    def rewrap(self, item: Item, old: KeyEncryption, new: KeyEncryption) -> bool:
+        """See `Blobs`."""
+        kept = self.read_key(item.sha256, item.key_name)
+        if kept is None:
+            return False  # collected meanwhile
+        wrapped = rewrapped(kept, item.sha256, old, new)
+        if wrapped is not None:
+            self.install_key(item.name, wrapped)
+        return wrapped is not None
+
+    def _path(self, sha256: str, kind: Kind = Kind.PLAIN) -> Path:
+        return self.root / (check_digest(sha256) + kind)
 
 
-def _open_regular(path: Path) -> int:
-    """Open `path` without following a link and without waiting for the other end of a pipe."""
-    try:
-        descriptor = os.open(path, _READ | os.O_NONBLOCK)
-    except OSError as error:
-        raise SalverError(
-            "INVALID_ARTIFACT",
-            f"file {path.name!r} cannot be opened: {os.strerror(error.errno or 0)}",
-            "give a readable regular file; symbolic links are not followed",
-        ) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise SalverError(
-            "INVALID_ARTIFACT", f"{path.name!r} is not a regular file", "directories, devices and pipes are not stored"
-        )
-    return descriptor
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_ino}-{found.st_mtime_ns}"
 
 
-def _remove_unless_held(path: Path) -> bool:
-    """Remove an incoming file that nobody writes any more; whether it was one."""
-    try:
-        descriptor = os.open(path, _READ)
-    except FileNotFoundError:
-        return False  # complete by now, or removed by somebody else
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
-    except (BlockingIOError, FileNotFoundError):
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+class _Counted:
+    """Reads an open file, and knows what it has read."""
 
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._digest = hashlib.sha256()
+        self._size_bytes = 0
 
-def _copy(source: int, target: int) -> Blob:
-    digest, size_bytes = hashlib.sha256(), 0
-    while chunk := os.read(source, _CHUNK_BYTES):
-        digest.update(chunk)
-        write_all(target, chunk)
-        size_bytes += len(chunk)
-    return Blob(digest.hexdigest(), size_bytes)
+    def read(self, count: int) -> bytes:
+        """So many bytes, less at the end only."""
+        data = os.read(self._descriptor, count)
+        while data and len(data) < count and (more := os.read(self._descriptor, count - len(data))):
+            data += more
+        self._digest.update(data)
+        self._size_bytes += len(data)
+        return data
+
+    def blob(self) -> Blob:
+        """What it was."""
+        return Blob(self._digest.hexdigest(), self._size_bytes)
 
 
 @contextlib.contextmanager
-def _new_file(path: Path, mode: int) -> Iterator[int]:
-    """A new file that vanishes again when the block raises."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with full_disk_is_reported():
-        descriptor = os.open(path, flags, mode)
-        try:
-            try:
-                yield descriptor
-            finally:
-                os.close(descriptor)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-
-
-def _size(path: Path) -> int:
+def _closing(stored: Stored) -> Iterator[Stored]:
     try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return 0
-    return found.st_size if stat.S_ISREG(found.st_mode) else 0
-
-
-def _corrupt(sha256: str, what: str) -> SalverError:
-    return SalverError(
-        "CORRUPT_ARTIFACT",
-        f"blob {sha256} {what}",
-        "register the same file again, or restore the blob from a backup",
-    )
+        yield stored
+    finally:
+        os.close(stored.descriptor)

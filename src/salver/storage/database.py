@@ -1,69 +1,72 @@
-"""The database of a home: SQLite through SQLAlchemy Core.
+"""The database of a home: SQLite or PostgreSQL through SQLAlchemy Core, and both behave alike.
 
-What a block of `Database.begin` wrote is on disk when the block has ended (WAL with
-synchronous=FULL: one fsync per commit) or has never happened. Writers queue; readers see one
-snapshot and wait for nobody.
+What a block of `Database.begin` wrote is on disk when the block has ended or has never happened.
+Writers queue; readers see one snapshot and wait for nobody. Tests hold both kinds to one list of
+checks (tests/checks/database_checks.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, select, update
+from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from salver.protocol.errors import SalverError
-from salver.storage.refusals import BUSY_TIMEOUT_S, sqlite_refusal
-from salver.storage.schema import METADATA, SCHEMA_VERSION, TRIGGERS, journal_head, revision, schema
-from salver.storage.snapshot import create_once
+from salver.storage.backends import POOL_OVERFLOW, POOL_SIZE, WRITES, Backend
+from salver.storage.belonging import check_belongs
+from salver.storage.home import Home
+from salver.storage.postgresql import PostgreSQL
+from salver.storage.preparation import prepare
+from salver.storage.schema import revision
+from salver.storage.settings import read_storage_settings
+from salver.storage.sqlite import SQLite
 
-__all__ = ["Database", "current_revision", "raise_revision"]
+__all__ = ["Database", "current_revision", "open_database", "raise_revision"]
 
-_BEGIN: Final = "salver_begin"
-_PRAGMAS: Final = (
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA foreign_keys = ON",
-)
+_CONNECTIONS: Final = POOL_SIZE + POOL_OVERFLOW
 
 
 class Database:
     """One open database. Made by `Database.open`; usable from any thread; not across fork."""
 
-    __slots__ = ("_engine",)
+    __slots__ = ("_backend", "_engine")
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, backend: Backend, engine: Engine) -> None:
+        self._backend = backend
         self._engine = engine
 
-    @classmethod
-    def open(cls, path: Path) -> Database:
-        """Open the database at `path`, creating it (mode 0600) with its tables if need be.
+    def __repr__(self) -> str:
+        return f"<Database {self._engine.dialect.name}>"
 
-        Raises REFUSED_BY_POLICY for one that a newer Salver wrote, CORRUPT_ARTIFACT for a
-        file that is no database, STORAGE_FULL and CONFLICT as `begin` does.
+    @classmethod
+    def open(cls, place: Path | str, *, upgrade: bool = True) -> Database:
+        """Open the database at `place`, a file or a postgresql:// URL, making its tables if need be.
+
+        An older schema is brought up to date, unless `upgrade` is false: then it is a CONFLICT. Raises
+        REFUSED_BY_POLICY for one that a newer Salver wrote, CORRUPT_ARTIFACT for a file that is no
+        database, INVALID_SETTING for a URL that leads to none, STORAGE_FULL, CONTROL_UNAVAILABLE and
+        CONFLICT as `begin` does. Then nothing has changed.
         """
-        # SQLite gives its WAL the mode of the database file. Never open and close the file itself
-        # here: that would drop the locks that other connections of this process have on it.
-        if not path.exists():
-            create_once(path, b"", 0o600)
-        url = URL.create("sqlite", database=str(path))
-        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
-        event.listen(engine, "connect", _configure)
-        event.listen(engine, "begin", _begin)
-        database = cls(engine)
+        backend = _backend(place)
+        database = cls(backend, backend.engine())
         try:
-            with _alone(path.parent), database.begin() as connection:
-                _prepare(connection)
+            with backend.one_opener(), database.begin() as connection:
+                prepare(connection, backend, upgrade=upgrade)
         except BaseException:
             database.close()
             raise
         return database
+
+    @property
+    def shared(self) -> bool:
+        """Whether other homes may change this database, so that what it says must be looked at again."""
+        return self._backend.shared
 
     def close(self) -> None:
         """Close all connections; the database itself needs no goodbye."""
@@ -74,73 +77,75 @@ class Database:
         """A write transaction: committed durably when the block ends, undone when it raises.
 
         Takes the write lock at once, so what the block reads stays true until it commits.
-        Raises CONFLICT when another writer does not finish in time, STORAGE_FULL, or
-        CORRUPT_ARTIFACT; then nothing has changed. Not re-entrant: an inner `begin` waits for
-        the outer one in vain.
+        Raises CONFLICT when another writer does not finish in time, STORAGE_FULL, CORRUPT_ARTIFACT, or
+        CONTROL_UNAVAILABLE while the database is away; then nothing has changed - except that a server
+        lost in the very moment of the commit leaves open which it was, and the error says so. Not
+        re-entrant: an inner `begin` waits for the outer one in vain. After a statement that failed the
+        block can only end.
         """
-        with self._transaction("BEGIN IMMEDIATE") as connection:
+        with self._transaction(writing=True) as connection:
             yield connection
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """A read transaction: everything read in the block is of one moment."""
-        with self._transaction("BEGIN") as connection:
+        """A read transaction: everything read in the block is of one moment, and nothing can be written."""
+        with self._transaction(writing=False) as connection:
             yield connection
 
     @contextlib.contextmanager
-    def _transaction(self, begin: str) -> Iterator[Connection]:
+    def _transaction(self, *, writing: bool) -> Iterator[Connection]:
+        committing = False
         try:
-            with self._engine.connect().execution_options(**{_BEGIN: begin}) as connection, connection.begin():
+            self._backend.check_place()
+            with self._engine.connect().execution_options(**{WRITES: writing}) as connection, connection.begin():
                 yield connection
-        except DBAPIError as error:
-            refusal = sqlite_refusal(error.orig, waited_s=BUSY_TIMEOUT_S)
+                committing = writing
+        except (DBAPIError, sqlite3.Error) as error:  # the latter from the pragmas of a new connection
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            refusal = self._backend.refusal(cause, writing=writing)
             if refusal is None:
                 raise
+            if committing and refusal.code == "CONTROL_UNAVAILABLE":
+                raise _unknown_outcome(refusal) from error
             raise refusal from error
-        except sqlite3.Error as error:  # from the pragmas of a new connection
-            refusal = sqlite_refusal(error, waited_s=BUSY_TIMEOUT_S)
-            if refusal is None:
-                raise
-            raise refusal from error
+        except PoolTimeoutError as error:
+            raise SalverError(
+                "OVERLOADED",
+                f"all {_CONNECTIONS} connections to the database are busy",
+                "repeat when fewer ask at once",
+                retry_after_s=1.0,
+            ) from error
 
 
-@contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """One opener at a time: SQLite does not wait when two switch a new file to WAL at once."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def open_database(home: Home, *, upgrade: bool = True) -> Database:
+    """Open the database that `home` uses: what its storage.toml says, else `salver.db` in it.
+
+    Raises what `Database.open` does, and REFUSED_BY_POLICY where the database belongs to homes with
+    other secrets.
+    """
+    place = read_storage_settings(home.path).database or home.database_path
+    database = Database.open(place, upgrade=upgrade)
+    if database.shared:
+        try:
+            with database.begin() as connection:
+                check_belongs(connection, home)
+        except BaseException:
+            database.close()
+            raise
+    return database
 
 
-def _configure(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver starts no transactions of its own; `_begin` does
-    for pragma in _PRAGMAS:
-        connection.execute(pragma).close()
+def _backend(place: Path | str) -> Backend:
+    return SQLite(place) if isinstance(place, Path) else PostgreSQL(place)
 
 
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options()[_BEGIN])
-
-
-def _prepare(connection: Connection) -> None:
-    if not connection.dialect.has_table(connection, schema.name):
-        METADATA.create_all(connection)
-        for trigger in TRIGGERS:
-            connection.exec_driver_sql(trigger)
-        connection.execute(schema.insert().values(id=1, version=SCHEMA_VERSION))
-        connection.execute(revision.insert().values(id=1, value=0))
-        connection.execute(journal_head.insert().values(id=1, seq=0, hash="0" * 64))
-        return
-    found = connection.execute(select(schema.c.version)).scalar_one()
-    if found != SCHEMA_VERSION:
-        raise SalverError(
-            "REFUSED_BY_POLICY",
-            f"the database has schema {found}; this Salver knows {SCHEMA_VERSION}",
-            "use the Salver that wrote it, or another home",
-        )
+def _unknown_outcome(refusal: SalverError) -> SalverError:
+    return SalverError(
+        "CONTROL_UNAVAILABLE",
+        "the database server was lost while the change was being committed, so it may have happened or not",
+        "look when the database is back, and repeat the change if it is not there",
+        retry_after_s=refusal.retry_after_s,
+    )
 
 
 def current_revision(connection: Connection) -> int:

@@ -2,16 +2,21 @@
 
     salver-home.json   marks the directory as a home; names the layout's version
     salver.db          registry, desired state, tokens, audit journal
-    blobs/             content-addressed artifacts
+    storage.toml       where database and artifacts are, if not here; see `salver.storage.settings`
+    blobs/             content-addressed artifacts, or the cache of those that are elsewhere
     tables.json        the published snapshot that servers read
     serve.json         who serves: pid and addresses
     isolated.json      versions that crashed or hung once and run in a process of their own
+    usage/             counts of requests on their way into the database
     jobs.db            jobs: what was asked, and answers until they expire
     lock               flock of the one process that may change this home
     run/               sockets and pulses of the processes that serve; gone when they are
     scratch/           versions as they are loaded; gone when nobody serves
     admin.token        the first administrator's token (0600)
-    secrets/pepper     key of the token hashes (0600 in 0700)
+    secrets/           private keys (0600 in 0700), each made once by whoever needs it first
+    secrets/pepper     key of the token hashes; the others are those of `salver.security.keys`
+    audit/heads.jsonl  signed tree heads of the journal, and beside it the public keys of who signed them
+    trust/             public keys whose signed versions are taken; see `salver.storage.trust`
 
 The directory may be moved and is backed up by copying. Paths never appear in errors.
 """
@@ -22,7 +27,7 @@ import contextlib
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +40,7 @@ from salver.storage.snapshot import (
     full_disk_is_reported,
     read_json,
     sync_directory,
+    write_atomically,
     write_json,
 )
 
@@ -96,6 +102,8 @@ class Home:
         "secrets_path",
         "serving_path",
         "tables_path",
+        "trust_path",
+        "usage_path",
     )
 
     def __init__(self, path: Path) -> None:
@@ -108,10 +116,12 @@ class Home:
         self.jobs_path = path / "jobs.db"
         self.lock_path = path / "lock"
         self.run_path = path / "run"
+        self.usage_path = path / "usage"
         self.scratch_path = path / "scratch"
         self.admin_token_path = path / "admin.token"
         self.secrets_path = path / "secrets"
         self.pepper_path = self.secrets_path / "pepper"
+        self.trust_path = path / "trust"
 
     def __repr__(self) -> str:
         return f"<Home {self.path}>"
@@ -163,10 +173,27 @@ class Home:
                 "use the newer Salver that wrote it, or another home",
             )
 
+    @staticmethod
+    def is_marked(directory: Path) -> bool:
+        """Whether a directory is a home."""
+        return (directory / _MARKER).exists()
+
+    def mark(self) -> None:
+        """Make the directory a home, durably: the last step of whoever filled it with all that a home has."""
+        create_once(self.path / _MARKER, msgspec.json.encode(_Marker(_LAYOUT)))
+        sync_directory(self.path.parent)
+
+    def make_pepper(self) -> None:
+        """Make a new key of the token hashes if there is none; no token that is known then works any more."""
+        self.secrets_path.mkdir(mode=0o700, exist_ok=True)
+        create_once(self.pepper_path, secrets.token_bytes(_PEPPER_BYTES))
+        sync_directory(self.path)
+
     def _is_unclaimed(self) -> bool:
-        """Whether the directory holds nothing but a marker being written and what a fresh volume has."""
+        """Whether the directory holds nothing but its settings, a marker being written and what a fresh volume has."""
         return all(
-            path.name == "lost+found" or (path.name.startswith(f".{_MARKER}.") and path.name.endswith(TEMPORARY_SUFFIX))
+            path.name in ("lost+found", "storage.toml")
+            or (path.name.startswith(f".{_MARKER}.") and path.name.endswith(TEMPORARY_SUFFIX))
             for path in self.path.iterdir()
         )
 
@@ -183,8 +210,7 @@ class Home:
                     "restore secrets/pepper from the backup of this home; "
                     "without one put 32 random bytes there and create new tokens",
                 )
-            create_once(self.pepper_path, secrets.token_bytes(_PEPPER_BYTES))
-            sync_directory(self.path)
+            self.make_pepper()
         _keep_private(self.pepper_path, 0o600)
 
     def pepper(self) -> bytes:
@@ -197,6 +223,21 @@ class Home:
                 "restore it from the backup of this home",
             )
         return pepper
+
+    def secret(self, name: str, fresh: Callable[[], bytes]) -> bytes:
+        """The bytes of secrets/`name`, made of `fresh()` if there is no such file.
+
+        Of two racing processes one makes it and both return the same. Raises STORAGE_FULL.
+        """
+        path = self.secrets_path / name
+        if not path.exists():
+            create_once(path, fresh())
+        _keep_private(path, 0o600)
+        return path.read_bytes()
+
+    def replace_secret(self, name: str, data: bytes) -> None:
+        """Put `data` in the place of secrets/`name`, durably; whoever reads has the old one or the new."""
+        write_atomically(self.secrets_path / name, data)
 
     @contextlib.contextmanager
     def lock(self, purpose: str) -> Iterator[None]:

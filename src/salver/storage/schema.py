@@ -1,6 +1,6 @@
 """The tables of the database, and the version of this schema.
 
-Rows of `versions` and `journal` are written once: triggers refuse to change or remove them.
+Rows of some tables are written once: triggers refuse to change or remove them.
 Structures are JSON text from the one codec that also reads them (msgspec), beside the columns
 that queries need.
 """
@@ -18,35 +18,56 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
+    String,
     Table,
-    Text,
     UniqueConstraint,
 )
+from sqlalchemy import Text as _Text
 
 __all__ = [
     "METADATA",
-    "SCHEMA_VERSION",
-    "TRIGGERS",
+    "SCHEMA_REVISION",
+    "WRITTEN_ONCE",
+    "alembic_version",
+    "belonging",
     "deployments",
     "journal",
     "journal_head",
     "models",
     "revision",
-    "schema",
     "tokens",
+    "tree_heads",
     "versions",
     "webhooks",
+    "written_once",
 ]
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_REVISION: Final = "0002"
+"""The newest of `salver.storage.migrations`: whoever changes a table adds one and names it here."""
 METADATA: Final = MetaData()
+Text: Final = _Text().with_variant(_Text(collation="C"), "postgresql")
+"""Text sorts by its code points, in PostgreSQL as in SQLite and Python."""
+WRITTEN_ONCE: Final[list[str]] = []
+"""Tables whose rows nothing changes or removes; the database itself refuses it."""
+
+
+def written_once(table: Table) -> Table:
+    """Note that rows of `table` are never changed; returns it."""
+    WRITTEN_ONCE.append(table.name)
+    return table
 
 
 def _only_row() -> Column[int]:
     return Column("id", Integer, CheckConstraint("id = 1"), primary_key=True, autoincrement=False)
 
 
-schema: Final = Table("schema", METADATA, _only_row(), Column("version", Integer, nullable=False))
+alembic_version: Final = Table("alembic_version", METADATA, Column("version_num", String(32), nullable=False))
+alembic_version.append_constraint(PrimaryKeyConstraint("version_num", name="alembic_version_pkc"))
+"""The one row says which revision the tables have; Alembic's own table, as Alembic makes it."""
+
+belonging: Final = Table("belonging", METADATA, _only_row(), Column("secrets", Text, nullable=False))
+"""Of a shared database: a fingerprint of the secrets that all its homes have; see `salver.storage.belonging`."""
 
 revision: Final = Table("revision", METADATA, _only_row(), Column("value", Integer, nullable=False))
 
@@ -57,19 +78,21 @@ models: Final = Table(
     Column("created_s", Float, nullable=False),
 )
 
-versions: Final = Table(
-    "versions",
-    METADATA,
-    Column("model", Text, ForeignKey("models.name"), primary_key=True),
-    Column("version", Text, primary_key=True),
-    Column("ordinal", Integer, nullable=False),
-    Column("digest", Text, nullable=False, index=True),
-    Column("format", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("created_s", Float, nullable=False),
-    Column("created_by", Text, nullable=False),
-    Column("manifest", Text, nullable=False),
-    UniqueConstraint("model", "ordinal"),
+versions: Final = written_once(
+    Table(
+        "versions",
+        METADATA,
+        Column("model", Text, ForeignKey("models.name"), primary_key=True),
+        Column("version", Text, primary_key=True),
+        Column("ordinal", Integer, nullable=False),
+        Column("digest", Text, nullable=False, index=True),
+        Column("format", Text, nullable=False),
+        Column("kind", Text, nullable=False),
+        Column("created_s", Float, nullable=False),
+        Column("created_by", Text, nullable=False),
+        Column("manifest", Text, nullable=False),
+        UniqueConstraint("model", "ordinal"),
+    )
 )
 
 deployments: Final = Table(
@@ -105,20 +128,24 @@ webhooks: Final = Table(
     Column("tenant", Text, nullable=False),
     Column("allow_private", Boolean, nullable=False),
     Column("created_s", Float, nullable=False),
+    Column("events", Text, nullable=False),
 )
+"""`events`: actions of the journal that it is told of, as a JSON list of names; "*" stands for all."""
 
-journal: Final = Table(
-    "journal",
-    METADATA,
-    Column("seq", Integer, primary_key=True, autoincrement=False),
-    Column("at_s", Float, nullable=False),
-    Column("actor", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("details", Text, nullable=False),
-    Column("prev_hash", Text, nullable=False),
-    Column("hash", Text, nullable=False),
+journal: Final = written_once(
+    Table(
+        "journal",
+        METADATA,
+        Column("seq", Integer, primary_key=True, autoincrement=False),
+        Column("at_s", Float, nullable=False),
+        Column("actor", Text, nullable=False, index=True),
+        Column("action", Text, nullable=False),
+        Column("subject", Text, nullable=False, index=True),
+        Column("record", Text, nullable=False),
+        Column("hash", Text, nullable=False),
+    )
 )
+"""`record` holds the canonical bytes that `hash` is over; the columns before it repeat what queries need."""
 
 journal_head: Final = Table(
     "journal_head",
@@ -126,12 +153,18 @@ journal_head: Final = Table(
     _only_row(),
     Column("seq", Integer, nullable=False),
     Column("hash", Text, nullable=False),
+    Column("peaks", Text, nullable=False),
 )
+"""`peaks`: the roots of the perfect subtrees over all records, for the next signed tree head."""
 
-TRIGGERS: Final = tuple(
-    f"CREATE TRIGGER {table.name}_no_{verb.lower()} BEFORE {verb} ON {table.name} "
-    f"BEGIN SELECT RAISE(ABORT, 'rows of {table.name} are written once'); END"
-    for table in (versions, journal)
-    for verb in ("UPDATE", "DELETE")
+tree_heads: Final = written_once(
+    Table(
+        "tree_heads",
+        METADATA,
+        Column("size", Integer, primary_key=True, autoincrement=False),
+        Column("root", Text, nullable=False),
+        Column("at_s", Float, nullable=False),
+        Column("key_id", Text, nullable=False),
+        Column("signature", Text, nullable=False),
+    )
 )
-"""In the dialect of SQLite."""

@@ -17,6 +17,7 @@ from salver.gateway.grpc.headers import Head, encode_headers, literal
 from salver.gateway.pace import Stretch
 from salver.protocol.errors import SalverError
 from salver.protocol.request import Response
+from salver.protocol.usage import ANYBODY
 from salver.security.access import Operation
 
 __all__ = ["MESSAGE_HEAD", "STATUS_NUMBERS", "UNKNOWN_METHOD", "Call", "Method"]
@@ -113,6 +114,7 @@ class Call:
         "body",
         "body_bytes",
         "buffer",
+        "client",
         "coming",
         "ending",
         "endpoint",
@@ -183,6 +185,7 @@ class Call:
         self.answered = False
         self.id = b""
         self.tenant = ""
+        self.client = ANYBODY
         self.endpoint: str | None = None
         self.params = _NO_PARAMS
         self.pending: asyncio.Future[Any] | None = None

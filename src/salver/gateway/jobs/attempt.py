@@ -103,6 +103,7 @@ def begin(
         received_s=gateway.clock.monotonic_s(),
         id=job.id.hex().encode(),
         tenant=job.tenant,
+        client=f"jobs:{job.tenant}",
         params={"model": job.endpoint} | ({"version": job.version} if job.version else {}),
         told=told,
     )

@@ -26,16 +26,18 @@ __all__ = ["Format", "Loaded", "Source", "Streaming", "format_named"]
 class Source:
     """The bytes of one artifact, verified: where a format loads from.
 
-    `main` is the file the format recognised. `content` is set when that file is the whole artifact and
-    the format loads from memory: then these very bytes were hashed and must be what is loaded.
+    `main` is the file the format recognised. `alone` says that it is the whole artifact: what lies beside it is
+    somebody else's. `content` is set when it is, and the format loads from memory: then these very bytes were
+    hashed and must be what is loaded.
     """
 
-    __slots__ = ("content", "directory", "main")
+    __slots__ = ("alone", "content", "directory", "main")
 
-    def __init__(self, directory: Path, main: Path, content: bytes | None = None) -> None:
+    def __init__(self, directory: Path, main: Path, content: bytes | None = None, *, alone: bool = False) -> None:
         self.directory = directory
         self.main = main
         self.content = content
+        self.alone = alone or content is not None
 
 
 class Loaded(Protocol):

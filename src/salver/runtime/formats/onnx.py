@@ -27,7 +27,9 @@ from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import RuntimeOptions
 from salver.runtime.declaration import Declaration
 from salver.runtime.formats import Source
+from salver.runtime.formats.onnx_data import require_own_data
 from salver.runtime.model import Arrays
+from salver.runtime.narrowing import narrowed
 from salver.runtime.states import without_states
 from salver.storage.snapshot import write_all
 
@@ -93,7 +95,7 @@ class OnnxFormat:
             tuple(_spec(node, "input") for node in session.get_inputs()),
             tuple(_spec(node, "output") for node in session.get_outputs()),
         )
-        return _merged(without_states(graph, declaration.states), declaration)
+        return narrowed(without_states(graph, declaration.states), declaration)
 
     def load(self, source: Source, declaration: Declaration, options: RuntimeOptions) -> OnnxModel:
         """A session of its own for each replica."""
@@ -152,6 +154,7 @@ def _session(source: Source, options: RuntimeOptions) -> ort.InferenceSession:
         # One entry for each thread but the calling one; ONNX Runtime counts processors from 1.
         bound = [str(options.pin[i % len(options.pin)] + 1) for i in range(1, options.threads)]
         settings.add_session_config_entry("session.intra_op_thread_affinities", ";".join(bound))
+    require_own_data(source)
     try:
         with _readable(source) as model:
             return ort.InferenceSession(model, settings, providers=list(options.providers))
@@ -203,33 +206,3 @@ def _spec(node: Any, side: str) -> TensorSpec:
         )
     shape = tuple(size if isinstance(size, int) and size > 0 else -1 for size in node.shape)
     return TensorSpec(node.name, datatype, shape)
-
-
-def _merged(graph: Signature, declaration: Declaration) -> Signature:
-    def side(derived: tuple[TensorSpec, ...], declared: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
-        by_name = {spec.name: spec for spec in declared}
-        for name in by_name.keys() - {spec.name for spec in derived}:
-            raise SalverError("INVALID_ARTIFACT", f"the declaration names {name!r}, which the graph does not have")
-        return tuple(_merge_one(spec, by_name.get(spec.name)) for spec in derived)
-
-    # Behind processing of its own, the artifact takes and gives what it declares.
-    inputs = declaration.inputs if declaration.preprocess and declaration.inputs else None
-    outputs = declaration.outputs if declaration.postprocess and declaration.outputs else None
-    return Signature(
-        inputs or side(graph.inputs, declaration.inputs), outputs or side(graph.outputs, declaration.outputs)
-    )
-
-
-def _merge_one(derived: TensorSpec, declared: TensorSpec | None) -> TensorSpec:
-    if declared is None:
-        return derived
-    narrows = len(declared.shape) == len(derived.shape) and all(
-        have in (-1, want) for want, have in zip(declared.shape, derived.shape, strict=True)
-    )
-    if declared.datatype != derived.datatype or not narrows:
-        raise SalverError(
-            "INVALID_ARTIFACT",
-            f"{derived.name!r} is declared {declared.datatype} {list(declared.shape)}; "
-            f"the graph says {derived.datatype} {list(derived.shape)}",
-        )
-    return declared

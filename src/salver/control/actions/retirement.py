@@ -1,0 +1,134 @@
+"""The end of versions: proposed, announced, carried out - or held off."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from salver.control.action import Action, Nothing
+from salver.registry.holds import Hold
+from salver.registry.retirement import Proposal
+from salver.registry.retirements import RetirementRun
+from salver.security.access import Operation
+
+if TYPE_CHECKING:
+    from salver.control.administration import LocalAdministration
+
+__all__ = [
+    "ACTIONS",
+    "CANCEL_RETIREMENT",
+    "HOLD",
+    "HOLDS",
+    "PROPOSE_RETIREMENTS",
+    "RELEASE",
+    "RETIREMENTS",
+    "RUN_RETIREMENTS",
+    "NewHold",
+    "OneVersion",
+    "ProposeRetirements",
+]
+
+
+class ProposeRetirements(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Propose what the policy retires."""
+
+    rule: str | None = None
+    """Only by this rule of the policy."""
+    dry_run: bool = False
+
+
+class OneVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names a version."""
+
+    model: str
+    version: str
+
+
+class NewHold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Keep a version as evidence."""
+
+    model: str
+    version: str
+    why: str
+
+
+def _cancel(admin: LocalAdministration, asked: OneVersion) -> Proposal:
+    version = admin.records.pages.number_of(asked.model, asked.version)
+    return admin.records.retirements.cancel(admin.principal, asked.model, version)
+
+
+def _hold(admin: LocalAdministration, asked: NewHold) -> Hold:
+    version = admin.records.pages.number_of(asked.model, asked.version)
+    return admin.records.holds.hold(admin.principal, asked.model, version, asked.why)
+
+
+def _release(admin: LocalAdministration, asked: OneVersion) -> Hold:
+    version = admin.records.pages.number_of(asked.model, asked.version)
+    return admin.records.holds.release(admin.principal, asked.model, version)
+
+
+PROPOSE_RETIREMENTS: Final = Action(
+    "POST",
+    "/v1/retirements",
+    Operation.DEPLOY,
+    "Propose the versions that the policy retires",
+    ProposeRetirements,
+    tuple[Proposal, ...],
+    lambda admin, asked: admin.records.retirements.propose(admin.principal, asked.rule, dry_run=asked.dry_run),
+)
+RETIREMENTS: Final = Action(
+    "GET",
+    "/v1/retirements",
+    Operation.READ,
+    "What is proposed for retirement, and who would miss it",
+    Nothing,
+    tuple[Proposal, ...],
+    lambda admin, _: admin.records.retirements.list(),
+)
+RUN_RETIREMENTS: Final = Action(
+    "POST",
+    "/v1/retirements/run",
+    Operation.DEPLOY,
+    "Archive what is due and not deployed",
+    Nothing,
+    RetirementRun,
+    lambda admin, _: admin.records.retirements.run(admin.principal),
+)
+CANCEL_RETIREMENT: Final = Action(
+    "DELETE",
+    "/v1/models/{model}/versions/{version}/retirement",
+    Operation.DEPLOY,
+    "Take a proposal back",
+    OneVersion,
+    Proposal,
+    _cancel,
+)
+HOLDS: Final = Action(
+    "GET",
+    "/v1/holds",
+    Operation.READ,
+    "Versions that are kept as evidence",
+    Nothing,
+    tuple[Hold, ...],
+    lambda admin, _: admin.records.holds.list(),
+)
+HOLD: Final = Action(
+    "PUT",
+    "/v1/models/{model}/versions/{version}/hold",
+    Operation.HOLD,
+    "Keep a version as evidence: it is not retired",
+    NewHold,
+    Hold,
+    _hold,
+)
+RELEASE: Final = Action(
+    "DELETE",
+    "/v1/models/{model}/versions/{version}/hold",
+    Operation.HOLD,
+    "Give a held version free",
+    OneVersion,
+    Hold,
+    _release,
+)
+ACTIONS: Final = (PROPOSE_RETIREMENTS, RETIREMENTS, RUN_RETIREMENTS, CANCEL_RETIREMENT, HOLDS, HOLD, RELEASE)

@@ -1,0 +1,95 @@
+"""What comparing two versions finds: tests of pairs, and what explains them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+import msgspec
+
+from salver.evaluation.checks import Role
+from salver.evaluation.records import CheckRecord
+from salver.stats.intervals import Interval
+from salver.stats.margins import Relation, compare
+from salver.stats.multiplicity import adjust
+
+__all__ = ["ComparisonSettings", "Findings", "Part", "Tested", "corrected"]
+
+
+class Part(enum.StrEnum):
+    """What a test is about."""
+
+    METRIC = "metric"
+    SLICE = "slice"
+    CALIBRATION = "calibration"
+    LATENCY = "latency"
+
+
+class ComparisonSettings(msgspec.Struct, frozen=True):
+    """What a comparison takes for a difference that matters, and how long it measures."""
+
+    margin: float = 0.01
+    """Of metrics that name none: so much of a score from 0 to 1, and such a share of the second version's error."""
+    latency_margin_ratio: float = 0.1
+    """Of the second version's latency."""
+    requests: int = 200
+    """Of which the latency of each version is measured."""
+    budget_s: float = 10.0
+    """After which no further request is sent."""
+    permutations: int = 1000
+
+
+class Tested(msgspec.Struct, frozen=True):
+    """One test of the first version against the second on the same rows."""
+
+    part: Part
+    name: str
+    role: Role
+    first: float
+    second: float
+    gain: Interval
+    """Turned so that above 0 the first is better; its two ends are one-sided bounds."""
+    margin: float
+    """The smallest gain or loss that matters, in the unit of the gain."""
+    method: str
+    p_value: float
+    """Two-sided, of no difference at all."""
+    rows: int
+    relation: Relation = Relation.INCONCLUSIVE
+    adjusted_p: float = 1.0
+    """By Holm, over everything that was tested."""
+
+    def sentence(self) -> str:
+        """The test in words, for reasons and reports."""
+        gain = self.gain
+        about = f"{self.part} {self.name}" if self.part is not Part.METRIC else self.name
+        said = f"{about}: {self.relation}, {self.first:.4g} against {self.second:.4g}, gain {gain.estimate:+.4g} "
+        said += f"[{gain.low:.4g}, {gain.high:.4g}], margin {self.margin:.4g} ({self.method}, "
+        return said + f"adjusted p {self.adjusted_p:.2g})"
+
+
+class Findings(msgspec.Struct, frozen=True):
+    """What one part of a comparison found."""
+
+    tests: tuple[Tested, ...] = ()
+    checks: tuple[CheckRecord, ...] = ()
+
+
+def corrected(tests: Sequence[Tested], level: float) -> tuple[Tested, ...]:
+    """The tests with p-values adjusted for all of them (Holm), and what each then says.
+
+    Better and worse need both: an interval beyond the margin, and an adjusted p of `level` at most.
+    """
+    if not tests:
+        return ()
+    adjusted = adjust([each.p_value for each in tests], "holm", level=level).p_values
+    return tuple(
+        msgspec.structs.replace(each, adjusted_p=p, relation=_relation(each, p, level))
+        for each, p in zip(tests, adjusted, strict=True)
+    )
+
+
+def _relation(test: Tested, adjusted_p: float, level: float) -> Relation:
+    relation = compare(test.gain, test.margin).relation
+    differs = relation in (Relation.BETTER, Relation.WORSE)
+    return Relation.INCONCLUSIVE if differs and adjusted_p > level else relation

@@ -1,0 +1,48 @@
+"""From the sections of a suite to its checks: the one place that knows every part.
+
+A new part is a section in `salver.evaluation.suite`, a file with its `Check`, and a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from salver.evaluation.behaviour import BehaviourCheck
+from salver.evaluation.calibration import CalibrationCheck
+from salver.evaluation.checks import Check
+from salver.evaluation.costs import LatencyCheck, SizeCheck
+from salver.evaluation.holdout import MetricCheck
+from salver.evaluation.minimum import DeclaredCheck
+from salver.evaluation.perturbations import Perturbation
+from salver.evaluation.sections import BehaviourSettings
+from salver.evaluation.slices import SliceCheck
+from salver.evaluation.splits import SplitCheck
+from salver.evaluation.suite import SatisficingSettings, Suite
+
+__all__ = ["checks_of"]
+
+
+def checks_of(suite: Suite, own: Mapping[str, Perturbation] | None = None) -> list[Check]:
+    """The checks that a suite asks for, in the order of the report; `own` are the generators of its script."""
+    return list(_checks(suite, own or {}))
+
+
+def _checks(suite: Suite, own: Mapping[str, Perturbation]) -> Iterator[Check]:
+    yield SplitCheck(suite.split, must_be_known=suite.suite.trained_on_other_rows)
+    yield from (MetricCheck(settings) for settings in suite.metric)
+    yield from map(_cost, suite.satisficing)
+    if suite.slices is not None:
+        yield SliceCheck(suite.slices)
+    if suite.calibration is not None:
+        yield CalibrationCheck(suite.calibration)
+    yield from (_behaviour(settings, own) for settings in suite.behaviour)
+
+
+def _behaviour(settings: BehaviourSettings, own: Mapping[str, Perturbation]) -> Check:
+    return BehaviourCheck(settings, own) if settings.generator else DeclaredCheck(settings)
+
+
+def _cost(settings: SatisficingSettings) -> Check:
+    if settings.name == "size_bytes":
+        return SizeCheck(settings)
+    return LatencyCheck(settings, {"latency_p50_s": 0.5, "latency_p99_s": 0.99}[settings.name])

@@ -1,0 +1,122 @@
+"""Decisions: whether a version may go on, and from what. Every one is kept, also the refusals."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Row, func, insert, select
+
+from salver.protocol.stages import Stage
+from salver.protocol.verdict import Judgement, Verdict
+from salver.registry.candidate import Candidate, GateResult
+from salver.registry.policy import Policy, PolicyInForce
+from salver.storage.registry_schema import decisions
+
+__all__ = ["Decision", "DecisionRecord", "decide", "decisions_of", "write_decision"]
+
+_MOST: Final = 1000
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What a policy says of a candidate: the verdict of all gates together, and each of them."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    gates: tuple[GateResult, ...]
+
+
+class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One decision as it is kept."""
+
+    id: str
+    """Counts the decisions about the version, from 1."""
+    model: str
+    version: str
+    source: Stage
+    target: Stage
+    at_s: float
+    actor: str
+    verdict: Verdict
+    """Of the gates; an emergency does not make it better."""
+    moved: bool
+    """Whether the version went to the target."""
+    emergency: bool = False
+    """It went past its gates, or would have."""
+    why: str = ""
+    reasons: tuple[str, ...] = ()
+    gates: tuple[GateResult, ...] = ()
+    digest: str = ""
+    """Of the version."""
+    policy: str = ""
+    """Digest of the policy; empty where none was set."""
+    replaced: tuple[str, ...] = ()
+    """Versions that made room in production."""
+
+
+def decide(policy: Policy, candidate: Candidate) -> Decision:
+    """Ask every gate on the candidate's way. Pure; without gates the way is free.
+
+    A gate more never lets more through: together the worst verdict counts.
+    """
+    gates = tuple(gate.examine(candidate) for gate in policy.gates(candidate.model, candidate.source, candidate.target))
+    if not gates:
+        return Decision(Verdict.SUCCESSFUL, ("no gate stands there",), ())
+    together = Judgement.together(
+        Judgement(each.verdict, tuple(f"{each.gate}: {reason}" for reason in each.reasons)) for each in gates
+    )
+    return Decision(together.verdict, together.reasons, gates)
+
+
+def next_id(connection: Connection, model: str, version: str) -> str:
+    """The number of the next decision about a version. REQUIRES a transaction that writes."""
+    query = select(func.count()).where(decisions.c.model == model, decisions.c.version == version)
+    return str(connection.execute(query).scalar_one() + 1)
+
+
+def record_of(
+    decision: Decision, candidate: Candidate, in_force: PolicyInForce, *, identity: str, actor: str, why: str
+) -> DecisionRecord:
+    """What is kept of a decision; whether the version moved, and past its gates, is for the caller to add."""
+    return DecisionRecord(
+        identity,
+        candidate.model,
+        candidate.version,
+        candidate.source,
+        candidate.target,
+        candidate.now_s,
+        actor,
+        decision.verdict,
+        moved=False,
+        why=why,
+        reasons=decision.reasons,
+        gates=decision.gates,
+        digest=candidate.digest,
+        policy=in_force.digest,
+    )
+
+
+def write_decision(connection: Connection, record: DecisionRecord) -> None:
+    """Keep a decision, in the transaction that carries it out."""
+    columns = ("id", "model", "version", "source", "target", "at_s", "actor", "verdict", "emergency")
+    row: dict[str, Any] = {name: getattr(record, name) for name in columns}
+    row |= {name: row[name].value for name in ("source", "target", "verdict")}
+    connection.execute(insert(decisions).values(row | {"document": msgspec.json.encode(record).decode()}))
+
+
+def decisions_of(
+    connection: Connection, model: str, version: str | None = None, limit: int = _MOST
+) -> tuple[DecisionRecord, ...]:
+    """The decisions about a model or one version, the newest first."""
+    query = select(decisions).where(decisions.c.model == model)
+    if version is not None:
+        query = query.where(decisions.c.version == version)
+    # Clocks may be set back; of one version the number tells the order.
+    query = query.order_by(
+        decisions.c.at_s.desc(), decisions.c.version, func.length(decisions.c.id).desc(), decisions.c.id.desc()
+    )
+    return tuple(_read(row) for row in connection.execute(query.limit(limit)))
+
+
+def _read(row: Row[Any]) -> DecisionRecord:
+    return msgspec.json.decode(row.document, type=DecisionRecord)

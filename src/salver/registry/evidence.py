@@ -1,0 +1,231 @@
+"""Evidence: what evaluations of versions found, recorded once and never changed.
+
+A record is a JSON document. Of it `suite` and `verdict` are required; `version` (with the `digest` that was judged),
+`data_digest`, `data_rows`, `against`, `numbers` and `checks` (each with a `name` and `numbers`) are what gates read,
+and everything else is kept as it came. `salver.evaluation.EvaluationRecord` is such a document.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Row, insert, select
+
+from salver.clock import Clock
+from salver.protocol.errors import SalverError
+from salver.protocol.tables import VersionManifest
+from salver.protocol.verdict import Verdict
+from salver.registry.catalog import find_version
+from salver.registry.lineage_rows import note_judged_on
+from salver.security.access import Operation, Principal, require
+from salver.storage.database import Database
+from salver.storage.journal import Journal, canonical_json
+from salver.storage.registry_schema import evaluations
+from salver.storage.schema import versions
+
+__all__ = ["Evaluation", "Evaluations", "RecordedEvaluation", "evaluations_of"]
+
+MOST_BYTES: Final = 4 * 2**20
+_MOST: Final = 1000
+"""Evaluations of one version that are looked at, the newest."""
+_ID_LENGTH: Final = 16
+
+
+class _Subject(msgspec.Struct, frozen=True):
+    digest: str = ""
+    reference: str = ""
+
+
+class _Check(msgspec.Struct, frozen=True):
+    name: str
+    numbers: dict[str, str | int | float | None] = {}
+
+
+class _Document(msgspec.Struct, frozen=True):
+    """What gates read of a record."""
+
+    suite: str
+    verdict: Verdict
+    version: _Subject | None = None
+    against: _Subject | None = None
+    data_digest: str = ""
+    data_rows: int = 0
+    numbers: dict[str, str | int | float | None] = {}
+    checks: tuple[_Check, ...] = ()
+
+    def measured(self) -> dict[str, float]:
+        """Every number under its name; those of checks as CHECK.NAME, and a check's `value` as CHECK too."""
+        found: dict[str, str | int | float | None] = {}
+        for check in self.checks:
+            for name, value in check.numbers.items():
+                found[f"{check.name}.{name}"] = value
+                if name == "value":
+                    found[check.name] = value
+        found |= self.numbers
+        return {
+            name: float(value)
+            for name, value in found.items()
+            if isinstance(value, int | float) and abs(value) <= sys.float_info.max
+        }
+
+
+class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One recorded evaluation, as gates see it."""
+
+    id: str
+    model: str
+    version: str
+    suite: str
+    verdict: Verdict
+    at_s: float
+    recorded_by: str
+    role: str
+    """That the recorder had."""
+    digest: str = ""
+    """Of the version that was judged, as the record says; empty where it does not say."""
+    data_digest: str = ""
+    data_rows: int = 0
+    against: str = ""
+    """The version it was compared with, NAME@VERSION."""
+    numbers: dict[str, float] = {}
+    problem: str = ""
+    """Why the record cannot be read; its verdict is then `error`."""
+
+
+class RecordedEvaluation(msgspec.Struct, frozen=True):
+    """The answer to a recording; `created` is false when the very same record was there."""
+
+    evaluation: Evaluation
+    created: bool
+
+
+class Evaluations:
+    """The evaluations in one database."""
+
+    __slots__ = ("_clock", "_database", "_journal")
+
+    def __init__(self, database: Database, journal: Journal, clock: Clock) -> None:
+        self._database = database
+        self._journal = journal
+        self._clock = clock
+
+    def record(self, principal: Principal, model: str, version: str, document: Mapping[str, Any]) -> RecordedEvaluation:
+        """Record what an evaluation found. The same document again is the same record.
+
+        Raises PERMISSION_DENIED, NOT_FOUND, INVALID_PARAMETER for a document without suite or verdict or too large,
+        and CONFLICT for one about other bytes than those of this version.
+        """
+        require(principal, Operation.RECORD_EVIDENCE)
+        read = _checked(document)
+        text = canonical_json({"record": document, "role": principal.role.value})
+        identity = hashlib.sha256(canonical_json(document).encode()).hexdigest()[:_ID_LENGTH]
+        row = {
+            "model": model,
+            "version": version,
+            "id": identity,
+            "suite": read.suite,
+            "verdict": read.verdict.value,
+            "at_s": self._clock.wall_s(),
+            "recorded_by": principal.name,
+            "document": text,
+        }
+        with self._database.begin() as connection:
+            _require_same_bytes(find_version(connection, model, version), read)
+            known = connection.execute(_query(model, version).where(evaluations.c.id == identity)).one_or_none()
+            if known is not None:
+                return RecordedEvaluation(_evaluation(known), False)
+            connection.execute(insert(evaluations).values(row))
+            note_judged_on(connection, model, version, read.data_digest)
+            self._journal.append(
+                connection,
+                actor=principal.name,
+                action="record_evaluation",
+                subject=f"{model}@{version}",
+                details={"id": identity, "suite": read.suite, "verdict": read.verdict.value},
+                after=document,
+            )
+            made = connection.execute(_query(model, version).where(evaluations.c.id == identity)).one()
+        return RecordedEvaluation(_evaluation(made), True)
+
+    def of(self, model: str, version: str | None = None, limit: int = _MOST) -> tuple[Evaluation, ...]:
+        """The evaluations of a model or of one version, the newest first. NOT_FOUND for an unknown one."""
+        with self._database.read() as connection:
+            find_version(connection, model, version or _any_version(connection, model))
+            rows = connection.execute(_query(model, version).limit(limit))
+            return tuple(_evaluation(row) for row in rows)
+
+
+def evaluations_of(connection: Connection, model: str, version: str) -> tuple[Evaluation, ...]:
+    """The evaluations of a version within a transaction that is already open, the newest first."""
+    return tuple(_evaluation(row) for row in connection.execute(_query(model, version).limit(_MOST)))
+
+
+def _query(model: str, version: str | None) -> Any:
+    query = select(evaluations).where(evaluations.c.model == model)
+    if version is not None:
+        query = query.where(evaluations.c.version == version)
+    return query.order_by(evaluations.c.at_s.desc(), evaluations.c.id)
+
+
+def _any_version(connection: Connection, model: str) -> str | None:
+    query = select(versions.c.version).where(versions.c.model == model).limit(1)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def _checked(document: Mapping[str, Any]) -> _Document:
+    remedy = 'write a JSON object with "suite" and "verdict" (successful, failed, inconclusive, error)'
+    try:
+        size = len(canonical_json(document))
+        read = msgspec.convert(document, _Document)
+    except (msgspec.ValidationError, ValueError, TypeError) as error:
+        raise SalverError("INVALID_PARAMETER", f"the evaluation cannot be read: {str(error)[:300]}", remedy) from None
+    if size > MOST_BYTES:
+        raise SalverError(
+            "INVALID_PARAMETER", f"the evaluation has {size} characters", f"record at most {MOST_BYTES} without plots"
+        )
+    if not read.suite or len(read.suite) > 200:
+        raise SalverError("INVALID_PARAMETER", f"the evaluation is of suite {read.suite[:40]!r}", remedy)
+    return read
+
+
+def _require_same_bytes(manifest: VersionManifest, read: _Document) -> None:
+    said = read.version.digest if read.version else ""
+    if said and said != manifest.digest:
+        raise SalverError(
+            "CONFLICT",
+            f"the evaluation is about digest {said[:12]}; {manifest.reference} has {manifest.digest[:12]}",
+            "evaluate the version that is registered under this number",
+        )
+
+
+def _evaluation(row: Row[Any]) -> Evaluation:
+    given: dict[str, Any] = {
+        "id": row.id,
+        "model": row.model,
+        "version": row.version,
+        "suite": row.suite,
+        "at_s": row.at_s,
+        "recorded_by": row.recorded_by,
+    }
+    try:
+        document = msgspec.json.decode(row.document, type=dict[str, Any])
+        read = msgspec.convert(document["record"], _Document)
+        role = str(document["role"])
+    except (msgspec.MsgspecError, KeyError, ValueError, TypeError) as error:
+        return Evaluation(**given, role="", verdict=Verdict.ERROR, problem=f"it cannot be read: {error}")
+    if (read.suite, read.verdict.value) != (row.suite, row.verdict):
+        return Evaluation(**given, role="", verdict=Verdict.ERROR, problem="its columns say something else")
+    return Evaluation(
+        **given,
+        role=role,
+        verdict=read.verdict,
+        digest=read.version.digest if read.version else "",
+        data_digest=read.data_digest,
+        data_rows=read.data_rows,
+        against=read.against.reference if read.against else "",
+        numbers=read.measured(),
+    )

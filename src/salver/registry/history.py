@@ -1,0 +1,261 @@
+"""What served when: the deployments of a model or an endpoint, replayed from the journal and from nothing else.
+
+The order is that of the records and never that of their times: where the clock of the machine was set back, what a
+moment means is said beside the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, func, select
+
+from salver.protocol.errors import SalverError
+from salver.storage.database import Database
+from salver.storage.journal import JournalRecord, about, read_records, with_previous
+from salver.storage.registry_schema import usage
+from salver.storage.schema import journal
+
+__all__ = ["ClockJump", "Event", "History", "Served", "history_of"]
+
+_DEPLOYING: Final = ("deploy", "rollback")
+_UNDEPLOYING: Final = "undeploy"
+_DAY_S: Final = 86_400.0
+_MOST_RECORDS: Final = 100_000
+_NAMING: Final = frozenset({"endpoint", "model", "version", "generation"})
+
+
+class Served(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A version that an endpoint served for some time."""
+
+    endpoint: str
+    model: str
+    version: str
+    digest: str
+    """That of the version; empty where the journal does not say it."""
+    generation: int
+    settings: dict[str, Any]
+    """Those that were not the default."""
+    by: str
+    since_s: float
+    seq: int
+    """The record that began it."""
+    why: str = ""
+    request_id: str = ""
+    until_s: float | None = None
+    """None while it still serves."""
+    until_seq: int | None = None
+    ended: str = ""
+    """The action that ended it."""
+    ended_by: str = ""
+    requests: int | None = None
+    """Requests counted for it on the days on which it served; None where nothing was counted."""
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that happened to a model or an endpoint."""
+
+    seq: int
+    at_s: float
+    actor: str
+    action: str
+    subject: str
+    why: str = ""
+    request_id: str = ""
+    version: str = ""
+    """NAME@VERSION that it is about."""
+    changes: dict[str, tuple[Any, Any]] = {}
+    """What it changed, by name: before and after; None for what was not there or is the default."""
+    details: dict[str, Any] = {}
+    """What else the record says, of records that are no deployments."""
+
+
+class ClockJump(msgspec.Struct, frozen=True):
+    """Record `seq` has an earlier time than one before it."""
+
+    seq: int
+    before_s: float
+    """The latest time of the records before it."""
+    at_s: float
+
+
+class History(msgspec.Struct, frozen=True):
+    """The answer: what served, and without a moment everything that happened."""
+
+    name: str
+    served: tuple[Served, ...]
+    """In the order in which it began."""
+    events: tuple[Event, ...] = ()
+    jumps: tuple[ClockJump, ...] = ()
+    """Where times went backwards; with a moment, only what makes that one ambiguous."""
+
+
+def history_of(
+    database: Database,
+    name: str,
+    endpoint: str | None = None,
+    from_s: float | None = None,
+    to_s: float | None = None,
+) -> History:
+    """The history of a model or an endpoint called `name`; of an endpoint of a model with `endpoint`.
+
+    With `from_s` only what served at some time from then to `to_s` or, without that, at that very moment. Raises
+    NOT_FOUND for a name that no record mentions, INVALID_PARAMETER for one that a hundred thousand records mention.
+    """
+    with database.read() as connection:
+        records = _records(connection, name, endpoint)
+        if not records:
+            what = f"{name[:140]!r}" + (f" on endpoint {endpoint[:140]!r}" if endpoint else "")
+            raise SalverError("NOT_FOUND", f"the journal says nothing of {what}", "give a model or an endpoint")
+        served = _replay(records, name, _digests(connection, records))
+        jumps = _jumps(records)
+        if from_s is None:
+            counted = [_with_requests(connection, each) for each in served]
+            return History(name, tuple(counted), tuple(_events(records, name)), jumps)
+        first, last = _position(records, from_s), _position(records, from_s if to_s is None else to_s)
+        found = [each for each in served if each.seq <= last and (each.until_seq is None or each.until_seq > first)]
+        ambiguous = tuple(jump for jump in jumps if jump.at_s <= from_s < jump.before_s)
+        return History(name, tuple(_with_requests(connection, each) for each in found), (), ambiguous)
+
+
+def _records(connection: Connection, name: str, endpoint: str | None) -> list[JournalRecord]:
+    """All deployments that concern `name`, and whatever else is about it."""
+    deploying = journal.c.action.in_((*_DEPLOYING, _UNDEPLOYING))
+    # Which of them name the model only in passing, is seen when they are read.
+    wanted = deploying & ((journal.c.subject == name) | journal.c.record.contains(f'"model":"{name}"', autoescape=True))
+    if endpoint is not None:
+        wanted &= journal.c.subject == endpoint
+    statement = with_previous().where(wanted | (~deploying & about(name))).order_by(journal.c.seq)
+    found = read_records(connection, statement.limit(_MOST_RECORDS + 1))
+    if len(found) > _MOST_RECORDS:
+        raise SalverError(
+            "INVALID_PARAMETER",
+            f"more than {_MOST_RECORDS} records are about {name[:140]!r}",
+            "ask for one endpoint with --endpoint",
+        )
+    return [each for each in found if not _deploys(each) or _concerns(each, name)]
+
+
+def _deploys(record: JournalRecord) -> bool:
+    return record.action in _DEPLOYING or record.action == _UNDEPLOYING
+
+
+def _spec(record: JournalRecord, side: str) -> dict[str, Any]:
+    found = record.details.get(side)
+    return found if isinstance(found, dict) else {}
+
+
+def _concerns(record: JournalRecord, name: str) -> bool:
+    return name in (record.subject, _spec(record, "before").get("model"), _spec(record, "after").get("model"))
+
+
+def _replay(records: Iterable[JournalRecord], name: str, digests: dict[str, str]) -> list[Served]:
+    """What each deployment served, until the next one of its endpoint."""
+    served: list[Served] = []
+    open_at: dict[str, int] = {}
+    for record in records:
+        if not _deploys(record):
+            continue
+        index = open_at.pop(record.subject, None)
+        if index is not None:
+            served[index] = msgspec.structs.replace(
+                served[index],
+                until_s=record.at_s,
+                until_seq=record.seq,
+                ended=record.action,
+                ended_by=record.actor,
+            )
+        after = _spec(record, "after")
+        if after and name in (record.subject, after.get("model")):
+            open_at[record.subject] = len(served)
+            served.append(_served(record, after, digests))
+    return served
+
+
+def _served(record: JournalRecord, spec: dict[str, Any], digests: dict[str, str]) -> Served:
+    reference = f"{spec['model']}@{spec['version']}"
+    return Served(
+        endpoint=record.subject,
+        model=spec["model"],
+        version=spec["version"],
+        digest=record.details.get("digest") or digests.get(reference, ""),
+        generation=spec.get("generation", 0),
+        settings={key: value for key, value in spec.items() if key not in _NAMING},
+        by=record.actor,
+        since_s=record.at_s,
+        seq=record.seq,
+        why=record.why,
+        request_id=record.request_id,
+    )
+
+
+def _digests(connection: Connection, records: Iterable[JournalRecord]) -> dict[str, str]:
+    """Digests by NAME@VERSION, from registrations, for deployments of a Salver that did not write them down."""
+    missing = {
+        f"{spec['model']}@{spec['version']}"
+        for record in records
+        if _deploys(record) and "digest" not in record.details and (spec := _spec(record, "after"))
+    }
+    if not missing:
+        return {}
+    statement = with_previous().where(journal.c.action == "register", journal.c.subject.in_(sorted(missing)))
+    return {record.subject: record.details.get("digest", "") for record in read_records(connection, statement)}
+
+
+def _events(records: Iterable[JournalRecord], name: str) -> Iterable[Event]:
+    for record in records:
+        before, after = _spec(record, "before"), _spec(record, "after")
+        version, changes, details = "", {}, {}
+        if _deploys(record):
+            of = after or before
+            version = f"{of.get('model')}@{of.get('version')}"
+            changes = {
+                key: (before.get(key), after.get(key))
+                for key in sorted({*before, *after})
+                if before and after and key not in ("generation", "endpoint") and before.get(key) != after.get(key)
+            }
+        else:
+            version = record.subject if record.subject.startswith(f"{name}@") else ""
+            details = record.details
+        yield Event(
+            record.seq,
+            record.at_s,
+            record.actor,
+            record.action,
+            record.subject,
+            record.why,
+            record.request_id,
+            version,
+            changes,
+            details,
+        )
+
+
+def _jumps(records: Iterable[JournalRecord]) -> tuple[ClockJump, ...]:
+    latest_s = float("-inf")
+    found = []
+    for record in records:
+        if record.at_s < latest_s:
+            found.append(ClockJump(record.seq, latest_s, record.at_s))
+        latest_s = max(latest_s, record.at_s)
+    return tuple(found)
+
+
+def _position(records: Sequence[JournalRecord], at_s: float) -> int:
+    """The last record in the order of the journal that was not later than `at_s`; 0 for none."""
+    return next((record.seq for record in reversed(records) if record.at_s <= at_s), 0)
+
+
+def _with_requests(connection: Connection, served: Served) -> Served:
+    query = select(func.sum(usage.c.requests)).where(
+        usage.c.model == served.model,
+        usage.c.version == served.version,
+        usage.c.endpoint == served.endpoint,
+        usage.c.day >= int(served.since_s // _DAY_S),
+    )
+    if served.until_s is not None:
+        query = query.where(usage.c.day <= int(served.until_s // _DAY_S))
+    requests = connection.execute(query).scalar_one()
+    return served if requests is None else msgspec.structs.replace(served, requests=int(requests))

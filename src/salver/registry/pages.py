@@ -1,0 +1,102 @@
+"""Everything that is known of a version, on one page."""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from salver.protocol.description import Description
+from salver.protocol.stages import Stage
+from salver.protocol.tables import VersionManifest
+from salver.registry.catalog import find_version
+from salver.registry.description_rows import Alias, aliases_of, description_of, tags_of
+from salver.registry.resolution import resolve
+from salver.storage.database import Database
+from salver.storage.registry_schema import holds, stages
+from salver.storage.schema import deployments, versions
+
+__all__ = ["Pages", "VersionPage"]
+
+
+class VersionPage(msgspec.Struct, frozen=True):
+    """One version: what it is, what is said of it, and where it stands."""
+
+    manifest: VersionManifest
+    registered_s: float
+    registered_by: str
+    stage: str
+    stage_since_s: float
+    emergency: bool
+    """It once came into production past its gates."""
+    held: str
+    """Why it is kept as evidence; empty where it is not."""
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+    description: Description
+    endpoints: tuple[str, ...]
+    """Where it is deployed."""
+
+
+class Pages:
+    """What is known of the versions in one database, put together for readers."""
+
+    __slots__ = ("_database",)
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def page(self, model: str, wanted: str | None = None) -> VersionPage:
+        """The page of the version that `wanted` names (see `salver.registry.resolution`); raises NOT_FOUND."""
+        with self._database.read() as connection:
+            return page_of(connection, resolve(connection, model, wanted))
+
+    def manifest(self, model: str, wanted: str | None) -> VersionManifest:
+        """The version that `wanted` names; raises NOT_FOUND."""
+        with self._database.read() as connection:
+            return resolve(connection, model, wanted)
+
+    def number_of(self, model: str, wanted: str | None) -> str:
+        """The number of the version that `wanted` names; raises NOT_FOUND."""
+        return self.manifest(model, wanted).version
+
+    def aliases(self, model: str) -> tuple[Alias, ...]:
+        """The aliases of a model; raises NOT_FOUND for an unknown one."""
+        with self._database.read() as connection:
+            found = aliases_of(connection, model)
+            if not found:
+                find_version(connection, model, None)
+            return found
+
+
+def page_of(connection: Connection, manifest: VersionManifest) -> VersionPage:
+    """The page of a version within a transaction that is already open."""
+    model, version = manifest.model, manifest.version
+    registered = connection.execute(
+        select(versions.c.created_s, versions.c.created_by).where(
+            (versions.c.model == model) & (versions.c.version == version)
+        )
+    ).one()
+    staged = connection.execute(
+        select(stages).where((stages.c.model == model) & (stages.c.version == version))
+    ).one_or_none()
+    held = connection.execute(
+        select(holds.c.why).where((holds.c.model == model) & (holds.c.version == version))
+    ).scalar_one_or_none()
+    deployed = connection.execute(
+        select(deployments.c.endpoint)
+        .where((deployments.c.model == model) & (deployments.c.version == version))
+        .order_by(deployments.c.endpoint)
+    )
+    return VersionPage(
+        manifest,
+        registered.created_s,
+        registered.created_by,
+        staged.stage if staged else Stage.DEVELOPMENT.value,
+        staged.since_s if staged else registered.created_s,
+        bool(staged and staged.emergency),
+        held or "",
+        tuple(each.alias for each in aliases_of(connection, model) if each.version == version),
+        tags_of(connection, model, version),
+        description_of(connection, model, version),
+        tuple(deployed.scalars()),
+    )

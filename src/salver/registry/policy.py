@@ -1,0 +1,235 @@
+"""The policy of a home: which gates stand before which stage of which models, and when versions retire.
+
+It is one TOML document. What is not said in it is free for whoever may promote at all: a home without a policy has
+no gates. The policy in force is the text in the last record `set_policy` of the journal, so it cannot be another one
+than the journal says.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import tomllib
+from typing import Any, Final, Literal
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from salver.protocol.errors import SalverError
+from salver.protocol.stages import Stage
+from salver.registry.gates import AnyGate, ApprovalsGate, MetricGate
+from salver.registry.stages import LIFECYCLE
+from salver.security.access import Operation, Principal, Role, require
+from salver.storage.database import Database
+from salver.storage.journal import Journal
+from salver.storage.schema import journal
+
+__all__ = ["ModelRule", "Policies", "Policy", "PolicyInForce", "RetirementRule", "TransitionRule", "parse_policy"]
+
+_MOST_BYTES: Final = 256 * 1024
+_SUBJECT: Final = "policy"
+_ACTION: Final = "set_policy"
+
+
+class ModelRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[[model]]`: how models with such names are treated; the first that matches a name holds."""
+
+    match: str = "*"
+    most_in_production: int = 1
+    """Versions of a model in production at one time; the oldest make room. 0 for any number."""
+    on_replaced: Literal["staging", "archived"] = "staging"
+    """Where a version goes that makes room. From staging it can be deployed again at once."""
+    deploy_from: tuple[Stage, ...] = (
+        Stage.DEVELOPMENT,
+        Stage.VALIDATION,
+        Stage.STAGING,
+        Stage.SHADOW,
+        Stage.PRODUCTION,
+    )
+    """Stages whose versions may be deployed. Archived and rejected ones never are."""
+    emergency_roles: tuple[Role, ...] = ()
+    """Who may promote past the gates, beside administrators."""
+
+
+class TransitionRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[[transition]]`: gates before a stage. All rules that match hold together."""
+
+    to: Stage
+    models: str = "*"
+    sources: tuple[Stage, ...] = msgspec.field(default=(), name="from")
+    """Stages from which it holds; none for every way into `to`."""
+    gates: tuple[AnyGate, ...] = msgspec.field(default=(), name="gate")
+
+    def holds(self, model: str, source: Stage, target: Stage) -> bool:
+        """Whether it is about this way."""
+        return (
+            self.to is target
+            and (not self.sources or source in self.sources)
+            and fnmatch.fnmatchcase(model, self.models)
+        )
+
+
+class RetirementRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[[retirement]]`: when versions are proposed for the archive. Of the conditions given all must hold."""
+
+    name: str
+    models: str = "*"
+    stages: tuple[Stage, ...] = (Stage.DEVELOPMENT, Stage.VALIDATION, Stage.STAGING, Stage.SHADOW)
+    older_than_days: float | None = None
+    """Since its registration."""
+    unused_days: float | None = None
+    """Since anybody asked it, or since its registration where nobody did."""
+    worse_than_production: str | None = None
+    """A metric in which a newer version, in production, is better."""
+    suite: str = ""
+    """Whose newest evaluation has that metric; empty: as for the gate `metric`."""
+    higher_is_better: bool = True
+    notice_days: float = 30.0
+    """From the proposal to the archive."""
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A whole policy. `Policy()` is what holds where none was set: no gates."""
+
+    models: tuple[ModelRule, ...] = msgspec.field(default=(), name="model")
+    transitions: tuple[TransitionRule, ...] = msgspec.field(default=(), name="transition")
+    retirements: tuple[RetirementRule, ...] = msgspec.field(default=(), name="retirement")
+
+    def rule_for(self, model: str) -> ModelRule:
+        """How a model is treated."""
+        return next((rule for rule in self.models if fnmatch.fnmatchcase(model, rule.match)), ModelRule())
+
+    def gates(self, model: str, source: Stage, target: Stage) -> tuple[AnyGate, ...]:
+        """All gates on one way, in the order of the document."""
+        return tuple(gate for rule in self.transitions if rule.holds(model, source, target) for gate in rule.gates)
+
+
+class PolicyInForce(msgspec.Struct, frozen=True):
+    """The policy that holds, and since when. Without one `seq` is 0 and the text empty."""
+
+    text: str = ""
+    digest: str = ""
+    seq: int = 0
+    """The record of the journal that set it."""
+    set_by: str = ""
+    set_s: float = 0.0
+
+    @property
+    def policy(self) -> Policy:
+        """What it says; raises INVALID_SETTING."""
+        return parse_policy(self.text)
+
+
+def parse_policy(text: str) -> Policy:
+    """Read a policy strictly; raises INVALID_SETTING naming what is wrong with it."""
+    if len(text.encode()) > _MOST_BYTES:
+        raise _wrong(f"it has more than {_MOST_BYTES} bytes")
+    try:
+        policy = msgspec.convert(tomllib.loads(text), Policy)
+    except tomllib.TOMLDecodeError as error:
+        raise _wrong(f"it is no TOML: {error}") from None
+    except msgspec.ValidationError as error:
+        raise _wrong(str(error)) from None
+    for rule in policy.models:
+        _check_model_rule(rule)
+    for transition in policy.transitions:
+        _check_transition(transition)
+    names = [rule.name for rule in policy.retirements]
+    for retirement in policy.retirements:
+        _check_retirement(retirement, names)
+    return policy
+
+
+def _check_model_rule(rule: ModelRule) -> None:
+    if rule.most_in_production < 0:
+        raise _wrong(f"most_in_production of {rule.match!r} is {rule.most_in_production}; 0 is for any number")
+    never = {Stage.ARCHIVED, Stage.REJECTED}.intersection(rule.deploy_from)
+    if never:
+        raise _wrong(f"deploy_from of {rule.match!r} names {min(never)}, whose versions are never deployed")
+
+
+def _check_transition(rule: TransitionRule) -> None:
+    for source in rule.sources:
+        if not any((move.source, move.target) == (source, rule.to) for move in LIFECYCLE.moves):
+            raise _wrong(f"no version goes from {source} to {rule.to}, so a gate there would never be asked")
+    for gate in rule.gates:
+        if isinstance(gate, ApprovalsGate) and not 1 <= gate.count <= 20:
+            raise _wrong(f"a gate before {rule.to} asks for {gate.count} approvals; use 1 to 20")
+        if isinstance(gate, MetricGate) and not gate.is_bounded:
+            raise _wrong(
+                f"the gate on metric {gate.metric!r} has no bound; give at_least, at_most or gain_over_production"
+            )
+
+
+def _check_retirement(rule: RetirementRule, names: list[str]) -> None:
+    if names.count(rule.name) > 1:
+        raise _wrong(f"two retirement rules are called {rule.name!r}")
+    if all(each is None for each in (rule.older_than_days, rule.unused_days, rule.worse_than_production)):
+        raise _wrong(
+            f"retirement {rule.name!r} has no condition; give older_than_days, unused_days or worse_than_production"
+        )
+    for stage in rule.stages:
+        if not any((move.source, move.target) == (stage, Stage.ARCHIVED) for move in LIFECYCLE.moves):
+            raise _wrong(f"retirement {rule.name!r} names stage {stage}, from where nothing is archived")
+    for name in ("older_than_days", "unused_days", "notice_days"):
+        value = getattr(rule, name)
+        if value is not None and not 0 <= value <= 36_500:
+            raise _wrong(f"{name} of retirement {rule.name!r} is {value:g}; use 0 to 36500")
+
+
+def _wrong(why: str) -> SalverError:
+    return SalverError("INVALID_SETTING", f"the policy is wrong: {why[:400]}", "docs/lifecycle.md lists every setting")
+
+
+class Policies:
+    """The policy of one database."""
+
+    __slots__ = ("_database", "_journal")
+
+    def __init__(self, database: Database, journal: Journal) -> None:
+        self._database = database
+        self._journal = journal
+
+    def set(self, principal: Principal, text: str) -> PolicyInForce:
+        """Put a policy in force; the very same text changes nothing. Raises PERMISSION_DENIED, INVALID_SETTING."""
+        require(principal, Operation.SET_POLICY)
+        parse_policy(text)
+        with self._database.begin() as connection:
+            before = policy_in_force(connection)
+            if before.seq and before.text == text:
+                return before
+            self._journal.append(
+                connection,
+                actor=principal.name,
+                action=_ACTION,
+                subject=_SUBJECT,
+                details={"text": text, "digest": _digest(text), "digest_before": before.digest},
+                before=before.text or None,
+                after=text,
+            )
+            return policy_in_force(connection)
+
+    def in_force(self) -> PolicyInForce:
+        """The policy that holds now."""
+        with self._database.read() as connection:
+            return policy_in_force(connection)
+
+
+def policy_in_force(connection: Connection) -> PolicyInForce:
+    """`Policies.in_force` within a transaction that is already open."""
+    query = (
+        select(journal.c.seq, journal.c.at_s, journal.c.actor, journal.c.record)
+        .where(journal.c.subject == _SUBJECT, journal.c.action == _ACTION)
+        .order_by(journal.c.seq.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return PolicyInForce()
+    record: dict[str, Any] = msgspec.json.decode(row.record)
+    text = record["details"]["text"]
+    return PolicyInForce(text, _digest(text), row.seq, row.actor, row.at_s)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

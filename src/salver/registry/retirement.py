@@ -1,0 +1,140 @@
+"""Retirement: versions that are old, unused or surpassed are proposed, their users are warned, then they are archived.
+
+What is proposed is a pure function of the policy and a snapshot. Held versions are never proposed, deployed ones never
+archived, and nothing is ever deleted: an archived version can be revived.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from salver.protocol.stages import Stage
+from salver.registry.evidence import Evaluation
+from salver.registry.gates import MetricGate
+from salver.registry.policy import RetirementRule
+
+__all__ = ["Consumer", "Proposal", "Retiree", "propose"]
+
+_DAY_S: Final = 86_400.0
+
+
+class Consumer(msgspec.Struct, frozen=True):
+    """Somebody who asked a version, and through which endpoint."""
+
+    client: str
+    endpoint: str
+    requests: int
+    last_s: float
+
+
+class Retiree(msgspec.Struct, frozen=True):
+    """A version as a retirement policy sees it, of one moment."""
+
+    model: str
+    version: str
+    ordinal: int
+    digest: str
+    created_s: float
+    stage: Stage
+    held: bool = False
+    endpoints: tuple[str, ...] = ()
+    consumers: tuple[Consumer, ...] = ()
+    metrics: dict[str, float] = {}
+    evaluations: tuple[Evaluation, ...] = ()
+
+    @property
+    def last_asked_s(self) -> float | None:
+        """When anybody asked it last."""
+        return max((each.last_s for each in self.consumers), default=None)
+
+
+class Proposal(msgspec.Struct, frozen=True):
+    """That a version is to be archived: by which rule, why, and from when on."""
+
+    model: str
+    version: str
+    policy: str
+    why: str
+    proposed_s: float
+    due_s: float
+    proposed_by: str = ""
+    consumers: tuple[Consumer, ...] = ()
+    """Who would miss it."""
+    endpoints: tuple[str, ...] = ()
+    """Where it is deployed: while it is, it is not archived."""
+
+    @property
+    def reference(self) -> str:
+        """NAME@VERSION."""
+        return f"{self.model}@{self.version}"
+
+
+def propose(rules: Iterable[RetirementRule], known: Iterable[Retiree], now_s: float) -> tuple[Proposal, ...]:
+    """The versions that a policy retires, each by the first rule that all holds of. Pure.
+
+    `known` are all versions, those in production among them: others are compared with them.
+    """
+    everything = tuple(known)
+    rules = tuple(rules)
+    found = []
+    for each in everything:
+        if each.held or each.stage in (Stage.ARCHIVED, Stage.REJECTED):
+            continue
+        for rule in rules:
+            why = _reason(rule, each, everything, now_s)
+            if why:
+                due_s = now_s + rule.notice_days * _DAY_S
+                found.append(
+                    Proposal(
+                        each.model,
+                        each.version,
+                        rule.name,
+                        why,
+                        now_s,
+                        due_s,
+                        consumers=each.consumers,
+                        endpoints=each.endpoints,
+                    )
+                )
+                break
+    return tuple(found)
+
+
+def _reason(rule: RetirementRule, each: Retiree, known: tuple[Retiree, ...], now_s: float) -> str:
+    """Why the rule retires a version; empty where one of its conditions does not hold."""
+    if each.stage not in rule.stages or not fnmatch.fnmatchcase(each.model, rule.models):
+        return ""
+    reasons = []
+    if rule.older_than_days is not None:
+        age_days = (now_s - each.created_s) / _DAY_S
+        reasons.append(f"registered {age_days:.0f} days ago" if age_days > rule.older_than_days else "")
+    if rule.unused_days is not None:
+        reasons.append(_unused(rule.unused_days, each, now_s))
+    if rule.worse_than_production is not None:
+        reasons.append(_surpassed(rule, each, known))
+    return "; ".join(reasons) if all(reasons) else ""
+
+
+def _unused(days: float, each: Retiree, now_s: float) -> str:
+    last_s = each.last_asked_s
+    if (now_s - (each.created_s if last_s is None else max(last_s, each.created_s))) / _DAY_S <= days:
+        return ""
+    return "never asked" if last_s is None else f"last asked {(now_s - last_s) / _DAY_S:.0f} days ago"
+
+
+def _surpassed(rule: RetirementRule, each: Retiree, known: tuple[Retiree, ...]) -> str:
+    assert rule.worse_than_production is not None
+    measure = MetricGate(metric=rule.worse_than_production, suite=rule.suite)
+    ours, _ = measure.value_of(each.metrics, each.evaluations, each.digest)
+    for other in known:
+        newer = other.model == each.model and other.ordinal > each.ordinal and other.stage is Stage.PRODUCTION
+        theirs, _ = measure.value_of(other.metrics, other.evaluations, other.digest) if newer else (None, ())
+        if ours is None or theirs is None:
+            continue
+        if (ours < theirs) if rule.higher_is_better else (ours > theirs):
+            return f"{rule.worse_than_production} is {ours:g}; {other.version}, in production, has {theirs:g}"
+    return ""

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+POLICY = """
+[[transition]]
+to = "production"
+[[transition.gate]]
+kind = "evaluation"
+suite = "release"
+[[transition.gate]]
+kind = "metric"
+metric = "revenue"
+at_least = 1.2
+[[retirement]]
+name = "old"
+older_than_days = 0
+notice_days = 0
+"""
+
+
+@pytest.fixture
+def registered(salver, models: Path) -> str:
+    assert salver("register", "digits", models / "times2.onnx").code == 0
+    return "digits@1.0.0"
+
+
+@pytest.fixture
+def policy(salver, registered: str, tmp_path: Path) -> Path:
+    path = tmp_path / "policy.toml"
+    path.write_text(POLICY)
+    assert salver("policy", "set", path).code == 0
+    return path
+
+
+def test_promotion_works_without_a_policy_and_can_be_repeated(salver, registered) -> None:
+    assert salver("promote", registered, "validation", "--why", "first try").out == (
+        "digits@1.0.0: development -> validation\n"
+    )
+    again = salver("promote", registered, "validation")
+    assert (again.code, again.out) == (0, "digits@1.0.0 is in validation already\n")
+    assert salver("decisions", "digits", "--json").json[0]["why"] == "first try"
+    refused = salver("promote", registered, "production")
+    assert refused.code == 1
+    assert "possible from there: staging, rejected, development, archived" in refused.err
+
+
+def test_exit_codes_say_what_the_gates_said(salver, registered, policy, tmp_path) -> None:
+    for stage in ("validation", "staging"):
+        assert salver("promote", registered, stage).code == 0
+    missing = salver("promote", registered, "production", "--dry-run")
+    assert missing.code == 2
+    assert "nothing that counts is recorded for digits@1.0.0" in missing.out
+    assert salver("describe", registered, "--metric", "revenue=1.1").code == 0
+    failed = salver("promote", registered, "production")
+    assert failed.code == 1
+    assert "revenue is 1.1, below 1.2" in failed.out
+    assert salver("describe", registered, "--metric", "revenue=1.3").code == 0
+    document = tmp_path / "evaluation.json"
+    digest = salver("show", registered, "--json").json["manifest"]["digest"]
+    document.write_text(json.dumps({"suite": "release", "verdict": "successful", "version": {"digest": digest}}))
+    listed = salver("evaluations", registered, "--record", document)
+    assert listed.code == 0
+    assert "release  successful" in listed.out
+    done = salver("promote", registered, "production", "--deploy", "--json")
+    assert done.code == 0
+    assert (done.json["moved"], done.json["deployed"]) == (True, "digits")
+    again = salver("promote", registered, "production", "--deploy", "--json")
+    assert (again.code, again.json["already"], again.json["deployed"]) == (0, True, "digits")
+    assert salver("audit", "--action", "deploy", "--json").json[0]["subject"] == "digits"
+    assert "digits@1.0.0  production" in salver("stage", "digits").out
+
+
+def test_an_emergency_is_shown_wherever_the_version_is(salver, registered, policy) -> None:
+    for stage in ("validation", "staging"):
+        salver("promote", registered, stage)
+    assert salver("promote", registered, "production", "--emergency").code == 1
+    done = salver("promote", registered, "production", "--emergency", "--why", "all is down")
+    assert (done.code, "past its gates in an emergency: all is down" in done.out) == (0, True)
+    assert "EMERGENCY" in salver("stage").out
+    assert "EMERGENCY" in salver("decisions", "digits").out
+    assert "EMERGENCY" in salver("show", registered).out
+    assert "was once promoted past its gates" in salver("promote", registered, "staging").out
+
+
+def test_the_author_cannot_approve(salver, registered) -> None:
+    refused = salver("approve", registered, "validation")
+    assert refused.code == 3
+    assert "nobody approves what is their own" in refused.err
+
+
+def test_a_policy_is_checked_shown_and_refused(salver, registered, policy, tmp_path) -> None:
+    assert salver("policy", "show").out == POLICY
+    assert salver("policy", "check", policy).out == "2 gates, 0 rules for models, 1 for retirement\n"
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text('[[transition]]\nto = "live"')
+    assert "Invalid enum value 'live'" in salver("policy", "check", wrong).err
+    assert salver("policy", "set", wrong).code == 1
+    assert salver("policy", "show").out == POLICY
+    assert "cannot read" in salver("policy", "set", tmp_path / "none.toml").err
+
+
+def test_retirement_and_holds(salver, registered, policy) -> None:
+    assert "goes to the archive from" in salver("retire", "propose", "--dry-run").out
+    assert salver("retire", "list").out == "nothing is proposed\n"
+    assert salver("hold", registered, "--why", "case 7").out == "digits@1.0.0 is held by local:root: case 7\n"
+    assert "case 7" in salver("hold").out
+    assert salver("retire", "propose").out == "nothing new to propose\n"
+    assert salver("hold", registered, "--release").code == 0
+    assert salver("retire", "propose").code == 0
+    assert salver("retire", "cancel", registered).code == 0
+    salver("deploy", registered)
+    salver("retire", "propose")
+    kept = salver("retire", "run")
+    assert (kept.code, "is kept: " in kept.out) == (1, True)
+    salver("undeploy", "digits")
+    assert salver("retire", "run").out == "digits@1.0.0 is archived\n"
+    assert salver("deploy", registered).code == 3
+
+
+def test_a_version_must_be_named(salver, registered) -> None:
+    refused = salver("promote", "digits", "validation")
+    assert (refused.code, "names no version" in refused.err) == (1, True)
+    assert salver("promote", registered, "live").code == 2
+
+
+def test_a_check_measures_a_real_server_and_its_record_opens_the_gate(salver, registered, tmp_path) -> None:
+    done = salver("check", registered, "--rate", "100", "--duration", "1", "--json")
+    assert done.code == 0, done.out
+    assert done.json["numbers"]["failed"] == 0
+    assert done.json["numbers"]["cold_start_s"] > 0
+    path = tmp_path / "policy.toml"
+    path.write_text('[[transition]]\nto = "validation"\n[[transition.gate]]\nkind = "operational"\np99_at_most_s = 5')
+    assert salver("policy", "set", path).code == 0
+    assert salver("promote", registered, "validation").code == 0

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+from tests.registry.promoting import Promoting, person
+
+from salver.evaluation.records import EvaluationRecord
+from salver.protocol.errors import SalverError
+from salver.protocol.verdict import Verdict
+from salver.registry import evidence
+from salver.storage.registry_schema import evaluations
+
+
+@pytest.fixture
+def house(home, database, draft) -> Promoting:
+    made = Promoting(home, database)
+    made.register(draft())
+    return made
+
+
+def record(house: Promoting, document: object, by: str = "developer"):
+    return house.records.evaluations.record(person("ci", by), "digits", "1.0.0", document)
+
+
+def test_an_evaluation_is_recorded_once_and_listed_with_its_numbers(house) -> None:
+    document = {
+        "suite": "release",
+        "verdict": "successful",
+        "version": {"reference": "digits@1.0.0", "digest": house.records.catalog.get("digits").digest},
+        "against": {"reference": "digits@0.9.0", "digest": "x"},
+        "data_digest": "d1",
+        "data_rows": 500,
+        "numbers": {"revenue": 1.5, "note": "text", "none": None},
+        "checks": [{"name": "roc_auc", "numbers": {"value": 0.98, "low": 0.97}, "unknown": [1]}],
+        "more": {"kept": True},
+    }
+    first, again = record(house, document), record(house, document)
+    assert (first.created, again.created) == (True, False)
+    assert again.evaluation == first.evaluation
+    (found,) = house.records.evaluations.of("digits", "1.0.0")
+    assert found == first.evaluation
+    assert (found.role, found.recorded_by, found.data_rows, found.against) == ("developer", "ci", 500, "digits@0.9.0")
+    assert found.numbers == {"revenue": 1.5, "roc_auc.value": 0.98, "roc_auc.low": 0.97, "roc_auc": 0.98}
+    assert house.actions() == ["register", "record_evaluation"]
+
+
+def test_what_salver_evaluate_writes_is_such_a_document() -> None:
+    read = set(evidence._Document.__struct_fields__) - {"numbers"}
+    assert read <= set(EvaluationRecord.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({}, "missing required field `suite`"),
+        ({"suite": "release", "verdict": "great"}, "Invalid enum value 'great'"),
+        ({"suite": "", "verdict": "failed"}, "is of suite ''"),
+        ({"suite": "release", "verdict": "failed", "data_rows": "many"}, "Expected `int`"),
+        ({"suite": "release", "verdict": "failed", "numbers": {"a": float("nan")}}, "NaN|JSON compliant"),
+        ({"suite": "release", "verdict": "failed", "text": "x" * 5_000_000}, "characters"),
+    ],
+)
+def test_a_document_that_says_too_little_or_too_much_is_refused(house, document, words) -> None:
+    with pytest.raises(SalverError, match=words) as raised:
+        record(house, document)
+    assert raised.value.code == "INVALID_PARAMETER"
+    assert house.actions() == ["register"]
+
+
+def test_an_evaluation_of_other_bytes_is_a_conflict(house) -> None:
+    with pytest.raises(SalverError, match="the evaluation is about digest eeee") as raised:
+        record(house, {"suite": "release", "verdict": "failed", "version": {"digest": "e" * 64}})
+    assert raised.value.code == "CONFLICT"
+
+
+@pytest.mark.parametrize("role", ["approver", "predictor"])
+def test_recording_takes_the_right_to(house, role) -> None:
+    with pytest.raises(SalverError) as raised:
+        record(house, {"suite": "release", "verdict": "failed"}, role)
+    assert raised.value.code == "PERMISSION_DENIED"
+
+
+@pytest.mark.parametrize(
+    ("text", "suite"),
+    [
+        ("{", "release"),
+        ("{}", "release"),
+        ('{"record": {"suite": "release", "verdict": "failed"}, "role": "admin"}', "release"),
+        ('{"record": {"suite": "other", "verdict": "successful"}, "role": "admin"}', "release"),
+    ],
+)
+def test_a_record_that_cannot_be_read_or_was_edited_is_an_error_and_never_passes(house, database, text, suite) -> None:
+    row = {"model": "digits", "version": "1.0.0", "id": "x", "suite": suite, "verdict": "successful", "at_s": 1.0}
+    with database.begin() as connection:
+        connection.execute(evaluations.insert().values(row | {"recorded_by": "ci", "document": text}))
+    (found,) = house.records.evaluations.of("digits", "1.0.0")
+    assert found.verdict is Verdict.ERROR
+    assert found.problem
+    house.policy('[[transition]]\nto = "validation"\n[[transition.gate]]\nkind = "evaluation"\nsuite = "release"')
+    done = house.promote("1.0.0", "validation")
+    assert (done.moved, done.decision.verdict) == (False, "error")
+
+
+def test_evaluations_of_a_model_are_those_of_all_its_versions(house, draft) -> None:
+    house.register(draft("b"))
+    house.evaluate("1.0.0")
+    house.evaluate("1.0.1", "failed")
+    assert [each.version for each in house.records.evaluations.of("digits")] == ["1.0.1", "1.0.0"]
+    with pytest.raises(SalverError, match="there is no model 'none'"):
+        house.records.evaluations.of("none")
