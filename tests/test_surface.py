@@ -41,7 +41,7 @@ def test_every_module_says_what_it_is_for() -> None:
 
 def test_every_name_a_module_exports_exists() -> None:
     for path in sorted(SOURCE.rglob("*.py")):
-        if path.name == "__main__.py":
+        if path.name == "__main__.py" or path.match("formats/torch.py"):  # PyTorch is in the engines' environment
             continue
         parts = path.relative_to(SOURCE.parent).with_suffix("").parts
         module = importlib.import_module(".".join(parts).removesuffix(".__init__"))

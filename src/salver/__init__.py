@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from salver.client import AsyncClient, Client
+    from salver.client.registry import Registry
     from salver.protocol.signature import TensorSpec
     from salver.runtime.model import BadInputError, Model
     from salver.server import Server
 
-__all__ = ["AsyncClient", "BadInputError", "Client", "Model", "Server", "TensorSpec", "__version__"]
+__all__ = ["AsyncClient", "BadInputError", "Client", "Model", "Registry", "Server", "TensorSpec", "__version__"]
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,7 @@ _HOMES = {
     "BadInputError": "salver.runtime.model",
     "Client": "salver.client",
     "Model": "salver.runtime.model",
+    "Registry": "salver.client.registry",
     "Server": "salver.server",
     "TensorSpec": "salver.protocol.signature",
 }

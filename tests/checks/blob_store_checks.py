@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -330,3 +331,44 @@ def test_the_store_of_a_home_is_the_one_its_file_names(bench: Bench) -> None:
     blob = open_blobs(home).put_file(bench.source(b"named"))
     assert open_blobs(home).read_verified(blob.sha256) == b"named"
     assert (bench.name == "s3") == bool(bench.stored())
+
+
+@pytest.mark.parametrize("size", [0, 1, 3_000_000])
+def test_what_comes_through_a_pipe_is_stored_only_under_its_own_digest(bench: Bench, size: int) -> None:
+    data = os.urandom(size)
+
+    def receive(expected: str) -> Blob:
+        reading, writing = os.pipe()
+        feeder = threading.Thread(target=feed, args=(writing, data))
+        feeder.start()
+        try:
+            return bench.open().receive(reading, expected)
+        finally:
+            os.close(reading)
+            feeder.join()
+
+    refuses("CORRUPT_ARTIFACT", lambda: receive("0" * 64))
+    refuses("INVALID_ARTIFACT", lambda: receive("../x"))
+    assert bench.stored() == []
+    blob = receive(hashlib.sha256(data).hexdigest())
+    assert blob == Blob(hashlib.sha256(data).hexdigest(), size)
+    assert b"".join(bench.open(cache="another").pieces(blob.sha256)) == data
+
+
+def feed(descriptor: int, data: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError), os.fdopen(descriptor, "wb") as pipe:
+        pipe.write(data)
+
+
+def test_the_last_piece_is_not_handed_out_before_all_are_known_to_be_right(bench: Bench) -> None:
+    data = os.urandom(2_500_000)
+    blob = bench.put(data)
+    (name,) = (each for each in bench.stored() if not each.endswith(".key"))
+    bench.change(name, lambda kept: kept[:1_200_000] + bytes([kept[1_200_000] ^ 1]) + kept[1_200_001:])
+    came = []
+
+    def read() -> None:
+        came.extend(bench.open(cache="another").pieces(blob.sha256))
+
+    refuses("CORRUPT_ARTIFACT", read)
+    assert len(b"".join(came)) < len(data)

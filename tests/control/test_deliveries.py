@@ -9,9 +9,11 @@ import ssl
 
 import pytest
 import trustme
+from tests.control.receiving import Receiver
 from tests.storage.job_stores import make_new
 
-from salver.control.deliveries import Deliveries, _Tried, message_of
+from salver.control.deliveries import Deliveries, message_of
+from salver.control.sending import Sender, Tried
 from salver.protocol.errors import SalverError
 from salver.protocol.jobs import JobLimits, JobState
 from salver.registry.webhooks import WebhookRecord
@@ -21,39 +23,6 @@ from salver.storage.job_steps import Outcome, Wanted
 from salver.testing import ManualClock, eventually
 
 PEPPER = b"p" * 32
-
-
-class Receiver:
-    """A receiver of webhooks that keeps what it is sent, and answers as it is told."""
-
-    def __init__(self, tls=None):
-        self.tls = tls
-        self.heard = []
-        self.answer = b"HTTP/1.1 204 No Content\r\n\r\n"
-        self.hold = None
-        self.connections = 0
-
-    async def __aenter__(self):
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls)
-        self.port = self.server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_):
-        if self.hold is not None:
-            self.hold.set()
-        self.server.close()
-        await self.server.wait_closed()
-
-    async def _serve(self, reader, writer):
-        self.connections += 1
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        first, *lines = head.split("\r\n")[:-2]
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-        self.heard.append((first, headers, await reader.readexactly(int(headers["content-length"]))))
-        if self.hold is not None:
-            await self.hold.wait()
-        writer.write(self.answer)
-        writer.close()
 
 
 class Post:
@@ -67,9 +36,8 @@ class Post:
         self.resolved = []
         url = f"http://hooks.example.com:{receiver.port}/x?y=1"
         self.webhooks = {"orders": WebhookRecord("id", "orders", url, "", True, 0.0)}
-        self.deliveries = Deliveries(
-            self.ledger, lambda: self.webhooks, JobLimits(**limits), PEPPER, self.clock, resolve=self.resolve
-        )
+        sender = Sender(PEPPER, JobLimits(**limits).delivery_s, self.clock, resolve=self.resolve)
+        self.deliveries = Deliveries(self.ledger, lambda: self.webhooks, JobLimits(**limits), sender, self.clock)
 
     async def resolve(self, host, port):
         self.resolved.append(host)
@@ -255,7 +223,7 @@ def test_a_name_nobody_knows_is_tried_again(posted):
         async def unknown(host, port):
             raise OSError("no such name")
 
-        post.deliveries._resolve = unknown
+        post.deliveries._sender._resolve = unknown
         name = await post.end_a_job()
         await post.tick()
         assert await post.state(name) == ("pending", 1, "it could not be reached: OSError")
@@ -314,7 +282,7 @@ def over_tls(path, certified, test, *, allow_private=True):
             post = Post(path, receiver)
             url = f"https://hooks.example.com:{receiver.port}/"
             post.webhooks = {"orders": WebhookRecord("id", "orders", url, "", allow_private, 0.0)}
-            authority.configure_trust(post.deliveries._tls)
+            authority.configure_trust(post.deliveries._sender._tls)
             await test(post)
             await post.ledger.close()
 
@@ -335,7 +303,7 @@ def test_over_tls_the_certificate_must_be_for_the_name_though_an_address_is_conn
 
 def test_the_checked_address_is_the_one_connected_to(tmp_path, monkeypatch):
     """A name that is public when it is checked and private a moment later has no second moment."""
-    monkeypatch.setattr("salver.control.deliveries.require_public", lambda host, addresses: None)
+    monkeypatch.setattr("salver.control.sending.require_public", lambda host, addresses: None)
 
     async def test(post):
         await post.end_a_job()
@@ -402,7 +370,7 @@ def test_a_receiver_that_does_not_answer_leaves_room_for_others_and_is_heard_of_
             tried.append(webhook.name)
             if webhook.name == dead:
                 await silence.wait()
-            return _Tried(True, "it answered 204")
+            return Tried(True, "it answered 204")
 
         monkeypatch.setattr(post.deliveries, "_try", answer)
         running = asyncio.ensure_future(post.deliveries.run())
@@ -425,7 +393,7 @@ def test_a_try_that_ends_while_the_store_is_read_is_not_made_again(posted, monke
 
         async def held(job, webhook):
             await answer.wait()
-            return _Tried(True, "it answered 204")
+            return Tried(True, "it answered 204")
 
         monkeypatch.setattr(post.deliveries, "_try", held)
         await post.deliveries.tick()

@@ -148,7 +148,10 @@ def test_every_setting_is_documented_with_its_default() -> None:
 def default_of(field: msgspec.structs.FieldInfo) -> str:
     if field.required:
         return "required"
+    if field.default_factory is not msgspec.NODEFAULT:
+        return "{}"
     if field.default is None:
         return "none"
-    words = {"": "empty", (): "[]", False: "false"}
-    return words.get(field.default, str(field.default)) if field.default != 0 else str(field.default).lower()
+    if isinstance(field.default, bool):
+        return str(field.default).lower()
+    return {"": "empty", (): "[]"}.get(field.default, str(field.default))

@@ -103,3 +103,17 @@ def test_made_again_it_is_the_same(artifacts, tmp_path):
         [(folder / name).read_bytes() for name in names] for folder in (artifacts / "minilm-model", tmp_path / "again")
     )
     assert before == again
+
+
+def test_versions_are_found_by_their_meaning(capsys, served):
+    def salver_says(*words):
+        capsys.readouterr()
+        assert main(["--home", str(served.home), *words, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    salver_says("describe", "silero-vad", "--set", "description=Hears whether somebody speaks")
+    salver_says("describe", "magika", "--set", "description=Tells what kind of file it is given")
+    found = salver_says("search", "recognise a human voice in a recording", "--semantic")
+    assert (found["way"], found["embedder"], found.get("notes")) == ("meaning", "minilm@1.0.0", None)
+    assert found["hits"][0]["model"] == "silero-vad"
+    assert salver_says("search", "pdf or zip?", "--semantic")["hits"][0]["model"] == "magika"

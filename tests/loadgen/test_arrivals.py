@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from salver.loadgen.arrivals import arrival_times
-from salver.loadgen.plan import Arrivals
+from salver.protocol.arrivals import Arrivals
 
 
 def times(arrivals: Arrivals, count: int, seed: int = 0) -> np.ndarray:

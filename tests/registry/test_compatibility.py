@@ -108,6 +108,22 @@ def test_weights_profiles_and_remarks_are_no_change() -> None:
     assert level_of(()) is Level.PATCH
 
 
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (("b", "a", "c", "d"), ("input 'x' has its columns in another order",)),
+        (("a", "b", "c", "e"), ("input 'x' has other columns",)),
+        (("a", "b", "c", "d"), ()),
+        ((), ()),
+    ],
+)
+def test_columns_of_an_input_are_told_apart_by_name_where_both_have_names(labels, says) -> None:
+    before = version([spec(X, labels=("a", "b", "c", "d"))])
+    found = changes(before, version([spec(X, labels=labels)]))
+    assert tuple(change.what for change in found) == says
+    assert all(change.level is MAJOR for change in found)
+
+
 def test_code_is_compared_file_by_file() -> None:
     before = version(preprocess="a:f", files=(code("a.py", "1"), code("b.py", "2"), code("model.onnx", "3")))
     after = version(postprocess="c:g", files=(code("a.py", "9"), code("c.py", "2"), code("model.onnx", "4")))

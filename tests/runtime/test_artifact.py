@@ -96,7 +96,7 @@ NO_SIGNATURE = {
     "prints": ("print('{}' * 1000)\nraise ValueError('no model')", "ValueError: no model"),
     "exits with success": ("import sys; sys.exit(0)", "no message"),
     "exits": ("import sys; sys.exit('bad day')", "bad day"),
-    "aborts": ("import os; os.abort()", "Abort|no message"),
+    "aborts": ("import os; os.abort()", "SIGABRT"),
     "lacks a module": ("import surely_not_installed", "'surely_not_installed'"),
     "has no class": ("x = 1", "0 subclasses"),
     "has two classes": (MODEL + MODEL.replace("class Model", "class Other"), "2 subclasses"),

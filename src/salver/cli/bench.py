@@ -13,7 +13,7 @@ import typer
 
 from salver.cli.context import Context
 from salver.cli.trust import advising, trusted
-from salver.loadgen.plan import Arrivals, Mode
+from salver.protocol.arrivals import Arrivals
 from salver.protocol.errors import SalverError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one argument for each option
     Latency counts from when a request was meant to leave. The best batch size is that with the largest
     throughput * worth-throughput - latency * worth-latency on the service curve that the server has measured.
     """
-    from salver.loadgen import LoadPlan, render_report
+    from salver.loadgen import LoadPlan, Mode, render_report
 
     here: Context = context.obj
     where = _Where(url or here.serving().http or "", url is None, token, trusted(ca))

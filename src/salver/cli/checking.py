@@ -25,7 +25,7 @@ from salver.protocol.verdict import Judgement, Verdict
 if TYPE_CHECKING:
     from salver.loadgen import LoadReport
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "serving_alone"]
 
 _ENDPOINT: Final = "candidate"
 _FEWEST: Final = 50
@@ -116,7 +116,7 @@ def _measure(here: Context, manifest: VersionManifest, wanted: _Wanted, input: P
         home.mkdir()
         write_seed(home, here.home(), spec, manifest)
         began_s = SYSTEM_CLOCK.monotonic_s()
-        with _server(home) as ready:
+        with serving_alone(home) as ready:
             cold_start_s = SYSTEM_CLOCK.monotonic_s() - began_s
             failed = ready["failed"]
             if failed:
@@ -126,14 +126,14 @@ def _measure(here: Context, manifest: VersionManifest, wanted: _Wanted, input: P
 
 
 @contextlib.contextmanager
-def _server(home: Path) -> Iterator[dict[str, Any]]:
+def serving_alone(home: Path, *options: str) -> Iterator[dict[str, Any]]:
     """`salver serve` on a home of its own until the block ends or this process dies; gives its ready line."""
     # Settings of the storage name the database of another home, which this server must not touch.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SALVER_")}
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "salver", "--home", str(home)),
-            *("serve", "--http", "0", "--control", "0", "--until-stdin-closes"),
+            *("serve", "--http", "0", "--control", "0", "--until-stdin-closes", *options),
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

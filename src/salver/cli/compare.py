@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from salver.evaluation.compared import ComparisonSettings
     from salver.evaluation.comparison import ComparisonRecord
     from salver.evaluation.scripts import ReadSuite
+    from salver.protocol.description import Description
     from salver.protocol.tables import VersionManifest
 
 __all__ = ["add_to"]
@@ -104,21 +105,30 @@ def _compared(
     from salver.evaluation.comparison import compare_versions
 
     with here.administration() as admin:
-        first, second = (_manifest(admin, reference) for reference in references)
+        (first, one), (second, other) = (_version(admin, reference) for reference in references)
     if first.reference == second.reference:
         raise SalverError("INVALID_PARAMETER", f"both are {first.reference}", "name two versions")
     with progress(here) as shown:
         return compare_versions(
-            here.home(), (first, second), suite, data, SYSTEM_CLOCK, settings=settings, on_progress=shown
+            here.home(),
+            (first, second),
+            suite,
+            data,
+            SYSTEM_CLOCK,
+            descriptions=(one, other),
+            settings=settings,
+            on_progress=shown,
         )
 
 
-def _manifest(admin: Administration, reference: str) -> VersionManifest:
+def _version(admin: Administration, reference: str) -> tuple[VersionManifest, Description]:
+    """The version as it is published, and what is said of it."""
     from salver.control.actions.descriptions import SHOW_VERSION, OfVersion
     from salver.control.actions.signing import ATTESTATION, AskedAttestation
 
     page = admin.do(SHOW_VERSION, OfVersion(*named_version(reference)))
-    return admin.do(ATTESTATION, AskedAttestation(page.manifest.model, page.manifest.version)).manifest
+    published = admin.do(ATTESTATION, AskedAttestation(page.manifest.model, page.manifest.version))
+    return published.manifest, page.description
 
 
 def _written(found: ComparisonRecord, report: Path | None) -> tuple[Path, ...]:

@@ -76,10 +76,11 @@ def _require_deployed(here: Context) -> None:
 
 def _platform_token(here: Context) -> str:
     """A token for the platform, which sends none: it alone reaches the port. Those of earlier starts end."""
-    from salver.control.administration import TokenRequest
+    from salver.control.action import Nothing
+    from salver.control.actions.tokens import CREATE_TOKEN, REVOKE_TOKEN, TOKENS, OfToken, TokenRequest
 
     with here.administration(make_home=True) as admin:
-        for record in admin.tokens():
+        for record in admin.do(TOKENS, Nothing()):
             if record.name == _PLATFORM:
-                admin.revoke_token(record.id)
-        return admin.create_token(TokenRequest(_PLATFORM, "operator")).token
+                admin.do(REVOKE_TOKEN, OfToken(record.id))
+        return admin.do(CREATE_TOKEN, TokenRequest(_PLATFORM, "operator")).token

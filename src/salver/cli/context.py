@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -77,47 +76,7 @@ class Context:
 
         NOT_FOUND where there is no home, unless it may be made.
         """
-        from salver.clock import SYSTEM_CLOCK
-        from salver.control.holding import hold_home
-        from salver.control.occasions import checked_why, new_request_id
-        from salver.control.remote import RemoteAdministration
-        from salver.storage.journal import occasion
+        from salver.control.holding import administration_of
 
-        home = self.home(make=make_home)
-        with contextlib.ExitStack() as stack:
-            serving = hold_home(home, "command line", stack, SYSTEM_CLOCK)
-            why = checked_why(self.why)
-            if serving is None:
-                stack.enter_context(occasion(new_request_id()))
-                local = stack.enter_context(_local(home))
-                stack.enter_context(occasion(why=why))  # not for what brought the home into order before
-                yield local
-                return
-            remote = RemoteAdministration(serving.control_socket, _token(home), why)
-            stack.callback(remote.close)
-            yield remote
-
-
-def _token(home: Home) -> str:
-    try:
-        return os.environ.get("SALVER_TOKEN") or home.admin_token_path.read_text().strip()
-    except FileNotFoundError:
-        raise SalverError(
-            "UNAUTHENTICATED", "the home has no file admin.token", "set SALVER_TOKEN to an administrator's token"
-        ) from None
-
-
-@contextlib.contextmanager
-def _local(home: Home) -> Iterator[Administration]:
-    from salver.clock import SYSTEM_CLOCK
-    from salver.control.administration import LocalAdministration
-    from salver.security.access import local_principal
-    from salver.storage.database import open_database
-
-    database = open_database(home)
-    try:
-        administration = LocalAdministration(home, database, local_principal(), SYSTEM_CLOCK)
-        administration.begin()
-        yield administration
-    finally:
-        database.close()
+        with administration_of(self.home(make=make_home), "command line", self.why) as admin:
+            yield admin

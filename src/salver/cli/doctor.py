@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import typer
@@ -16,7 +17,9 @@ from salver.cli.context import Context, Exit
 from salver.cli.tables import table
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import VersionManifest
-from salver.storage.home import Home
+
+if TYPE_CHECKING:
+    from salver.storage.home import Home
 
 __all__ = ["add_to"]
 

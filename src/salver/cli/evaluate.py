@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import typer
 
 from salver.cli.context import Context, Exit
@@ -45,15 +46,17 @@ def evaluate(
         None, help="Compare with this version: NAME@VERSION, a number, an alias or a stage such as production."
     ),
     report: Path | None = typer.Option(None, help="Directory for evaluation.html and evaluation.json."),
+    record: bool = typer.Option(False, "--record", help="Record what was found as evidence for gates."),
 ) -> None:
-    """Judge a version by a suite on rows it has not seen. Changes nothing.
+    """Judge a version by a suite on rows it has not seen. Changes nothing, but for --record.
 
     Exit code: 0 successful, 1 failed, 2 inconclusive (too few rows to tell), 3 error (nothing could be judged).
     """
     here: Context = context.obj
     try:
-        record = _evaluated(here, reference, suite, data, against)
-        written = _write(record, report)
+        found = _evaluated(here, reference, suite, data, against)
+        written = _write(found, report)
+        identity = _recorded(here, found) if record else ""
     except SalverError as error:
         raise Exit(CODES[Verdict.ERROR], error) from None
     except Exception as error:
@@ -64,15 +67,19 @@ def evaluate(
             CODES[Verdict.ERROR],
             SalverError("INTERNAL", problem, "set SALVER_DEBUG=1 to see where it happened"),
         ) from error
-    here.say(record, _described(record, written))
-    if record.verdict is not Verdict.SUCCESSFUL:
-        raise Exit(CODES[record.verdict])
+    document = {**msgspec.to_builtins(found), "id": identity} if record else found
+    here.say(document, _described(found, written) + (f"\nrecorded as {identity}" if record else ""))
+    if found.verdict is not Verdict.SUCCESSFUL:
+        raise Exit(CODES[found.verdict])
 
 
 def _evaluated(here: Context, reference: str, suite: Path, data: Path, against: str | None) -> EvaluationRecord:
+    from salver.cli.cases import all_cases
+    from salver.cli.online import online_of
     from salver.clock import SYSTEM_CLOCK
     from salver.control.actions.signing import ATTESTATION, AskedAttestation
     from salver.evaluation.evaluate import evaluate as judge
+    from salver.evaluation.given import Given
     from salver.evaluation.scripts import read_suite
 
     model, _, wanted = reference.partition("@")
@@ -86,6 +93,7 @@ def _evaluated(here: Context, reference: str, suite: Path, data: Path, against: 
         if rival_name:
             found = _rival(admin, model, rival_name, required=against is not None)
             rival = admin.do(ATTESTATION, AskedAttestation(*found)).manifest if found else None
+        given = Given(cases=all_cases(admin, model), online=online_of(here.home()))
     with progress(here) as shown:
         return judge(
             here.home(),
@@ -95,8 +103,19 @@ def _evaluated(here: Context, reference: str, suite: Path, data: Path, against: 
             SYSTEM_CLOCK,
             against=rival,
             description=page.description,
+            given=given,
             on_progress=shown,
         )
+
+
+def _recorded(here: Context, found: EvaluationRecord) -> str:
+    """Send what was found to the registry; returns the id of the evidence."""
+    from salver.control.actions.evidence import RECORD_EVALUATION, NewEvaluation
+
+    model, _, version = found.version.reference.partition("@")
+    document = msgspec.to_builtins(found.evidence())
+    with here.administration() as admin:
+        return admin.do(RECORD_EVALUATION, NewEvaluation(model, version, document)).evaluation.id
 
 
 def _page(admin: Administration, model: str, wanted: str) -> VersionPage:

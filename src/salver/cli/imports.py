@@ -47,7 +47,7 @@ def import_model(
     ),
     listed: bool = typer.Option(False, "--list", help="Only list the versions that models:/NAME has."),
 ) -> None:
-    """Convert an artifact of another tool and register it, with what it says of itself as metadata."""
+    """Register a model of another tool. It is converted, and what it says of itself is kept with it."""
     here: Context = context.obj
     remote = _server(tracking_uri, allow_private) if source.startswith("models:") else None
     if listed:

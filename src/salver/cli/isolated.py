@@ -29,13 +29,16 @@ def isolated(
     ),
 ) -> None:
     """List or clear isolated versions. They crashed or hung a server process, so placement auto gives them workers."""
+    from salver.control.action import Nothing
+    from salver.control.actions.isolations import END_ISOLATION, ISOLATED, OfReference
+
     here: Context = context.obj
     with here.administration() as admin:
         if clear is not None:
-            ended = admin.end_isolation(clear)
+            ended = admin.do(END_ISOLATION, OfReference(clear))
             here.say(ended, f"{', '.join(ended.versions)} is no longer isolated; deploy it again to load it anew")
             return
-        found = admin.isolated()
+        found = admin.do(ISOLATED, Nothing())
     rows = [
         [", ".join(row.versions) or "(not registered)", row.cause, date(row.at_s), row.digest[:12]] for row in found
     ]

@@ -1,4 +1,4 @@
-"""`salver jobs list`, `show` and `cancel`; `salver webhook create`, `list` and `remove`."""
+"""`salver jobs list`, `show` and `cancel`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,6 @@ def add_to(app: typer.Typer) -> None:
     jobs.command("show", epilog="Example: salver jobs show 0193a5c27b1f4e0c8d6f3b2a1c9e7d54")(show)
     jobs.command("cancel", epilog="Example: salver jobs cancel 0193a5c27b1f4e0c8d6f3b2a1c9e7d54")(cancel)
     app.add_typer(jobs, name="jobs")
-    webhook = typer.Typer(help="Say who may be told of jobs.", no_args_is_help=True)
-    webhook.command("create", epilog="Example: salver webhook create orders https://orders.example.com/salver")(create)
-    webhook.command("list", epilog="Example: salver webhook list")(list_webhooks)
-    webhook.command("remove", epilog="Example: salver webhook remove orders")(remove)
-    app.add_typer(webhook, name="webhook")
 
 
 def list_jobs(
@@ -35,9 +30,11 @@ def list_jobs(
     after: str | None = typer.Option(None, help="Only jobs older than the one with this id."),
 ) -> None:
     """List everybody's jobs, newest first."""
+    from salver.control.actions.jobs import JOBS, JobsAsked
+
     here: Context = context.obj
     with here.administration() as admin:
-        page = admin.jobs(endpoint, state, limit, after)
+        page = admin.do(JOBS, JobsAsked(endpoint, state, limit, after))
     rows = [
         [job.id, job.endpoint, job.tenant or "-", job.state, str(job.attempts), date(job.accepted_s), _problem(job)]
         for job in page.jobs
@@ -54,9 +51,11 @@ def _problem(job: JobView) -> str:
 
 def show(context: typer.Context, job_id: str = typer.Argument(help="The id that submitting it gave.")) -> None:
     """Show one job."""
+    from salver.control.actions.jobs import JOB, OfJob
+
     here: Context = context.obj
     with here.administration() as admin:
-        job = admin.job(job_id)
+        job = admin.do(JOB, OfJob(job_id))
     here.say(job, _described(job))
 
 
@@ -83,46 +82,9 @@ def _described(job: JobView) -> str:
 
 def cancel(context: typer.Context, job_id: str = typer.Argument(help="The id that submitting it gave.")) -> None:
     """End a job that has not ended."""
+    from salver.control.actions.jobs import CANCEL_JOB, OfJob
+
     here: Context = context.obj
     with here.administration() as admin:
-        job = admin.cancel_job(job_id)
+        job = admin.do(CANCEL_JOB, OfJob(job_id))
     here.say(job, f"job {job.id} is {job.state}")
-
-
-def create(
-    context: typer.Context,
-    name: str = typer.Argument(help="What requests call it."),
-    url: str = typer.Argument(help="Where it is told: https, without user and fragment."),
-    tenant: str = typer.Option("", help="Whose jobs may name it; without, everybody's."),
-    allow_private: bool = typer.Option(
-        False, "--allow-private", help="Allow addresses of this machine and its network, and http."
-    ),
-) -> None:
-    """Add a place that may be told of jobs. Prints its secret, this once."""
-    from salver.registry.webhooks import WebhookRequest
-
-    here: Context = context.obj
-    with here.administration(make_home=True) as admin:
-        made = admin.create_webhook(WebhookRequest(name, url, tenant, allow_private))
-    here.say(made, made.secret)
-    here.note(f"webhook {made.webhook.name}; messages are signed with this secret, which cannot be shown again")
-
-
-def list_webhooks(context: typer.Context) -> None:
-    """List webhooks, without their secrets."""
-    here: Context = context.obj
-    with here.administration() as admin:
-        records = admin.webhooks()
-    rows = [
-        [row.name, row.url, row.tenant or "everybody", "yes" if row.allow_private else "no", date(row.created_s)]
-        for row in records
-    ]
-    here.say(records, table(["name", "url", "for", "private", "created"], rows) or "no webhooks")
-
-
-def remove(context: typer.Context, name: str = typer.Argument(help="The name shown by `salver webhook list`.")) -> None:
-    """Remove a webhook: jobs that have not told it by now will not."""
-    here: Context = context.obj
-    with here.administration() as admin:
-        record = admin.remove_webhook(name)
-    here.say(record, f"removed {record.name} ({record.url})")

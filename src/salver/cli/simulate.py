@@ -9,7 +9,7 @@ import typer
 
 from salver.cli.context import Context
 from salver.cli.tables import table
-from salver.loadgen.plan import Arrivals
+from salver.protocol.arrivals import Arrivals
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import BatchPolicy, DeploymentSpec
 

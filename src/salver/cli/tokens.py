@@ -37,12 +37,12 @@ def create(
     ),
 ) -> None:
     """Make a token and print it, this once."""
-    from salver.control.administration import TokenRequest
+    from salver.control.actions.tokens import CREATE_TOKEN, TokenRequest
 
     here: Context = context.obj
     request = TokenRequest(name, role, tenant, None if expires_in is None else _seconds(expires_in))
     with here.administration(make_home=True) as admin:
-        made = admin.create_token(request)
+        made = admin.do(CREATE_TOKEN, request)
     here.say(made, made.token)
     until = "" if made.record.expires_s is None else f", until {date(made.record.expires_s)} UTC"
     here.note(f"id {made.record.id}, role {made.record.role}{until}; it is not stored and cannot be shown again")
@@ -62,9 +62,12 @@ def _seconds(text: str) -> float:
 
 def list_tokens(context: typer.Context) -> None:
     """List tokens, without their secrets."""
+    from salver.control.action import Nothing
+    from salver.control.actions.tokens import TOKENS
+
     here: Context = context.obj
     with here.administration() as admin:
-        records = admin.tokens()
+        records = admin.do(TOKENS, Nothing())
     rows = [
         [record.id, record.name, record.role, record.tenant, date(record.created_s), _expiry(record.expires_s)]
         for record in records
@@ -82,7 +85,9 @@ def _expiry(expires_s: float | None) -> str:
 
 def revoke(context: typer.Context, token_id: str = typer.Argument(help="The id shown by `salver token list`.")) -> None:
     """Make a token worthless."""
+    from salver.control.actions.tokens import REVOKE_TOKEN, OfToken
+
     here: Context = context.obj
     with here.administration() as admin:
-        record = admin.revoke_token(token_id)
+        record = admin.do(REVOKE_TOKEN, OfToken(token_id))
     here.say(record, f"revoked {record.id} ({record.name})")

@@ -19,6 +19,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from salver.control.route import Call, ControlRoute
+from salver.control.waiting import Followed
 from salver.protocol.errors import SalverError
 from salver.security.access import Operation
 
@@ -53,6 +54,8 @@ class Action(Generic[Asked, Answer]):
     answer: type[Answer]
     act: Callable[[LocalAdministration, Asked], Answer]
     """Carries it out for the administration's principal; may block, though not for long."""
+    followed: Callable[[LocalAdministration, Asked], Followed[Answer]] | None = None
+    """The same over HTTP for somebody who follows the journal, and waits where there is nothing to tell yet."""
 
     @property
     def route(self) -> ControlRoute:
@@ -61,11 +64,16 @@ class Action(Generic[Asked, Answer]):
             self.method,
             self.template,
             self.operation,
-            lambda admin, call: admin.do(self, self._read(call)),
+            self._act,
             self.summary,
             self._body_type(),
             self.answer,
+            followed=self.followed is not None,
         )
+
+    def _act(self, admin: LocalAdministration, call: Call) -> Answer | Followed[Answer]:
+        asked = self._read(call)
+        return admin.do(self, asked) if self.followed is None else self.followed(admin, asked)
 
     def write(self, asked: Asked) -> tuple[str, Any]:
         """The path with its query, and the body or None, that ask for this over HTTP."""

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from salver.cards.gate import readiness_gates
 from salver.clock import Clock
 from salver.control.job_desk import JobDesk
+from salver.control.meanings import Embed, Meanings
 from salver.control.seed import draft_of
 from salver.protocol.errors import SalverError
-from salver.protocol.jobs import JobLimits, JobPage, JobView
-from salver.protocol.tables import DeploymentSpec, FileEntry, Tables, TokenRecord, VersionManifest
+from salver.protocol.jobs import JobLimits
+from salver.protocol.tables import DeploymentSpec, FileEntry, Tables, VersionManifest
 from salver.registry.access_tokens import ensure_admin_token
 from salver.registry.catalog import ModelSummary
 from salver.registry.compatibility import Change
@@ -26,9 +28,8 @@ from salver.registry.records import Records
 from salver.registry.settings import unheeded_under
 from salver.registry.webhooks import MintedWebhook, WebhookRecord, WebhookRequest
 from salver.runtime.status import EndpointStatus, ProcessStatus, merge_endpoints
-from salver.security.access import DEFAULT_TENANT, Operation, Principal, require
+from salver.security.access import Operation, Principal, require
 from salver.security.model_signing import require_manifest
-from salver.security.tokens import MintedToken
 from salver.storage.blob_store import Blobs
 from salver.storage.database import Database
 from salver.storage.home import Home
@@ -46,7 +47,7 @@ __all__ = [
     "LocalAdministration",
     "Registered",
     "ServerStatus",
-    "TokenRequest",
+    "check_stored",
 ]
 
 _JOB_LIMITS: Final = JobLimits()
@@ -77,16 +78,6 @@ class DeployRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
     version: str | None = None
     endpoint: str | None = None
     settings: dict[str, Any] = {}
-
-
-class TokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A token to be."""
-
-    name: str
-    role: str
-    tenant: str = DEFAULT_TENANT
-    expires_in_s: float | None = None
-    """Seconds from now; None for a token that does not expire."""
 
 
 class ServerStatus(msgspec.Struct, frozen=True):
@@ -130,30 +121,6 @@ class Administration(Protocol):
     def status(self) -> ServerStatus:
         """Desired and actual state."""
 
-    def isolated(self) -> tuple[IsolatedVersion, ...]:
-        """Versions that crashed or hung a server process once."""
-
-    def end_isolation(self, reference: str) -> IsolatedVersion:
-        """Let `auto` decide about NAME@VERSION again, from its next load on; returns what it was."""
-
-    def create_token(self, request: TokenRequest) -> MintedToken:
-        """Make a token."""
-
-    def tokens(self) -> tuple[TokenRecord, ...]:
-        """All tokens, without their secrets."""
-
-    def revoke_token(self, token_id: str) -> TokenRecord:
-        """Make a token worthless."""
-
-    def jobs(self, endpoint: str | None, state: str | None, limit: int, after: str | None) -> JobPage:
-        """Everybody's jobs, newest first."""
-
-    def job(self, job_id: str) -> JobView:
-        """One job."""
-
-    def cancel_job(self, job_id: str) -> JobView:
-        """End a job that has not ended; returns what it is now."""
-
     def webhooks(self) -> tuple[WebhookRecord, ...]:
         """All webhooks, without their secrets."""
 
@@ -169,7 +136,7 @@ class LocalAdministration:
 
     REQUIRES the home lock, or to be the one controller below its holder. Safe to use from
     several threads: the database serialises changes, and publications are made one at a time.
-    `processes` tells what each server process does, where there are any.
+    `processes` tells what each server process does, and `embed` asks them for vectors of texts, where there are any.
     """
 
     def __init__(
@@ -181,13 +148,15 @@ class LocalAdministration:
         *,
         processes: Callable[[], tuple[ProcessStatus, ...]] | None = None,
         job_limits: JobLimits = _JOB_LIMITS,
+        embed: Embed | None = None,
     ) -> None:
         self.home = home
         self.principal = principal
-        self.records = Records(home, database, clock)
+        self.records = Records(home, database, clock, readiness_gates(clock))
+        self.meanings = Meanings(self.records.embeddings, embed, clock)
         self._processes = processes
         self._publishing = threading.Lock()
-        self._job_desk = JobDesk(home, job_limits, clock)
+        self.job_desk = JobDesk(home, job_limits, clock)
 
     def as_principal(self, principal: Principal) -> LocalAdministration:
         """The same for somebody else."""
@@ -216,6 +185,7 @@ class LocalAdministration:
                 self._adopt(published)
             self.records.catalog.sign_from_before(self.principal)
             self.records.deployments.catch_up(self.principal, published)
+        self.records.search.catch_up()
         self.keep_usage()
         self.records.audit.copy_heads()
         self.publish()
@@ -249,9 +219,9 @@ class LocalAdministration:
         require(self.principal, Operation.REGISTER)
         check_files(draft.files)
         blobs = open_blobs(self.home)
-        _check_stored(blobs, draft.files)
+        check_stored(blobs, draft.files)
         # Again where nobody can remove them any more: see `salver.registry.collection`.
-        added = self.records.catalog.add_version(self.principal, draft, look=lambda: _check_stored(blobs, draft.files))
+        added = self.records.catalog.add_version(self.principal, draft, look=lambda: check_stored(blobs, draft.files))
         return Registered(added.manifest, added.created, added.numbered.against, added.numbered.changes)
 
     def models(self) -> tuple[ModelSummary, ...]:
@@ -324,49 +294,6 @@ class LocalAdministration:
         require(self.principal, Operation.READ)
         return merge_endpoints(self._processes()) if self._processes else ()
 
-    def isolated(self) -> tuple[IsolatedVersion, ...]:
-        """See `Administration`."""
-        require(self.principal, Operation.READ)
-        return self.records.isolations.list()
-
-    def end_isolation(self, reference: str) -> IsolatedVersion:
-        """See `Administration`."""
-        return self.records.isolations.end(self.principal, reference)
-
-    def create_token(self, request: TokenRequest) -> MintedToken:
-        """See `Administration`."""
-        minted = self.records.tokens.create(
-            self.principal, request.name, request.role, request.tenant, request.expires_in_s
-        )
-        self.publish()
-        return minted
-
-    def tokens(self) -> tuple[TokenRecord, ...]:
-        """See `Administration`."""
-        require(self.principal, Operation.READ_TOKENS)
-        return self.records.tokens.list()
-
-    def revoke_token(self, token_id: str) -> TokenRecord:
-        """See `Administration`."""
-        record = self.records.tokens.revoke(self.principal, token_id)
-        self.publish()
-        return record
-
-    def jobs(self, endpoint: str | None, state: str | None, limit: int, after: str | None) -> JobPage:
-        """See `Administration`."""
-        require(self.principal, Operation.OPERATE)
-        return self._job_desk.page(endpoint, state, limit, after)
-
-    def job(self, job_id: str) -> JobView:
-        """See `Administration`."""
-        require(self.principal, Operation.OPERATE)
-        return self._job_desk.show(job_id)
-
-    def cancel_job(self, job_id: str) -> JobView:
-        """See `Administration`."""
-        require(self.principal, Operation.OPERATE)
-        return self._job_desk.cancel(job_id)
-
     def webhooks(self) -> tuple[WebhookRecord, ...]:
         """See `Administration`."""
         require(self.principal, Operation.OPERATE)
@@ -385,7 +312,7 @@ class LocalAdministration:
         return record
 
 
-def _check_stored(blobs: Blobs, files: Iterable[FileEntry]) -> None:
+def check_stored(blobs: Blobs, files: Iterable[FileEntry]) -> None:
     """Raise unless each file's blob is there in its size; what is in it is looked at when it is loaded."""
     for file in files:
         size_bytes = blobs.size_bytes(file.sha256)

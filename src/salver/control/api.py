@@ -23,13 +23,14 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from salver import __version__
-from salver.control.administration import Administration, LocalAdministration
+from salver.control.administration import LocalAdministration
 from salver.control.model_store import ModelStore
 from salver.control.occasions import REQUEST_ID_HEADER, WHY_HEADER, request_id, why_said
 from salver.control.route import Call, ControlRoute
 from salver.control.routes import ROUTES
 from salver.control.torchserve import Accepted
-from salver.control.waiting import Watch
+from salver.control.uploads import Transfers
+from salver.control.waiting import Followed, Followers, Watch, follow
 from salver.protocol.api_versions import API_VERSION_HEADER, check_api_version
 from salver.protocol.errors import SalverError
 from salver.protocol.openapi import describe_routes, documentation_page
@@ -60,8 +61,11 @@ def control_app(
     *,
     repository_moved: bool = False,
     store: ModelStore | None = None,
+    transfers: Transfers | None = None,
 ) -> Starlette:
     """The control listener's application; a repository that has moved is there for the Unix socket alone."""
+    moving = transfers or Transfers()
+    followers = Followers(lambda: administration.records.journal.head()[0])
 
     def acting(route: ControlRoute) -> _Page:
         async def act(request: Request) -> Response:
@@ -71,14 +75,20 @@ def control_app(
             if route.operation is not None:
                 # Once more by the administration; but no route looks anything up for those it is not for.
                 require(principal, route.operation)
-            body = await _body(request, route.request)
-            call = Call(dict(request.path_params), dict(request.query_params), body, store)
+            body = await _body(request, route.request) if route.transfer is None else None
+            here = request.client is None
+            call = Call(dict(request.path_params), dict(request.query_params), body, store, here)
             admin = administration.as_principal(principal)
             with occasion(request.state.id, why_said(request.headers.get(WHY_HEADER, ""))):  # threads inherit it
+                if route.transfer is not None:
+                    found = await run_in_threadpool(route.act, admin, call)
+                    return await route.transfer(moving, request, found)
+                if route.followed:
+                    return _json(await _follow(request, route, followers, admin, call))
                 if route.then is None:
                     return _json(await run_in_threadpool(route.act, admin, call))
-                found = await _act_and_wait(request, route, watch, admin, call)
-                return _json(found.value, 202) if isinstance(found, Accepted) else _json(found)
+                reached = await _act_and_wait(request, route, watch, admin, call)
+                return _json(reached.value, 202) if isinstance(reached, Accepted) else _json(reached)
 
         return act
 
@@ -94,13 +104,18 @@ def control_app(
     def answered(page: _Page, route: ControlRoute | None = None) -> _Page:
         return _answered(page, bound_host, route)
 
-    routes = [Route(route.template, answered(acting(route), route), methods=[route.method]) for route in ROUTES]
+    routes = [Route(_path(route), answered(acting(route), route), methods=[route.method]) for route in ROUTES]
     pages = {"/v2/health/live": live, "/openapi.json": openapi, "/docs": docs}
     routes += [Route(path, answered(page), methods=["GET"]) for path, page in pages.items()]
     unknown = functools.partial(_unknown, bound_host)
     app = Starlette(routes=routes, exception_handlers={404: unknown, 405: unknown})
     app.router.redirect_slashes = False
     return app
+
+
+def _path(route: ControlRoute) -> str:
+    """The template as Starlette has it: a parameter `path` is the path of a file, with slashes."""
+    return route.template.replace("{path}", "{path:path}")
 
 
 def _answered(page: _Page, bound_host: str, route: ControlRoute | None = None) -> _Page:
@@ -158,12 +173,23 @@ def _check_version(request: Request) -> None:
         check_api_version(asked.encode("latin-1"))
 
 
-async def _act_and_wait(request: Request, route: ControlRoute, watch: Watch, admin: Administration, call: Call) -> Any:
+async def _act_and_wait(
+    request: Request, route: ControlRoute, watch: Watch, admin: LocalAdministration, call: Call
+) -> Any:
     """Begin in a thread, wait without one; QUEUE_FULL before anything is begun where too many wait."""
     assert route.then is not None
     with watch.place():
         begun = await run_in_threadpool(route.act, admin, call)
         return await _unless_gone(request, route.then(watch, begun))
+
+
+async def _follow(
+    request: Request, route: ControlRoute, followers: Followers, admin: LocalAdministration, call: Call
+) -> Any:
+    """Look in a thread, wait without one."""
+    with followers.place():
+        begun: Followed[Any] = await run_in_threadpool(route.act, admin, call)
+        return await _unless_gone(request, follow(followers, begun))
 
 
 async def _unless_gone(request: Request, waiting: Awaitable[Any]) -> Any:

@@ -8,54 +8,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-import ipaddress
 import logging
-import socket
-import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
-import httpx2
 import msgspec
 
 from salver.clock import Clock
+from salver.control.sending import FIRST_PAUSE_S, LONGEST_PAUSE_S, Sender, Tried
 from salver.protocol.errors import SalverError
 from salver.protocol.jobs import Delivery, Job, JobLimits, backoff_s, view_of
 from salver.registry.webhooks import WebhookRecord
-from salver.security.egress import parse_target, require_public
-from salver.security.signing import signature_headers, webhook_secret
 from salver.storage.job_ledger import JobLedger
 from salver.storage.job_steps import DeliveryTry
 from salver.telemetry.logs import log_event
 
-__all__ = ["Deliveries", "Resolve", "resolve_name"]
+__all__ = ["Deliveries"]
 
 _LOOK_S: Final = 0.5
 _AT_ONCE: Final = 32
 _AT_ONCE_EACH: Final = 4
 """Of one webhook: a receiver that does not answer takes no more places than these."""
 _STORE_PAUSE_S: Final = 1.0
-_FIRST_PAUSE_S: Final = 5.0
-_LONGEST_PAUSE_S: Final = 3600.0
-_GONE: Final = 410
-
-Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""From a host and port to all its addresses."""
-
-
-class _Tried(NamedTuple):
-    """What one try met."""
-
-    delivered: bool
-    note: str
-    final: bool = False
-
-
-async def resolve_name(host: str, port: int) -> list[str]:
-    """Ask the system; raises OSError where it does not know."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(row[4][0]) for row in found))
 
 
 class Deliveries:
@@ -66,18 +41,14 @@ class Deliveries:
         ledger: JobLedger,
         webhooks: Callable[[], Mapping[str, WebhookRecord]],
         limits: JobLimits,
-        pepper: bytes,
+        sender: Sender,
         clock: Clock,
-        *,
-        resolve: Resolve = resolve_name,
     ) -> None:
         self._ledger = ledger
         self._webhooks = webhooks
         self._limits = limits
-        self._pepper = pepper
+        self._sender = sender
         self._clock = clock
-        self._resolve = resolve
-        self._tls = ssl.create_default_context()
         self._under_way: dict[bytes, tuple[str, asyncio.Task[None]]] = {}
         """By job: the webhook and the try."""
         self._room = asyncio.Event()
@@ -153,7 +124,7 @@ class Deliveries:
             else:
                 return
 
-    def _outcome(self, job: Job, tried: _Tried) -> DeliveryTry:
+    def _outcome(self, job: Job, tried: Tried) -> DeliveryTry:
         if tried.delivered:
             return DeliveryTry(job.id, job.webhook, Delivery.DELIVERED, tried.note)
         tries = job.deliveries + 1
@@ -167,51 +138,13 @@ class Deliveries:
                 problem=tried.note,
             )
             return DeliveryTry(job.id, job.webhook, Delivery.FAILED, tried.note)
-        pause_s = backoff_s(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, tries, job.id)
+        pause_s = backoff_s(FIRST_PAUSE_S, LONGEST_PAUSE_S, tries, job.id)
         return DeliveryTry(job.id, job.webhook, Delivery.PENDING, tried.note, pause_s)
 
-    async def _try(self, job: Job, webhook: WebhookRecord | None) -> _Tried:
+    async def _try(self, job: Job, webhook: WebhookRecord | None) -> Tried:
         if webhook is None or webhook.tenant not in ("", job.tenant):
-            return _Tried(False, "the webhook was removed", final=True)
-        try:
-            async with asyncio.timeout(self._limits.delivery_s):
-                status = await self._post(job, webhook)
-        except TimeoutError:
-            return _Tried(False, f"no answer within {self._limits.delivery_s:g} s")
-        except SalverError as error:
-            return _Tried(False, error.message)
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ssl.SSLError) as error:
-            return _Tried(False, f"it could not be reached: {type(error).__name__}")
-        return _Tried(200 <= status < 300, f"it answered {status}", final=status == _GONE)
-
-    async def _post(self, job: Job, webhook: WebhookRecord) -> int:
-        """Send the message to a checked address and return the status; the rest of the answer is not read."""
-        target = parse_target(webhook.url, allow_private=webhook.allow_private)
-        addresses = await self._resolve(target.host, target.port)
-        if not webhook.allow_private:
-            require_public(target.host, addresses)
-        if not addresses:
-            raise OSError("no address")
-        body = message_of(job)
-        secret = webhook_secret(self._pepper, webhook.id)
-        headers = signature_headers(secret, f"msg_{job.id.hex()}", self._clock.wall_s(), body) | {
-            "host": target.authority,
-            "content-type": "application/json",
-            "user-agent": "salver",
-            "connection": "close",
-        }
-        # The address itself, so that nobody resolves the name again; TLS still asks for the name.
-        address = (
-            f"[{addresses[0]}]" if ipaddress.ip_address(addresses[0].partition("%")[0]).version == 6 else addresses[0]
-        )
-        url = f"{target.scheme}://{address}:{target.port}{target.path}"
-        async with (
-            httpx2.AsyncClient(verify=self._tls, trust_env=False, follow_redirects=False, timeout=None) as client,
-            client.stream(
-                "POST", url, content=body, headers=headers, extensions={"sni_hostname": target.host}
-            ) as answer,
-        ):
-            return answer.status_code
+            return Tried(False, "the webhook was removed", final=True)
+        return await self._sender.send(webhook, f"msg_{job.id.hex()}", message_of(job))
 
 
 def message_of(job: Job) -> bytes:

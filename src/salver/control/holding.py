@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from typing import Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
-from salver.clock import Clock
+from salver.clock import SYSTEM_CLOCK, Clock
 from salver.protocol.errors import SalverError
 from salver.storage.home import Home, Serving
 
-__all__ = ["hold_home"]
+if TYPE_CHECKING:
+    from salver.control.administration import Administration
+
+__all__ = ["administration_of", "hold_home"]
 
 _PATIENCE_S: Final = 10.0
 _LOOK_S: Final = 0.02
@@ -36,3 +41,52 @@ def hold_home(home: Home, purpose: str, stack: contextlib.ExitStack, clock: Cloc
             pause.wait(_LOOK_S)
         else:
             return None
+
+
+@contextlib.contextmanager
+def administration_of(home: Home, purpose: str, why: str = "") -> Iterator[Administration]:
+    """The controller of the server that has `home`, or the home itself under its lock where none runs.
+
+    `why` is the reason that the journal gets. Raises CONFLICT, and INVALID_PARAMETER for an odd reason.
+    """
+    # Not imported before they are needed: a supervisor holds homes too, and touches no database.
+    from salver.control.occasions import checked_why, new_request_id  # noqa: PLC0415
+    from salver.control.remote import RemoteAdministration  # noqa: PLC0415
+    from salver.storage.journal import occasion  # noqa: PLC0415
+
+    with contextlib.ExitStack() as stack:
+        serving = hold_home(home, purpose, stack, SYSTEM_CLOCK)
+        why = checked_why(why)
+        if serving is None:
+            stack.enter_context(occasion(new_request_id()))
+            local = stack.enter_context(_local(home))
+            stack.enter_context(occasion(why=why))  # not for what brought the home into order before
+            yield local
+            return
+        remote = RemoteAdministration(serving.control_socket, _token(home), why)
+        stack.callback(remote.close)
+        yield remote
+
+
+def _token(home: Home) -> str:
+    try:
+        return os.environ.get("SALVER_TOKEN") or home.admin_token_path.read_text().strip()
+    except FileNotFoundError:
+        raise SalverError(
+            "UNAUTHENTICATED", "the home has no file admin.token", "set SALVER_TOKEN to an administrator's token"
+        ) from None
+
+
+@contextlib.contextmanager
+def _local(home: Home) -> Iterator[Administration]:
+    from salver.control.administration import LocalAdministration  # noqa: PLC0415
+    from salver.security.access import local_principal  # noqa: PLC0415
+    from salver.storage.database import open_database  # noqa: PLC0415
+
+    database = open_database(home)
+    try:
+        administration = LocalAdministration(home, database, local_principal(), SYSTEM_CLOCK)
+        administration.begin()
+        yield administration
+    finally:
+        database.close()

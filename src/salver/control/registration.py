@@ -7,11 +7,12 @@ from pathlib import Path
 from salver.protocol.profile import Profile
 from salver.protocol.tables import FileEntry
 from salver.registry.draft import VersionDraft
-from salver.runtime.artifact import read_artifact
+from salver.runtime.artifact import Artifact, read_artifact
+from salver.runtime.examine import Examined
 from salver.storage.blob_store import Blobs
 from salver.storage.tabular import read_table
 
-__all__ = ["draft_version"]
+__all__ = ["draft_version", "drafted"]
 
 
 def draft_version(
@@ -36,11 +37,23 @@ def draft_version(
     for relative, file in artifact.files.items():
         blob = blobs.put_file(file)
         files.append(FileEntry(relative, blob.sha256, blob.size_bytes))
+    return drafted(name, artifact, tuple(files), version=version, profile=measured)
+
+
+def drafted(
+    name: str,
+    artifact: Artifact | Examined,
+    files: tuple[FileEntry, ...],
+    *,
+    version: str | None = None,
+    profile: Profile | None = None,
+) -> VersionDraft:
+    """The version that an artifact makes, whose bytes are stored as `files`."""
     declared = artifact.declaration
     return VersionDraft(
         model=name,
         format=artifact.format,
-        files=tuple(files),
+        files=files,
         signature=artifact.signature,
         version=version,
         kind=declared.kind,
@@ -53,6 +66,6 @@ def draft_version(
         states=declared.states,
         streams=declared.streams,
         trusts_code=artifact.executes_code,
-        profile=measured,
+        profile=profile,
         metadata=declared.metadata,
     )

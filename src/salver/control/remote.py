@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from typing import Any, Final, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import httpx2
 import msgspec
 
 from salver.control.action import Action
-from salver.control.administration import DeployRequest, Registered, ServerStatus, TokenRequest
+from salver.control.administration import DeployRequest, Registered, ServerStatus
 from salver.control.occasions import WHY_HEADER, why_header
 from salver.protocol.errors import CATALOGUE, SalverError
-from salver.protocol.jobs import JobPage, JobView
-from salver.protocol.tables import DeploymentSpec, TokenRecord, VersionManifest
+from salver.protocol.tables import DeploymentSpec, VersionManifest
 from salver.registry.catalog import ModelSummary
 from salver.registry.draft import VersionDraft
-from salver.registry.isolations import IsolatedVersion
 from salver.registry.webhooks import MintedWebhook, WebhookRecord, WebhookRequest
-from salver.security.tokens import MintedToken
 
-__all__ = ["RemoteAdministration"]
+__all__ = ["RemoteAdministration", "refusal_of"]
 
 _TIMEOUT_S: Final = 150.0
 _ALIVE_S: Final = 10.0
@@ -38,14 +35,23 @@ class RemoteAdministration:
     """
 
     def __init__(self, uds: str, token: str, why: str = "") -> None:
-        headers = {"authorization": f"Bearer {token}"} | ({WHY_HEADER: why_header(why)} if why else {})
+        self._headers = {WHY_HEADER: why_header(why)} if why else {}
         self._http = httpx2.Client(
             base_url="http://localhost",
             transport=httpx2.HTTPTransport(uds=uds),
-            headers=headers,
+            headers={"authorization": f"Bearer {token}"},
             timeout=_TIMEOUT_S,
         )
         self._is_alive = False
+
+    @classmethod
+    def through(cls, http: httpx2.Client, why: str = "") -> RemoteAdministration:
+        """The administration at the other end of `http`, which somebody else made with its token, and closes."""
+        made = cls.__new__(cls)
+        made._http = http
+        made._headers = {WHY_HEADER: why_header(why)} if why else {}
+        made._is_alive = True
+        return made
 
     def close(self) -> None:
         """Close the connection."""
@@ -57,13 +63,13 @@ class RemoteAdministration:
             if not self._is_alive:
                 self._http.get("/v2/health/live", timeout=_ALIVE_S)
                 self._is_alive = True
-            answer = self._http.request(method, path, content=content)
+            answer = self._http.request(method, path, content=content, headers=self._headers)
         except httpx2.HTTPError as error:
             raise SalverError(
                 "CONTROL_UNAVAILABLE", f"the controller does not answer ({type(error).__name__})", "try again shortly"
             ) from error
         if answer.status_code >= 400:
-            raise _error(answer)
+            raise refusal_of(answer)
         return msgspec.json.decode(answer.content, type=kind)
 
     def do(self, action: Action[Asked, T], asked: Asked) -> T:
@@ -96,40 +102,6 @@ class RemoteAdministration:
         """See `Administration`."""
         return self._ask("GET", "/v1/status", ServerStatus)
 
-    def isolated(self) -> tuple[IsolatedVersion, ...]:
-        """See `Administration`."""
-        return self._ask("GET", "/v1/isolated", tuple[IsolatedVersion, ...])
-
-    def end_isolation(self, reference: str) -> IsolatedVersion:
-        """See `Administration`."""
-        return self._ask("DELETE", f"/v1/isolated/{quote(reference, safe='@')}", IsolatedVersion)
-
-    def create_token(self, request: TokenRequest) -> MintedToken:
-        """See `Administration`."""
-        return self._ask("POST", "/v1/tokens", MintedToken, request)
-
-    def tokens(self) -> tuple[TokenRecord, ...]:
-        """See `Administration`."""
-        return self._ask("GET", "/v1/tokens", tuple[TokenRecord, ...])
-
-    def revoke_token(self, token_id: str) -> TokenRecord:
-        """See `Administration`."""
-        return self._ask("DELETE", f"/v1/tokens/{quote(token_id, safe='')}", TokenRecord)
-
-    def jobs(self, endpoint: str | None, state: str | None, limit: int, after: str | None) -> JobPage:
-        """See `Administration`."""
-        asked = {"endpoint": endpoint, "state": state, "limit": limit, "after": after}
-        query = urlencode({name: value for name, value in asked.items() if value is not None})
-        return self._ask("GET", f"/v1/jobs?{query}", JobPage)
-
-    def job(self, job_id: str) -> JobView:
-        """See `Administration`."""
-        return self._ask("GET", f"/v1/jobs/{quote(job_id, safe='')}", JobView)
-
-    def cancel_job(self, job_id: str) -> JobView:
-        """See `Administration`."""
-        return self._ask("DELETE", f"/v1/jobs/{quote(job_id, safe='')}", JobView)
-
     def webhooks(self) -> tuple[WebhookRecord, ...]:
         """See `Administration`."""
         return self._ask("GET", "/v1/webhooks", tuple[WebhookRecord, ...])
@@ -143,12 +115,18 @@ class RemoteAdministration:
         return self._ask("DELETE", f"/v1/webhooks/{quote(name, safe='')}", WebhookRecord)
 
 
-def _error(answer: httpx2.Response) -> SalverError:
+def refusal_of(answer: httpx2.Response) -> SalverError:
+    """What a controller has refused with; its body has been read."""
+    code = answer.headers.get("x-salver-error", "")
+    said = {"message": f"the controller answered with status {answer.status_code}", "remedy": ""}
     try:
         body: dict[str, Any] = msgspec.json.decode(answer.content, type=dict[str, Any])
-        code = body["code"]
-        if code in CATALOGUE:
-            return SalverError(code, body["message"], body["remedy"])
+        code, said = body["code"], {"message": body["message"], "remedy": body["remedy"]}
     except (msgspec.DecodeError, KeyError):
-        pass
-    return SalverError("CONTROL_UNAVAILABLE", f"the controller answered with status {answer.status_code}")
+        pass  # no body, or that of a proxy
+    after = answer.headers.get("retry-after", "")
+    return SalverError(
+        code if code in CATALOGUE else "CONTROL_UNAVAILABLE",
+        **said,
+        retry_after_s=float(after) if after.isascii() and after.isdigit() and len(after) < 6 else None,
+    )

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from salver.control.administration import Administration
+from starlette.requests import Request
+from starlette.responses import Response
+
+from salver.control.administration import LocalAdministration
 from salver.control.model_store import ModelStore
+from salver.control.uploads import Transfers
 from salver.control.waiting import Watch
 from salver.protocol.api_versions import Deprecation
 from salver.protocol.errors import SalverError
@@ -23,6 +27,8 @@ class Call(NamedTuple):
     body: Any
     store: ModelStore | None = None
     """The artifacts that may be registered by a path; None where there is no such directory."""
+    on_this_machine: bool = False
+    """Whether it came through the Unix socket, which only the owner of the home can open."""
 
 
 class ControlRoute(NamedTuple):
@@ -32,7 +38,7 @@ class ControlRoute(NamedTuple):
     template: str
     operation: Operation | None
     """What the administration will require; here for people and for OpenAPI."""
-    act: Callable[[Administration, Call], Any]
+    act: Callable[[LocalAdministration, Call], Any]
     """Carries the action out; runs in a thread, may block, though not for long: threads are few."""
     summary: str
     request: Any = None
@@ -43,3 +49,7 @@ class ControlRoute(NamedTuple):
     """How the protocol of this route writes errors, where it has a way of its own."""
     deprecated: Deprecation | None = None
     """That this route will go, and when."""
+    followed: bool = False
+    """Whether the action gives a `Followed`, for which more may be waited without a thread."""
+    transfer: Callable[[Transfers, Request, Any], Awaitable[Response]] | None = None
+    """Moves bytes for what the action has found, in place of JSON both ways; what is in the body is its own matter."""

@@ -9,19 +9,18 @@ from __future__ import annotations
 from typing import Final
 
 from salver.control.actions import ACTIONS
-from salver.control.administration import DeployRequest, Registered, ServerStatus, TokenRequest
+from salver.control.administration import DeployRequest, Registered, ServerStatus
+from salver.control.examination import register_examined
 from salver.control.repository import RepositoryModel, load, loaded, repository_index, unload
 from salver.control.route import Call, ControlRoute
 from salver.control.torchserve import MANAGEMENT
+from salver.control.uploads import destination, receive, send, size_of, tell_size, wanted_file
 from salver.protocol.errors import SalverError
-from salver.protocol.jobs import JobPage, JobView
-from salver.protocol.tables import DeploymentSpec, TokenRecord, VersionManifest
+from salver.protocol.tables import DeploymentSpec, VersionManifest
 from salver.registry.catalog import ModelSummary
 from salver.registry.draft import VersionDraft
-from salver.registry.isolations import IsolatedVersion
 from salver.registry.webhooks import MintedWebhook, WebhookRecord, WebhookRequest
 from salver.security.access import Operation
-from salver.security.tokens import MintedToken
 
 __all__ = ["ROUTES"]
 
@@ -51,7 +50,7 @@ ROUTES: Final = (
         "POST",
         "/v1/versions",
         Operation.REGISTER,
-        lambda admin, call: admin.register(call.body),
+        lambda admin, call: admin.register(call.body) if call.on_this_machine else register_examined(admin, call.body),
         "Register a version whose blobs are stored",
         VersionDraft,
         Registered,
@@ -76,83 +75,6 @@ ROUTES: Final = (
         "Remove an endpoint",
         None,
         DeploymentSpec,
-    ),
-    ControlRoute(
-        "GET",
-        "/v1/isolated",
-        Operation.READ,
-        lambda admin, _: admin.isolated(),
-        "Versions that crashed or hung a server process",
-        None,
-        tuple[IsolatedVersion, ...],
-    ),
-    ControlRoute(
-        "DELETE",
-        "/v1/isolated/{reference}",
-        Operation.DEPLOY,
-        lambda admin, call: admin.end_isolation(call.params["reference"]),
-        "End the isolation of NAME@VERSION",
-        None,
-        IsolatedVersion,
-    ),
-    ControlRoute(
-        "GET",
-        "/v1/tokens",
-        Operation.READ_TOKENS,
-        lambda admin, _: admin.tokens(),
-        "All tokens",
-        None,
-        tuple[TokenRecord, ...],
-    ),
-    ControlRoute(
-        "POST",
-        "/v1/tokens",
-        Operation.CREATE_TOKEN,
-        lambda admin, call: admin.create_token(call.body),
-        "Make a token",
-        TokenRequest,
-        MintedToken,
-    ),
-    ControlRoute(
-        "DELETE",
-        "/v1/tokens/{token}",
-        Operation.REVOKE_TOKEN,
-        lambda admin, call: admin.revoke_token(call.params["token"]),
-        "Revoke a token",
-        None,
-        TokenRecord,
-    ),
-    ControlRoute(
-        "GET",
-        "/v1/jobs",
-        Operation.OPERATE,
-        lambda admin, call: admin.jobs(
-            call.query.get("endpoint"),
-            call.query.get("state"),
-            _whole(call, "limit", 100, _MOST_RECORDS),
-            call.query.get("after"),
-        ),
-        "Everybody's jobs, newest first",
-        None,
-        JobPage,
-    ),
-    ControlRoute(
-        "GET",
-        "/v1/jobs/{job}",
-        Operation.OPERATE,
-        lambda admin, call: admin.job(call.params["job"]),
-        "What a job is doing",
-        None,
-        JobView,
-    ),
-    ControlRoute(
-        "DELETE",
-        "/v1/jobs/{job}",
-        Operation.OPERATE,
-        lambda admin, call: admin.cancel_job(call.params["job"]),
-        "Cancel a job",
-        None,
-        JobView,
     ),
     ControlRoute(
         "GET",
@@ -213,6 +135,30 @@ ROUTES: Final = (
         Operation.DEPLOY,
         lambda admin, call: unload(admin, call.params["model"]),
         "Remove an endpoint",
+    ),
+    ControlRoute(
+        "HEAD",
+        "/v1/blobs/{sha256}",
+        Operation.REGISTER,
+        size_of,
+        "Whether a file is stored, by its SHA-256, and how large it is",
+        transfer=tell_size,
+    ),
+    ControlRoute(
+        "PUT",
+        "/v1/blobs/{sha256}",
+        Operation.REGISTER,
+        destination,
+        "Store a file under its SHA-256; until a version has it, only for a while",
+        transfer=receive,
+    ),
+    ControlRoute(
+        "GET",
+        "/v1/models/{model}/versions/{version}/files/{path}",
+        Operation.READ,
+        wanted_file,
+        "A file of a version",
+        transfer=send,
     ),
     *(action.route for action in ACTIONS),
     *MANAGEMENT,

@@ -1,4 +1,4 @@
-"""Waiting until a server has reached a desired state: by a program that has nothing else to do, or by many at once."""
+"""Waiting for what a server does and for what is changed: by a program with nothing else to do, or by many at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
 from salver.clock import Clock
 from salver.control.administration import Administration
@@ -17,10 +18,16 @@ from salver.protocol.tables import DeploymentSpec
 from salver.runtime.status import EndpointStatus, LoadState
 from salver.telemetry.logs import log_event
 
-__all__ = ["Watch", "wait_until_reached"]
+__all__ = ["Followed", "Followers", "Lookout", "Watch", "follow", "wait_until_reached"]
 
 _LOOK_S: Final = 0.05
+_FOLLOW_S: Final = 0.2
 _MOST: Final = 64
+
+Seen = TypeVar("Seen")
+Wanted = TypeVar("Wanted")
+Found = TypeVar("Found")
+Answered = TypeVar("Answered")
 
 
 def wait_until_reached(
@@ -46,18 +53,32 @@ def _reached(endpoints: Iterable[EndpointStatus], spec: DeploymentSpec) -> Endpo
     return None
 
 
-class Watch:
-    """Waits on behalf of many, at most `most`. Lives on the event loop.
+class Lookout(Generic[Seen, Wanted, Found]):
+    """Looks on behalf of many who wait, at most `most`. Lives on the event loop.
 
     `look` may block: it runs in the one thread of this object. However many wait, one look at a
-    time is made for all of them, and none while nobody waits.
+    time is made for all of them, and none while nobody waits. `found` says what somebody wants in what was
+    seen, None where it is not there yet; a look that fails has seen `nothing`.
     """
 
-    def __init__(self, look: Callable[[], Iterable[EndpointStatus]], *, most: int = _MOST) -> None:
+    def __init__(
+        self,
+        look: Callable[[], Seen],
+        found: Callable[[Seen, Wanted], Found | None],
+        nothing: Seen,
+        *,
+        what: str,
+        most: int,
+        pause_s: float = _LOOK_S,
+    ) -> None:
         self._look = look
+        self._found = found
+        self._nothing = nothing
+        self._what = what
         self._most = most
+        self._pause_s = pause_s
         self._places = 0
-        self._waiting: dict[asyncio.Future[EndpointStatus], DeploymentSpec] = {}
+        self._waiting: dict[asyncio.Future[Found], Wanted] = {}
         self._looking: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="watch")
 
@@ -70,8 +91,8 @@ class Watch:
         if self._places >= self._most:
             raise SalverError(
                 "QUEUE_FULL",
-                f"{self._places} requests wait for models to load, the most this server takes",
-                "retry later, or deploy without waiting",
+                f"{self._places} requests wait {self._what}, the most this server takes",
+                "retry later, or ask without waiting",
             )
         self._places += 1
         try:
@@ -79,36 +100,82 @@ class Watch:
         finally:
             self._places -= 1
 
-    async def reached(self, spec: DeploymentSpec, timeout_s: float) -> EndpointStatus | None:
-        """As `wait_until_reached`, without a thread. REQUIRES a `place`."""
+    async def wait(self, wanted: Wanted, timeout_s: float) -> Found | None:
+        """What is wanted, as soon as it is seen; None after `timeout_s`. Needs no thread. REQUIRES a `place`."""
         loop = asyncio.get_running_loop()
-        reached: asyncio.Future[EndpointStatus] = loop.create_future()
-        self._waiting[reached] = spec
+        found: asyncio.Future[Found] = loop.create_future()
+        self._waiting[found] = wanted
         if self._looking is None:
             self._looking = loop.create_task(self._watch())
         try:
-            return await asyncio.wait_for(reached, timeout_s)
+            return await asyncio.wait_for(found, timeout_s)
         except TimeoutError:
             return None
         finally:
-            del self._waiting[reached]
+            del self._waiting[found]
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                endpoints = await loop.run_in_executor(self._thread, self._endpoints)
-                for reached, spec in list(self._waiting.items()):
-                    found = _reached(endpoints, spec)
-                    if found is not None and not reached.done():
-                        reached.set_result(found)
-                await asyncio.sleep(_LOOK_S)
+                seen = await loop.run_in_executor(self._thread, self._see)
+                for future, wanted in list(self._waiting.items()):
+                    found = self._found(seen, wanted)
+                    if found is not None and not future.done():
+                        future.set_result(found)
+                await asyncio.sleep(self._pause_s)
         finally:
             self._looking = None
 
-    def _endpoints(self) -> tuple[EndpointStatus, ...]:
+    def _see(self) -> Seen:
         try:
-            return tuple(self._look())
+            return self._look()
         except Exception as error:  # noqa: BLE001 - those who wait have a time to wait; the next look may succeed
             log_event("fault", level=logging.ERROR, error=error)
-            return ()
+            return self._nothing
+
+
+class Watch(Lookout[Iterable[EndpointStatus], DeploymentSpec, EndpointStatus]):
+    """Waits for endpoints to be what they are to be."""
+
+    def __init__(self, look: Callable[[], Iterable[EndpointStatus]], *, most: int = _MOST) -> None:
+        super().__init__(lambda: tuple(look()), _reached, (), what="for models to load", most=most)
+
+    async def reached(self, spec: DeploymentSpec, timeout_s: float) -> EndpointStatus | None:
+        """As `wait_until_reached`, without a thread. REQUIRES a `place`."""
+        return await self.wait(spec, timeout_s)
+
+
+class Followers(Lookout[int, int, int]):
+    """Waits for the journal to grow; `head` gives the number of its newest record, and may block."""
+
+    def __init__(self, head: Callable[[], int], *, most: int = _MOST) -> None:
+        super().__init__(head, _beyond, 0, what="for changes", most=most, pause_s=_FOLLOW_S)
+
+
+def _beyond(head: int, position: int) -> int | None:
+    return head if head > position else None
+
+
+@dataclass(frozen=True)
+class Followed(Generic[Answered]):
+    """An answer to somebody who follows the journal."""
+
+    answer: Answered
+    position: int
+    """The record up to which was looked."""
+    wait_s: float
+    """How long to wait for more; 0 where there is something to tell."""
+    again: Callable[[], Followed[Answered]]
+    """Looks from `position` on; blocks."""
+
+
+async def follow(followers: Followers, begun: Followed[Answered]) -> Answered:
+    """What there is to tell as soon as there is something, or that there was nothing for so long."""
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + begun.wait_s
+    while begun.wait_s > 0 and (left_s := until_s - loop.time()) > 0:
+        if await followers.wait(begun.position, left_s) is None:
+            break
+        begun = await asyncio.to_thread(begun.again)
+    return begun.answer

@@ -105,12 +105,11 @@ class BehaviourCheck:
             tolerance = _STILL if settings.tolerance is None else settings.tolerance
             broken: Array = refused | (np.nan_to_num(worse, nan=0.0) > tolerance)
             return broken
-        differing: Array = refused | _differing(settings, before, after)
-        return differing
+        return _differing(settings, before, after)
 
 
 def _differing(settings: BehaviourSettings, before: Predictions, after: Predictions) -> Array:
-    """Which answers are not the same: another label, or a number that moved by more than the tolerance."""
+    """Which answers are not the same: none, another label, or a number that moved by more than the tolerance."""
     if before.values is not None:
         if settings.tolerance is None:
             raise SalverError(

@@ -13,7 +13,7 @@ from salver.stats.intervals import Interval
 from salver.stats.margins import Relation, compare
 from salver.stats.multiplicity import adjust
 
-__all__ = ["ComparisonSettings", "Findings", "Part", "Tested", "corrected"]
+__all__ = ["ComparisonSettings", "Findings", "PairResult", "Part", "corrected"]
 
 
 class Part(enum.StrEnum):
@@ -36,10 +36,11 @@ class ComparisonSettings(msgspec.Struct, frozen=True):
     """Of which the latency of each version is measured."""
     budget_s: float = 10.0
     """After which no further request is sent."""
-    permutations: int = 1000
+    permutations: int = 2000
+    """Of each test by swapping. Its p is above 1 / 2000, which Holm lets 100 tests at the level 0.05 have."""
 
 
-class Tested(msgspec.Struct, frozen=True):
+class PairResult(msgspec.Struct, frozen=True):
     """One test of the first version against the second on the same rows."""
 
     part: Part
@@ -71,11 +72,11 @@ class Tested(msgspec.Struct, frozen=True):
 class Findings(msgspec.Struct, frozen=True):
     """What one part of a comparison found."""
 
-    tests: tuple[Tested, ...] = ()
+    tests: tuple[PairResult, ...] = ()
     checks: tuple[CheckRecord, ...] = ()
 
 
-def corrected(tests: Sequence[Tested], level: float) -> tuple[Tested, ...]:
+def corrected(tests: Sequence[PairResult], level: float) -> tuple[PairResult, ...]:
     """The tests with p-values adjusted for all of them (Holm), and what each then says.
 
     Better and worse need both: an interval beyond the margin, and an adjusted p of `level` at most.
@@ -89,7 +90,7 @@ def corrected(tests: Sequence[Tested], level: float) -> tuple[Tested, ...]:
     )
 
 
-def _relation(test: Tested, adjusted_p: float, level: float) -> Relation:
+def _relation(test: PairResult, adjusted_p: float, level: float) -> Relation:
     relation = compare(test.gain, test.margin).relation
     differs = relation in (Relation.BETTER, Relation.WORSE)
     return Relation.INCONCLUSIVE if differs and adjusted_p > level else relation

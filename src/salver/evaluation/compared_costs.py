@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from salver.evaluation.checks import CheckResult, Mark, Plot, ResultTable, Role, Series
-from salver.evaluation.compared import ComparisonSettings, Findings, Part, Tested
+from salver.evaluation.compared import ComparisonSettings, Findings, PairResult, Part
 from salver.evaluation.costs import quantile_bounds
 from salver.evaluation.records import CheckRecord
 from salver.evaluation.rows import Array
@@ -45,7 +45,7 @@ def compare_latency(subject: Subject, _: Suite, settings: ComparisonSettings) ->
         level=2 * subject.confidence - 1,
         method="percentile",
     )
-    test = Tested(
+    test = PairResult(
         Part.LATENCY,
         "latency_p50_s",
         Role.SATISFICING,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from salver.evaluation.checks import CheckResult, Mark, Plot, Role, Series
-from salver.evaluation.compared import ComparisonSettings, Findings, Part, Tested
+from salver.evaluation.compared import ComparisonSettings, Findings, PairResult, Part
 from salver.evaluation.holdout import MetricCheck
 from salver.evaluation.predictions import Predictions, Task
 from salver.evaluation.records import CheckRecord
@@ -50,7 +50,7 @@ def _fitting(subject: Subject) -> list[str]:
     return [name for name in names if known or metric(name).needs not in (Needs.SCORES, Needs.PROBABILITIES)]
 
 
-def _compared(subject: Subject, wanted: MetricSettings, settings: ComparisonSettings) -> tuple[Tested, CheckRecord]:
+def _compared(subject: Subject, wanted: MetricSettings, settings: ComparisonSettings) -> tuple[PairResult, CheckRecord]:
     measure = metric(wanted.name)
     # Without bounds: those are for suites; here only the two versions are held against each other.
     check = MetricCheck(MetricSettings(wanted.name, role=Role.OPTIMISING))
@@ -63,7 +63,7 @@ def _compared(subject: Subject, wanted: MetricSettings, settings: ComparisonSett
     ends = sorted((sign * numbers["difference_low"], sign * numbers["difference_high"]))
     gain = Interval(sign * numbers["difference"], ends[0], ends[1], 2 * subject.confidence - 1)
     margin = wanted.margin or _margin(measure, numbers["rival"], settings.margin)
-    tested = Tested(
+    tested = PairResult(
         Part.METRIC,
         wanted.name,
         wanted.role,
@@ -110,7 +110,7 @@ def _answers(measure: Metric, predicted: Predictions, task: Task) -> Array:
     return scores
 
 
-def _forest(tests: tuple[Tested, ...]) -> Plot:
+def _forest(tests: tuple[PairResult, ...]) -> Plot:
     """All gains on one scale, each in its margin; 0 for a margin of nothing is drawn in its own unit."""
     units = [each.margin or 1.0 for each in tests]
     places = tuple(float(index) for index in range(len(tests)))

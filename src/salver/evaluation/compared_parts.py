@@ -10,7 +10,7 @@ import numpy as np
 
 from salver.evaluation.calibration import CalibrationCheck
 from salver.evaluation.checks import Cell, CheckResult, Mark, Plot, ResultTable, Role, Series
-from salver.evaluation.compared import ComparisonSettings, Findings, Part, Tested
+from salver.evaluation.compared import ComparisonSettings, Findings, PairResult, Part
 from salver.evaluation.cutting import cut_column, select_rows
 from salver.evaluation.predictions import Predictions, Task, Truth
 from salver.evaluation.records import CheckRecord
@@ -47,7 +47,7 @@ def compare_slices(subject: Subject, suite: Suite, settings: ComparisonSettings)
             small.append(name)
         else:
             found.append(_slice(subject, name, chosen, wanted.max_gap, settings.permutations))
-    rows = tuple(
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
         (each.name, each.rows, each.first, each.second, each.gain.estimate, each.gain.low, each.gain.high, each.p_value)
         for each in sorted(found, key=lambda each: each.gain.estimate)
     )
@@ -71,7 +71,7 @@ def _slices(subject: Subject, wanted: SliceSettings) -> list[tuple[str, Array]]:
     return found
 
 
-def _slice(subject: Subject, name: str, chosen: Array, margin: float, permutations: int) -> Tested:
+def _slice(subject: Subject, name: str, chosen: Array, margin: float, permutations: int) -> PairResult:
     first, second = (losses[chosen] for losses in _losses(subject))
     level = 2 * subject.confidence - 1
     if subject.truth.task.is_classification and subject.groups is None:
@@ -80,7 +80,7 @@ def _slice(subject: Subject, name: str, chosen: Array, margin: float, permutatio
     else:
         gain, method, p_value = _resampled(subject, name, chosen, (first, second), permutations)
     means = float(first.mean()), float(second.mean())
-    return Tested(Part.SLICE, name, Role.SAFEGUARD, *means, gain, margin, method, p_value, len(chosen))
+    return PairResult(Part.SLICE, name, Role.SAFEGUARD, *means, gain, margin, method, p_value, len(chosen))
 
 
 def _resampled(
@@ -162,7 +162,7 @@ def compare_calibration(subject: Subject, suite: Suite, settings: ComparisonSett
             swapping = subject.rng("calibration permutation")
             p_value = permutation_test(error, ones, *answers, swapping, permutations=settings.permutations).p_value
             method = "paired bootstrap and permutation"
-    test = Tested(
+    test = PairResult(
         Part.CALIBRATION, "ece", Role.SAFEGUARD, first, second, gain, settings.margin, method, p_value, len(ones)
     )
     return Findings((test,), (_reliability(subject, rival, bins),))
@@ -223,7 +223,9 @@ def _same_labels(subject: Subject, rival: Predictions) -> CheckResult:
     if len(names) <= _MOST_CLASSES:
         crossed = np.zeros((len(names), len(names)), dtype=int)
         np.add.at(crossed, (first, second), 1)
-        body = tuple((name, *map(int, row)) for name, row in zip(names, crossed, strict=True))
+        body: tuple[tuple[Cell, ...], ...] = tuple(
+            (name, *map(int, row)) for name, row in zip(names, crossed, strict=True)
+        )
         tables.append(ResultTable("Said", ("first", *(f"second {name}" for name in names)), body))
     differing = tuple(
         (int(row), names[truth[row]], names[first[row]], names[second[row]]) for row in np.flatnonzero(~same)[:_SHOWN]

@@ -10,6 +10,7 @@ calibration that is worse forbids, latency and size are told.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ import msgspec
 import salver
 from salver.clock import Clock
 from salver.evaluation.checks import CheckResult, Role
-from salver.evaluation.compared import ComparisonSettings, Findings, Part, Tested, corrected
+from salver.evaluation.compared import ComparisonSettings, Findings, PairResult, Part, corrected
 from salver.evaluation.compared_costs import compare_latency, compare_size
 from salver.evaluation.compared_metrics import compare_metrics
 from salver.evaluation.compared_parts import compare_agreement, compare_calibration, compare_slices
@@ -27,7 +28,7 @@ from salver.evaluation.records import CheckRecord, VersionRecord
 from salver.evaluation.rows import read_rows
 from salver.evaluation.scripts import ReadSuite
 from salver.evaluation.serving import serve_versions
-from salver.evaluation.splits import split_digest
+from salver.evaluation.splits import SplitCheck, split_digest, training_of
 from salver.evaluation.subject import Subject
 from salver.evaluation.suite import About, SliceSettings, Suite
 from salver.protocol.description import Description
@@ -41,6 +42,7 @@ __all__ = ["COMPARISON_SUITE", "ComparisonRecord", "compare_versions", "suite_fo
 
 COMPARISON_SUITE: Final = "comparison"
 """The suite under which a comparison is recorded."""
+_NOTHING_SAID: Final = Description()
 _VERDICTS: Final = {
     Relation.BETTER: Verdict.SUCCESSFUL,
     Relation.EQUIVALENT: Verdict.SUCCESSFUL,
@@ -66,7 +68,7 @@ class ComparisonRecord(msgspec.Struct, frozen=True):
     verdict: Verdict
     """Whether the first may take the place of the second: successful where it is better or equivalent."""
     reasons: tuple[str, ...]
-    tests: tuple[Tested, ...]
+    tests: tuple[PairResult, ...]
     """Everything that was tested, with p-values adjusted for all of them."""
     numbers: dict[str, float]
     checks: tuple[CheckRecord, ...]
@@ -81,7 +83,7 @@ class ComparisonRecord(msgspec.Struct, frozen=True):
             self, checks=tuple(msgspec.structs.replace(each, plots=()) for each in self.checks)
         )
 
-    def test(self, part: str, name: str) -> Tested:
+    def test(self, part: str, name: str) -> PairResult:
         """One test; raises KeyError."""
         return {(each.part, each.name): each for each in self.tests}[Part(part), name]
 
@@ -98,6 +100,7 @@ def compare_versions(
     data: Path,
     clock: Clock,
     *,
+    descriptions: tuple[Description, Description] = (_NOTHING_SAID, _NOTHING_SAID),
     settings: ComparisonSettings | None = None,
     on_progress: Progress = lambda _, __, ___: None,
 ) -> ComparisonRecord:
@@ -112,11 +115,12 @@ def compare_versions(
     steps = len(_PARTS) + 2
     on_progress("reading", 0, steps)
     rows = read_rows(data)
+    rows.column(suite.suite.suite.target)
     on_progress("loading", 1, steps)
     served_as = {"candidate": versions[0], "against": versions[1]}
     with serve_versions(home, served_as, clock, batch_rows=suite.suite.suite.batch_rows) as served:
-        subject = subject_of(suite.suite, rows, served, clock, Description())
-        found: list[Findings] = []
+        subject = subject_of(suite.suite, rows, served, clock, descriptions[0])
+        found = [_seen(subject, suite.suite, descriptions[1])]
         for index, (name, part) in enumerate(_PARTS.items()):
             on_progress(name, 2 + index, steps)
             found.append(_looked(name, part, subject, suite.suite, settings))
@@ -158,6 +162,23 @@ _PARTS: Final[dict[str, Comparing]] = {
 }
 
 
+def _seen(subject: Subject, suite: Suite, second: Description) -> Findings:
+    """Whether either was trained on the rows: what it knows by heart says nothing of what it can."""
+    assert subject.rival is not None
+    check = SplitCheck(suite.split, must_be_known=False)
+    both = subject, replace(subject, asked=subject.rival, training=training_of(second))
+    results = [(each.manifest.reference, check.run(each)) for each in both]
+    worst = Verdict.worst(result.verdict for _, result in results)
+    verdict = Verdict.INCONCLUSIVE if worst is Verdict.FAILED else worst
+    reasons = tuple(
+        reason if reference in reason else f"{reference}: {reason}"
+        for reference, result in results
+        if result.verdict is worst
+        for reason in result.reasons
+    )
+    return Findings((), (CheckRecord.of("rows", Role.SAFEGUARD, CheckResult(verdict, reasons)),))
+
+
 def _looked(name: str, part: Comparing, subject: Subject, suite: Suite, settings: ComparisonSettings) -> Findings:
     try:
         return part(subject, suite, settings)
@@ -166,7 +187,7 @@ def _looked(name: str, part: Comparing, subject: Subject, suite: Suite, settings
         return Findings((), (CheckRecord.of(name, Role.SAFEGUARD, broken),))
 
 
-def _relation(tests: tuple[Tested, ...]) -> Relation:
+def _relation(tests: tuple[PairResult, ...]) -> Relation:
     """Of the metrics that decide: better where one is and none is worse; equivalent only where all of them are.
 
     That all are equivalent is an intersection-union test, which needs no correction (Berger 1982, Technometrics 24,
@@ -181,7 +202,7 @@ def _relation(tests: tuple[Tested, ...]) -> Relation:
     return Relation.EQUIVALENT if relations == {Relation.EQUIVALENT} else Relation.INCONCLUSIVE
 
 
-def _judged(relation: Relation, tests: tuple[Tested, ...], found: list[Findings]) -> Judgement:
+def _judged(relation: Relation, tests: tuple[PairResult, ...], found: list[Findings]) -> Judgement:
     """The verdict on the metrics, and on whatever forbids: a slice, a calibration, a metric that is a safeguard."""
     deciding = [each for each in tests if each.part is Part.METRIC and each.role is Role.OPTIMISING]
     order = [relation, *(each for each in Relation if each is not relation)]
@@ -195,10 +216,10 @@ def _judged(relation: Relation, tests: tuple[Tested, ...], found: list[Findings]
         if each.relation is Relation.WORSE and each.role is not Role.OPTIMISING and each.part is not Part.LATENCY
     ]
     judgements += [
-        Judgement(Verdict.ERROR, tuple(f"{check.name}: {reason}" for reason in check.reasons))
+        Judgement(check.verdict, tuple(f"{check.name}: {reason}" for reason in check.reasons))
         for each in found
         for check in each.checks
-        if check.verdict is Verdict.ERROR
+        if check.verdict is Verdict.ERROR or (check.name == "rows" and check.verdict is not Verdict.SUCCESSFUL)
     ]
     worst = Judgement.together(judgements)
     return worst if worst.verdict is not Verdict.SUCCESSFUL else judgements[0]

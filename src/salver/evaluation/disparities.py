@@ -3,7 +3,8 @@
 A disparity is the largest difference (or the smallest ratio) between any two groups. Redrawing that as one number
 would find a difference where there is none, because the largest of several chance differences is never 0. So
 each pair of groups has its own interval: the disparity is surely below the largest upper end (some pair is the
-largest), and surely above the largest lower end after Bonferroni's correction for the number of pairs.
+largest), and surely above the largest lower end after Bonferroni's correction for the number of pairs and their two
+directions.
 """
 
 from __future__ import annotations
@@ -113,13 +114,13 @@ def draw_rates(
     hits = np.bincount(groups[hit], minlength=len(names))
     kept = np.flatnonzero(trials >= min_support)
     pairs = max(len(kept) * (len(kept) - 1) // 2, 1)
-    draws = int(min(max(resamples, _DRAWS_IN_TAIL * pairs / tail), _MOST_DRAWS))
+    draws = int(min(max(resamples, 2 * _DRAWS_IN_TAIL * pairs / tail), _MOST_DRAWS))
     values = hits[kept] / np.maximum(trials[kept], 1)
     if clusters is None:
         drawn = rng.beta(hits[kept] + 0.5, trials[kept] - hits[kept] + 0.5, (draws, len(kept)))
     else:
         drawn = _of_clusters(groups, kept, counted, hit, clusters, resamples, rng)
-    return GroupRates(rate, tuple(names[index] for index in kept), values, drawn)
+    return GroupRates(rate, tuple(names[int(index)] for index in kept), values, drawn)
 
 
 def _of_clusters(
@@ -143,7 +144,7 @@ def disparity(name: Disparity, rates: Sequence[GroupRates], confidence: float) -
     """
     is_ratio = name.endswith("_ratio")
     pairs = [(rate, one, other) for rate in rates for one, other in itertools.combinations(range(len(rate.groups)), 2)]
-    tail = (1 - confidence) / len(pairs)
+    tail = (1 - confidence) / (2 * len(pairs))  # either group of a pair may be the one ahead
     found = [_of_pair(rate, one, other, (tail, 1 - confidence), is_ratio) for rate, one, other in pairs]
     estimates = [each[0] for each in found]
     worst = int(np.argmin(estimates) if is_ratio else np.argmax(estimates))

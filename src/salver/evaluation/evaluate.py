@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import platform
 from collections.abc import Callable
@@ -11,12 +12,14 @@ from typing import Final
 import salver
 from salver.clock import Clock
 from salver.evaluation.checks import Check
+from salver.evaluation.given import Given
 from salver.evaluation.inputs import map_inputs
 from salver.evaluation.parts import checks_of
 from salver.evaluation.predictions import Predictions, Reader
 from salver.evaluation.records import CheckRecord, EvaluationRecord, VersionRecord, combined
 from salver.evaluation.rows import Rows, read_rows
 from salver.evaluation.scripts import ReadSuite, read_suite
+from salver.evaluation.service_parts import service_checks
 from salver.evaluation.serving import ServedVersion, serve_versions
 from salver.evaluation.splits import group_of, split_digest, split_rows, training_of
 from salver.evaluation.subject import Asked, Subject
@@ -33,6 +36,7 @@ Progress = Callable[[str, int, int], None]
 """Told what is done next, how many steps are done, and how many there are."""
 
 _NOTHING_SAID: Final = Description()
+_NOTHING_GIVEN: Final = Given()
 _LIBRARIES: Final = ("numpy", "onnxruntime", "scikit-learn", "scipy", "pandas")
 _LONGEST_PROBLEM: Final = 300
 
@@ -46,6 +50,7 @@ def evaluate(
     *,
     against: VersionManifest | None = None,
     description: Description = _NOTHING_SAID,
+    given: Given = _NOTHING_GIVEN,
     on_progress: Progress = lambda _, __, ___: None,
 ) -> EvaluationRecord:
     """Judge a version of `home` by a suite on a file of rows; blocks, and changes nothing in the home.
@@ -57,11 +62,12 @@ def evaluate(
     version that does not load or answer.
 
     REQUIRES manifests with their attestations, as they are published. `description` is what is said of the
-    version: by it the evaluation knows what it was trained on.
+    version: by it the evaluation knows what it was trained on. `given` has the model's cases and a way to a server;
+    without that one, what needs a server is inconclusive.
     """
     began_s, at_s = clock.monotonic_s(), clock.wall_s()
     read = read_suite(suite) if isinstance(suite, Path) else suite
-    checks = [*checks_of(read.suite, read.perturbations), *read.checks]
+    checks = [*checks_of(read.suite, read.perturbations), *service_checks(read.suite, given), *read.checks]
     steps = len(checks) + 2
     on_progress("reading", 0, steps)
     rows = read_rows(data)
@@ -69,6 +75,7 @@ def evaluate(
     versions = {"candidate": manifest} | ({"against": against} if against else {})
     with serve_versions(home, versions, clock, batch_rows=read.suite.suite.batch_rows) as served:
         subject = subject_of(read.suite, rows, served, clock, description)
+        subject = dataclasses.replace(subject, given=dataclasses.replace(given, home=home))
         records = []
         for index, check in enumerate(checks):
             on_progress(check.name, 2 + index, steps)

@@ -67,7 +67,9 @@ class FairnessCheck:
         numbers: Numbers = {"groups": len(names)}
         clusters = None if subject.groups is None else np.unique(subject.groups[inside], return_inverse=True)[1]
         found = [self._judged(each, outcomes, groups, names, clusters, subject, numbers) for each in self._asked()]
-        judged = Judgement.together(found)
+        # What is only reported stands in the numbers; its sentences would hide those that matter.
+        bounded = len(self._settings.at_most) + len(self._settings.at_least)
+        judged = Judgement.together(found[:bounded] or found)
         sizes = np.bincount(groups, minlength=len(names))
         tables = (_table(names, sizes, rates),)
         return CheckResult(judged.verdict, judged.reasons, numbers, tables, (_plot(names, sizes, rates),))

@@ -11,13 +11,20 @@ from salver.evaluation.behaviour import BehaviourCheck
 from salver.evaluation.calibration import CalibrationCheck
 from salver.evaluation.checks import Check
 from salver.evaluation.costs import LatencyCheck, SizeCheck
+from salver.evaluation.duplicates import DuplicateCheck
+from salver.evaluation.fairness import FairnessCheck
+from salver.evaluation.fit import BaselineCheck, OverfitCheck
 from salver.evaluation.holdout import MetricCheck
+from salver.evaluation.identifiers import IdentifierCheck, LateCheck
+from salver.evaluation.label_noise import LabelNoiseCheck
 from salver.evaluation.minimum import DeclaredCheck
 from salver.evaluation.perturbations import Perturbation
+from salver.evaluation.robustness import RobustnessCheck
 from salver.evaluation.sections import BehaviourSettings
 from salver.evaluation.slices import SliceCheck
 from salver.evaluation.splits import SplitCheck
 from salver.evaluation.suite import SatisficingSettings, Suite
+from salver.evaluation.target_leakage import TargetLeakageCheck
 
 __all__ = ["checks_of"]
 
@@ -36,6 +43,15 @@ def _checks(suite: Suite, own: Mapping[str, Perturbation]) -> Iterator[Check]:
     if suite.calibration is not None:
         yield CalibrationCheck(suite.calibration)
     yield from (_behaviour(settings, own) for settings in suite.behaviour)
+    yield from map(RobustnessCheck, suite.robustness)
+    if suite.fairness is not None:
+        yield from FairnessCheck.of(suite.fairness)
+    if suite.leakage is not None:
+        yield from (check(suite.leakage) for check in (DuplicateCheck, TargetLeakageCheck, IdentifierCheck))
+    if suite.leakage is not None and suite.leakage.known_at:
+        yield LateCheck(suite.leakage)
+    if suite.fit is not None:
+        yield from (check(suite.fit) for check in (BaselineCheck, OverfitCheck, LabelNoiseCheck))
 
 
 def _behaviour(settings: BehaviourSettings, own: Mapping[str, Perturbation]) -> Check:

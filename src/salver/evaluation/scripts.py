@@ -26,6 +26,7 @@ from salver.evaluation.checks import Check, CheckResult, Role
 from salver.evaluation.perturbations import Perturbation
 from salver.evaluation.rows import Array, Rows
 from salver.evaluation.script_process import CHECK_PREFIX, PERTURB_PREFIX, Answer, Order
+from salver.evaluation.service_sections import beside
 from salver.evaluation.subject import Subject
 from salver.evaluation.suite import Suite, decode_suite, digest_of
 from salver.protocol.errors import SalverError
@@ -82,7 +83,7 @@ def _located(suite: Suite, path: Path) -> Suite:
         section = getattr(suite, name)
         if section is not None and section.training:
             changed[name] = msgspec.structs.replace(section, training=str(path.absolute().parent / section.training))
-    return msgspec.structs.replace(suite, **changed)
+    return beside(msgspec.structs.replace(suite, **changed), path.absolute().parent)
 
 
 class ScriptCheck:

@@ -143,7 +143,7 @@ class FitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     training: str = ""
     """The rows it was trained on, a table; empty: the other side of the split."""
-    gap_at_most: float = 0.1
+    gap_at_most: float = 0.15
     """By how much it may do better on its training rows than on those held out."""
     worse_at_most: float = 0.05
     """By how much a simple model may do better."""

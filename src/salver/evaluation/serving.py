@@ -17,14 +17,16 @@ from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import msgspec
 import numpy as np
 
 from salver.clock import Clock
+from salver.evaluation.exchanges import Exchanges
 from salver.evaluation.rows import Array
 from salver.protocol.errors import SalverError
 from salver.protocol.request import Request, Response, Service
 from salver.protocol.signature import SignatureCheck
-from salver.protocol.tables import DeploymentSpec, Revocation, Tables, VersionManifest
+from salver.protocol.tables import DeploymentSpec, Tables, VersionManifest
 from salver.protocol.tensor import Tensor
 from salver.runtime.host import Host
 from salver.runtime.provenance import Provenance, trusted_keys_of
@@ -63,7 +65,8 @@ class ServedVersion:
         self._loop = loop
         self._clock = clock
         self._check = SignatureCheck(manifest.signature)
-        self._batch_rows = batch_rows if manifest.signature.batched else 1
+        self.batch_rows = batch_rows if manifest.signature.batched else 1
+        self._exchanges = Exchanges.of(manifest, endpoint)
         self._outputs = [spec.name for spec in manifest.signature.outputs]
 
     def __repr__(self) -> str:
@@ -72,6 +75,10 @@ class ServedVersion:
     def ask(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs for these rows, in requests of a batch at most; raises what the version is refused with."""
         return self._run(self._ask(inputs))
+
+    def exchange(self, body: bytes) -> dict[str, Array]:
+        """The answer to a JSON request of the Open Inference Protocol, as a client would get it or be refused it."""
+        return self._run(self._exchange(body))
 
     def latencies_s(self, inputs: Mapping[str, Array], requests: int, budget_s: float) -> list[float]:
         """Seconds from request to answer of single rows, one after the other, after a few that are not counted.
@@ -85,13 +92,30 @@ class ServedVersion:
 
     async def _ask(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         count = len(next(iter(inputs.values())))
-        starts = range(0, count, self._batch_rows)
+        starts = range(0, count, self.batch_rows)
         answers: list[Response] = []
         for first in range(0, len(starts), _AT_ONCE):
             window = starts[first : first + _AT_ONCE]
-            asked = [self._request(inputs, start, start + self._batch_rows) for start in window]
+            asked = [self._request(inputs, start, start + self.batch_rows) for start in window]
             answers += await asyncio.gather(*map(self._service, asked))
         return {name: self._joined(name, answers) for name in self._outputs}
+
+    async def _exchange(self, body: bytes) -> dict[str, Array]:
+        infer, rows = self._exchanges.read(body)
+        now_s = self._clock.monotonic_s()
+        request = Request(
+            self._endpoint,
+            infer.inputs,
+            self.manifest.version,
+            infer.id,
+            infer.outputs,
+            infer.parameters,
+            now_s,
+            now_s + _DEADLINE_S,
+            rows,
+            b"evaluation",
+        )
+        return self._exchanges.written(request, await self._service(request))
 
     def _joined(self, name: str, answers: Sequence[Response]) -> Array:
         parts = [answer.array(name) for answer in answers]
@@ -136,20 +160,26 @@ class ServedVersion:
 
 @contextlib.contextmanager
 def serve_versions(
-    home: Home, versions: Mapping[str, VersionManifest], clock: Clock, *, batch_rows: int
+    home: Home,
+    versions: Mapping[str, VersionManifest],
+    clock: Clock,
+    *,
+    batch_rows: int,
+    settings: Mapping[str, Any] | None = None,
 ) -> Iterator[dict[str, ServedVersion]]:
     """Load versions, each behind the endpoint that is its key, until the block ends.
 
-    REQUIRES manifests with their attestations. Raises what loading one refuses with, as of a version that is not
-    signed by a trusted key or was revoked; UNSUPPORTED for versions that keep state, whose answers are no function
-    of a row. Nothing is left behind: no process, no thread, no file.
+    REQUIRES manifests with their attestations. `settings` are fields of the deployments. Raises what loading one
+    refuses with, as of a version that is not signed by a trusted key or was revoked; UNSUPPORTED for versions that
+    keep state, whose answers are no function of a row. Nothing is left behind: no process, no thread, no file.
     """
     for manifest in versions.values():
         _require_plain(manifest)
     ready: concurrent.futures.Future[tuple[asyncio.AbstractEventLoop, dict[str, Service]]] = concurrent.futures.Future()
     stop: concurrent.futures.Future[None] = concurrent.futures.Future()
     with tempfile.TemporaryDirectory(prefix="salver-evaluation-") as scratch:
-        hosting = functools.partial(_host, home, Path(scratch), versions, clock, batch_rows)
+        tables = _tables(versions, batch_rows, settings or {})
+        hosting = functools.partial(_host, home, Path(scratch), versions, clock, tables)
         # A thread that lasts: the kernel ties the life of workers to the one that started them.
         thread = threading.Thread(
             target=lambda: asyncio.run(hosting(ready, stop)), name="salver evaluation", daemon=True
@@ -180,7 +210,7 @@ async def _host(
     scratch: Path,
     versions: Mapping[str, VersionManifest],
     clock: Clock,
-    batch_rows: int,
+    tables: Tables,
     ready: concurrent.futures.Future[tuple[asyncio.AbstractEventLoop, dict[str, Service]]],
     stop: concurrent.futures.Future[None],
 ) -> None:
@@ -198,7 +228,7 @@ async def _host(
             on_hang=lambda _: None,
         )
         published = read_tables(home)
-        host.apply(_tables(versions, batch_rows, published.revocations if published else ()))
+        host.apply(msgspec.structs.replace(tables, revocations=published.revocations if published else ()))
         await host.settled()
         _require_loaded(host, versions)
         ready.set_result((asyncio.get_running_loop(), dict(host.pools())))
@@ -218,7 +248,7 @@ def _require_loaded(host: Host, names: Iterable[str]) -> None:
             raise error
 
 
-def _tables(versions: Mapping[str, VersionManifest], batch_rows: int, revocations: tuple[Revocation, ...]) -> Tables:
+def _tables(versions: Mapping[str, VersionManifest], batch_rows: int, settings: Mapping[str, Any]) -> Tables:
     deployments = tuple(
         DeploymentSpec(
             name,
@@ -227,8 +257,9 @@ def _tables(versions: Mapping[str, VersionManifest], batch_rows: int, revocation
             max_batch=max(batch_rows, 1),
             deadline_s=_DEADLINE_S,
             warm_from_traffic=False,
+            **settings,
         )
         for name, each in versions.items()
     )
     manifests = tuple({each.reference: each for each in versions.values()}.values())
-    return Tables(1, manifests, deployments, revocations=revocations)
+    return Tables(1, manifests, deployments)

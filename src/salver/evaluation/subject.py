@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from salver.clock import Clock
+from salver.evaluation.given import Given
 from salver.evaluation.inputs import InputMapping
 from salver.evaluation.predictions import Predictions, Reader, Truth
 from salver.evaluation.rows import Array, Rows
@@ -69,6 +70,8 @@ class Subject:
     seed: int = 0
     groups: Array | None = None
     """Of a grouped split the group of each row: rows of one are no independent evidence."""
+    given: Given = field(default_factory=Given)
+    """What checks of service work with."""
     rival: Asked | None = None
     """The version to compare with, if any."""
     rival_predictions: Predictions | None = None

@@ -26,6 +26,14 @@ from salver.evaluation.sections import (
     RobustnessSettings,
     behaviour_problems,
 )
+from salver.evaluation.service_sections import (
+    CasesSettings,
+    ContractSettings,
+    DataSettings,
+    InfrastructureSettings,
+    SkewSettings,
+    service_problems,
+)
 from salver.protocol.errors import SalverError
 
 __all__ = [
@@ -171,6 +179,11 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fairness: FairnessSettings | None = None
     leakage: LeakageSettings | None = None
     fit: FitSettings | None = None
+    cases: CasesSettings | None = None
+    contract: tuple[ContractSettings, ...] = ()
+    skew: SkewSettings | None = None
+    data: DataSettings | None = None
+    infrastructure: InfrastructureSettings | None = None
 
     @property
     def rivals(self) -> tuple[str, ...]:
@@ -227,6 +240,11 @@ _SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "fairness": FairnessSettings,
     "leakage": LeakageSettings,
     "fit": FitSettings,
+    "cases": CasesSettings,
+    "contract": ContractSettings,
+    "skew": SkewSettings,
+    "data": DataSettings,
+    "infrastructure": InfrastructureSettings,
 }
 
 
@@ -246,7 +264,7 @@ def _problems(suite: Suite) -> Iterable[str]:
     if len(suite.rivals) > 1:
         yield f"metrics are compared with different versions: {', '.join(suite.rivals)}"
     names = [each.name for each in suite.metric] + [each.name for each in suite.satisficing]
-    names += [each.name for each in suite.behaviour]
+    names += [each.name for each in suite.behaviour] + [each.name for each in suite.contract]
     yield from (f"{name!r} stands twice" for name in dict.fromkeys(names) if names.count(name) > 1)
     for metric in suite.metric:
         yield from bounds(f"metric {metric.name}: margin", metric.margin, 0.0, float("inf"))
@@ -262,6 +280,7 @@ def _problems(suite: Suite) -> Iterable[str]:
     if suite.calibration is not None:
         yield from bounds("calibration.bins", suite.calibration.bins, 2, 1000)
     yield from behaviour_problems(suite)
+    yield from service_problems(suite)
 
 
 def _slice_problems(slices: SliceSettings | None) -> Iterable[str]:

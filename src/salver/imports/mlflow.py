@@ -86,7 +86,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             "UNSUPPORTED", "MLflow's models are described in YAML", "pip install 'salver[mlflow]'"
         ) from missing
     try:
-        found = yaml.load(read_small(path), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - safe ones
+        found = yaml.safe_load(read_small(path))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         line = str(error).partition("\n")[0][:200]
         raise SalverError("INVALID_ARTIFACT", f"{path.name} cannot be read: {line}") from None

@@ -9,9 +9,10 @@ the requests it kept from being sent.
 
 from salver.loadgen.examples import example_request
 from salver.loadgen.generator import Progress, run_load
-from salver.loadgen.plan import Arrivals, LoadPlan, Mode
+from salver.loadgen.plan import LoadPlan, Mode
 from salver.loadgen.rendering import render_report
 from salver.loadgen.report import Bucket, Latency, Lateness, LoadReport
+from salver.protocol.arrivals import Arrivals
 
 __all__ = [
     "Arrivals",

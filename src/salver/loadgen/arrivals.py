@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from salver.loadgen.plan import Arrivals
+from salver.protocol.arrivals import Arrivals
 
 __all__ = ["Alarm", "arrival_times"]
 

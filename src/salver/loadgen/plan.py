@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from salver import __version__
+from salver.protocol.arrivals import Arrivals
 from salver.protocol.errors import SalverError
 
-__all__ = ["Arrivals", "LoadPlan", "Mode", "Server"]
+__all__ = ["LoadPlan", "Mode", "Server"]
 
 _RANGES: Final = {
     "duration_s": (0.01, 600.0),
@@ -37,13 +38,6 @@ class Mode(enum.StrEnum):
     """Each connection sends its next request when the answer to the last is there."""
     OPEN = "open"
     """Requests leave at given times, whatever the server does: what independent users do."""
-
-
-class Arrivals(enum.StrEnum):
-    """How the times of an open loop lie."""
-
-    POISSON = "poisson"
-    CONSTANT = "constant"
 
 
 class Server(NamedTuple):

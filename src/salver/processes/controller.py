@@ -22,12 +22,15 @@ import uvloop
 from salver.clock import SYSTEM_CLOCK
 from salver.control.administration import LocalAdministration
 from salver.control.api import control_app
+from salver.control.change_deliveries import ChangeDeliveries
 from salver.control.deliveries import Deliveries
 from salver.control.following import Following
 from salver.control.listener import ControlLimits, ControlServer
 from salver.control.model_store import ModelStore
 from salver.control.sealing import keep_sealed, seal_at_end
+from salver.control.sending import Sender
 from salver.control.waiting import Watch
+from salver.processes.embedder import ServedEmbedder
 from salver.processes.order import Order, Report, tell
 from salver.protocol.errors import SalverError
 from salver.protocol.jobs import JobLimits
@@ -75,6 +78,7 @@ async def _control(order: Order) -> None:
         SYSTEM_CLOCK,
         processes=_ProcessReader(order),
         job_limits=order.settings.jobs,
+        embed=ServedEmbedder(home, server.tls_cert),
     )
     administration.begin()
     authenticate = _PublishedTokens(home)
@@ -113,7 +117,7 @@ async def _control(order: Order) -> None:
     _beat(loop, FlightRecorder(order.pulse_path))
     tell(order, Report())
     background = [
-        asyncio.ensure_future(_deliveries(home, administration, order.settings.jobs).run()),
+        *(asyncio.ensure_future(each.run()) for each in _deliveries(home, administration, order.settings.jobs)),
         asyncio.ensure_future(_keep_usage(administration)),
         asyncio.ensure_future(keep_sealed(administration.records.audit)),
     ]
@@ -126,12 +130,20 @@ async def _control(order: Order) -> None:
     await seal_at_end(administration.records.audit)
 
 
-def _deliveries(home: Home, administration: LocalAdministration, limits: JobLimits) -> Deliveries:
+def _deliveries(
+    home: Home, administration: LocalAdministration, limits: JobLimits
+) -> tuple[Deliveries, ChangeDeliveries]:
+    """What tells webhooks of jobs, and of changes."""
+
     def webhooks() -> dict[str, WebhookRecord]:
         return {webhook.name: webhook for webhook in administration.webhooks()}
 
     ledger = JobLedger(home.jobs_path, limits, SYSTEM_CLOCK, this_process())
-    return Deliveries(ledger, webhooks, limits, home.pepper(), SYSTEM_CLOCK)
+    sender = Sender(home.pepper(), limits.delivery_s, SYSTEM_CLOCK)
+    return (
+        Deliveries(ledger, webhooks, limits, sender, SYSTEM_CLOCK),
+        ChangeDeliveries(administration.records.change_positions, sender, limits.deliveries, SYSTEM_CLOCK),
+    )
 
 
 async def _keep_usage(administration: LocalAdministration) -> None:

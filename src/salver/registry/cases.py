@@ -94,7 +94,9 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def id(self) -> str:
         """What names it: the same input with the same expectation has the same one."""
-        return hashlib.sha256(canonical_json([self.request, self.expect]).encode()).hexdigest()[:_ID_LENGTH]
+        return hashlib.sha256(canonical_json(msgspec.to_builtins([self.request, self.expect])).encode()).hexdigest()[
+            :_ID_LENGTH
+        ]
 
 
 class KnownCase(msgspec.Struct, frozen=True):
@@ -116,7 +118,7 @@ class AddedCase(msgspec.Struct, frozen=True):
 
 def check_case(case: Case) -> Case:
     """The case if it can be kept; raises INVALID_PARAMETER naming what is wrong with it."""
-    size = len(case.request.encode("utf-8", "surrogatepass"))
+    size = len(case.request.encode())
     if size > _MOST_REQUEST_BYTES:
         raise _wrong(f"its request has {size} bytes", f"keep one of at most {_MOST_REQUEST_BYTES}")
     if not 0 < len(case.source.strip()) <= _LONGEST:
@@ -170,7 +172,7 @@ class Cases:
         row = {
             "id": identity,
             "model": model,
-            "document": canonical_json(case),
+            "document": canonical_json(msgspec.to_builtins(case)),
             "at_s": self._clock.wall_s(),
             "recorded_by": principal.name,
         }
@@ -203,7 +205,9 @@ class Cases:
         with self._database.begin() as connection:
             row = connection.execute(select(cases).where(here)).one_or_none()
             if row is None:
-                raise SalverError("NOT_FOUND", f"model {model!r} has no case {case[:40]!r}", f"salver case list {model}")
+                raise SalverError(
+                    "NOT_FOUND", f"model {model!r} has no case {case[:40]!r}", f"salver case list {model}"
+                )
             known = _known(row)
             connection.execute(delete(cases).where(here))
             details = {"id": known.id, "source": known.case.source}

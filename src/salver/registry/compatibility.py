@@ -78,6 +78,10 @@ def _input(old: TensorSpec, new: TensorSpec) -> Iterator[Change]:
         yield Change(Level.MAJOR, f"input {old.name!r} has shape {list(new.shape)}, it had {list(old.shape)}")
     elif new.shape != old.shape:
         yield Change(Level.MINOR, f"input {old.name!r} takes shape {list(new.shape)}, it took {list(old.shape)}")
+    if old.labels and new.labels and old.labels != new.labels:
+        # Whoever sends rows sends them by place.
+        told = "its columns in another order" if set(old.labels) == set(new.labels) else "other columns"
+        yield Change(Level.MAJOR, f"input {old.name!r} has {told}")
     if old.optional and not new.optional:
         yield Change(Level.MAJOR, f"input {old.name!r} is required, it was optional")
     elif new.optional and not old.optional:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from salver.protocol.description import Description
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import VersionManifest
+from salver.registry.card_text import drop_outdated
 from salver.registry.lineage_rows import write_lineage
 from salver.registry.terms import index_terms
 from salver.storage.registry_schema import aliases, metadata, tags
@@ -68,7 +69,7 @@ def write_description(
     if connection.execute(update(metadata).where(of_version).values(values)).rowcount == 0:
         connection.execute(insert(metadata).values(model=manifest.model, version=manifest.version, **values))
     write_lineage(connection, manifest, description)
-    index_terms(connection, manifest, description, tags_of(connection, manifest.model, manifest.version))
+    _index(connection, manifest, description, tags_of(connection, manifest.model, manifest.version))
 
 
 def write_tags(connection: Connection, manifest: VersionManifest, wanted: Mapping[str, str]) -> None:
@@ -87,4 +88,12 @@ def write_tags(connection: Connection, manifest: VersionManifest, wanted: Mappin
     connection.execute(delete(tags).where((tags.c.model == manifest.model) & (tags.c.version == manifest.version)))
     for name, value in wanted.items():
         connection.execute(insert(tags).values(model=manifest.model, version=manifest.version, name=name, value=value))
-    index_terms(connection, manifest, description_of(connection, manifest.model, manifest.version), wanted)
+    _index(connection, manifest, description_of(connection, manifest.model, manifest.version), wanted)
+
+
+def _index(
+    connection: Connection, manifest: VersionManifest, description: Description, tagged: Mapping[str, str]
+) -> None:
+    """Have the version found by what is now said of it."""
+    index_terms(connection, manifest, description, tagged)
+    drop_outdated(connection, manifest, description, tagged)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import enum
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -17,8 +16,6 @@ from salver.protocol.stages import Stage
 from salver.protocol.tables import FileEntry
 
 __all__ = ["FIELDS", "OPEN_FIELDS", "Field", "Kind", "Source", "VersionFacts", "field_named", "nearest"]
-
-Value = str | float | bool | SemanticVersion
 
 
 class Kind(enum.Enum):
@@ -53,8 +50,7 @@ class ManifestFacts(msgspec.Struct, frozen=True):
     signature: Signature
 
 
-@dataclass(slots=True)
-class VersionFacts:
+class VersionFacts(msgspec.Struct):
     """What is known of one version, as far as a filter asks for it."""
 
     model: str
@@ -66,10 +62,10 @@ class VersionFacts:
     registered_s: float
     registered_by: str
     manifest: ManifestFacts | None = None
-    description: Description | None = None
-    tags: dict[str, str] = field(default_factory=dict)
-    aliases: list[str] = field(default_factory=list)
-    endpoints: list[str] = field(default_factory=list)
+    description: Description = Description()
+    tags: dict[str, str] = {}
+    aliases: tuple[str, ...] = ()
+    endpoints: tuple[str, ...] = ()
     stage: str = Stage.DEVELOPMENT.value
     emergency: bool = False
     held: bool = False
@@ -183,7 +179,7 @@ def nearest(name: str) -> str:
 
 def _open(section: str, key: str) -> Field:
     def read(facts: VersionFacts) -> Iterable[Any]:
-        values = facts.tags if section == "tags" else getattr(facts.description, section, {})
+        values: Mapping[str, Any] = facts.tags if section == "tags" else getattr(facts.description, section, {})
         return (values[key],) if values.get(key) is not None else ()
 
     source = Source.TAGS if section == "tags" else Source.DESCRIPTION

@@ -77,6 +77,11 @@ class Test:
         """What must be known of a version."""
         return self.field.source
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The fields it looks at."""
+        return frozenset({self.field.name})
+
 
 @dataclass(frozen=True)
 class Not:
@@ -92,6 +97,11 @@ class Not:
     def source(self) -> Source:
         """What must be known of a version."""
         return self.part.source
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The fields it looks at."""
+        return self.part.names
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,11 @@ class All:
         """What must be known of a version."""
         return _sources(self.parts)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The fields it looks at."""
+        return frozenset().union(*(part.names for part in self.parts))
+
 
 @dataclass(frozen=True)
 class OneOf:
@@ -124,6 +139,11 @@ class OneOf:
     def source(self) -> Source:
         """What must be known of a version."""
         return _sources(self.parts)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The fields it looks at."""
+        return frozenset().union(*(part.names for part in self.parts))
 
 
 Filter = Test | Not | All | OneOf

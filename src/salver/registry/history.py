@@ -18,7 +18,7 @@ from salver.storage.journal import JournalRecord, about, read_records, with_prev
 from salver.storage.registry_schema import usage
 from salver.storage.schema import journal
 
-__all__ = ["ClockJump", "Event", "History", "Served", "history_of"]
+__all__ = ["ClockJump", "Event", "History", "Served", "history_of", "served_of"]
 
 _DEPLOYING: Final = ("deploy", "rollback")
 _UNDEPLOYING: Final = "undeploy"
@@ -118,6 +118,13 @@ def history_of(
         found = [each for each in served if each.seq <= last and (each.until_seq is None or each.until_seq > first)]
         ambiguous = tuple(jump for jump in jumps if jump.at_s <= from_s < jump.before_s)
         return History(name, tuple(_with_requests(connection, each) for each in found), (), ambiguous)
+
+
+def served_of(connection: Connection, model: str) -> tuple[Served, ...]:
+    """What endpoints served of a model, now and before, in a transaction that is already open; nothing for none."""
+    records = _records(connection, model, None)
+    served = _replay(records, model, _digests(connection, records))
+    return tuple(_with_requests(connection, each) for each in served if each.model == model)
 
 
 def _records(connection: Connection, name: str, endpoint: str | None) -> list[JournalRecord]:

@@ -1,8 +1,9 @@
-"""The webhooks of a home: places that are told of jobs, created and removed by operators, each on the journal."""
+"""The webhooks of a home: places that are told of jobs and of changes. Operators make them, each on the journal."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import secrets
 from typing import Final
 
@@ -17,12 +18,23 @@ from salver.security.access import Operation, Principal, require
 from salver.security.egress import parse_target, require_public
 from salver.security.signing import secret_text, webhook_secret
 from salver.storage.database import Database, raise_revision
-from salver.storage.journal import Journal
+from salver.storage.journal import Journal, JournalRecord
+from salver.storage.registry_schema import change_deliveries, change_positions
 from salver.storage.schema import webhooks
 
-__all__ = ["MintedWebhook", "WebhookRecord", "WebhookRequest", "Webhooks", "read_webhooks"]
+__all__ = [
+    "MintedWebhook",
+    "WebhookRecord",
+    "WebhookRequest",
+    "Webhooks",
+    "find_webhook",
+    "read_webhooks",
+    "webhook_records",
+]
 
 _MOST: Final = 256
+_MOST_EVENTS: Final = 100
+_EVENT: Final = re.compile(r"[a-z][a-z_]{0,63}")
 
 
 class WebhookRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +96,7 @@ class Webhooks:
         check_name(request.name, "webhook")
         if request.tenant:
             check_name(request.tenant, "tenant")
+        _check_events(request)
         host = parse_target(request.url, allow_private=request.allow_private).host
         if not request.allow_private and _is_address(host):
             require_public(host, [host])
@@ -97,7 +110,7 @@ class Webhooks:
             request.events,
         )
         with self._database.begin() as connection:
-            present = {each.name for each in _read(connection)}
+            present = {each.name for each in webhook_records(connection)}
             if record.name in present:
                 raise SalverError(
                     "ALREADY_EXISTS", f"there is a webhook {record.name!r}", "remove it first, or use another name"
@@ -106,28 +119,34 @@ class Webhooks:
                 raise SalverError("QUEUE_FULL", f"there are {_MOST} webhooks, the most a home has", "remove some")
             events = msgspec.json.encode(record.events).decode()
             connection.execute(insert(webhooks).values(msgspec.structs.asdict(record) | {"events": events}))
-            self._record(connection, principal, "create_webhook", record)
+            begun = self._record(connection, principal, "create_webhook", record)
+            if record.events:
+                connection.execute(insert(change_positions).values(webhook=record.name, seq=begun.seq))
         return MintedWebhook(record, secret_text(webhook_secret(self._pepper, record.id)))
 
     def list(self) -> tuple[WebhookRecord, ...]:
         """All webhooks by name. The caller checks OPERATE."""
         with self._database.read() as connection:
-            return _read(connection)
+            return webhook_records(connection)
 
     def remove(self, principal: Principal, name: str) -> WebhookRecord:
         """Remove a webhook and return what it was: jobs that have not told it by now will not."""
         require(principal, Operation.OPERATE)
         with self._database.begin() as connection:
-            for record in _read(connection):
+            for record in webhook_records(connection):
                 if record.name == name:
                     connection.execute(delete(webhooks).where(webhooks.c.name == name))
+                    connection.execute(delete(change_positions).where(change_positions.c.webhook == name))
+                    connection.execute(delete(change_deliveries).where(change_deliveries.c.webhook == name))
                     self._record(connection, principal, "remove_webhook", record)
                     return record
-        raise SalverError("NOT_FOUND", f"there is no webhook {name[:80]!r}", "list them: salver webhook list")
+        raise _unknown(name)
 
-    def _record(self, connection: Connection, principal: Principal, action: str, record: WebhookRecord) -> None:
+    def _record(
+        self, connection: Connection, principal: Principal, action: str, record: WebhookRecord
+    ) -> JournalRecord:
         raise_revision(connection)
-        self._journal.append(
+        return self._journal.append(
             connection,
             actor=principal.name,
             action=action,
@@ -140,16 +159,44 @@ class Webhooks:
 
 def read_webhooks(connection: Connection) -> tuple[Webhook, ...]:
     """What the data path needs to know of the webhooks."""
-    return tuple(Webhook(record.name, record.tenant) for record in _read(connection))
+    return tuple(Webhook(record.name, record.tenant) for record in webhook_records(connection))
 
 
-def _read(connection: Connection) -> tuple[WebhookRecord, ...]:
+def webhook_records(connection: Connection) -> tuple[WebhookRecord, ...]:
+    """All webhooks by name."""
     return tuple(_record(row) for row in connection.execute(select(webhooks).order_by(webhooks.c.name)))
 
 
 def _record(row: Row[tuple[object, ...]]) -> WebhookRecord:
     fields = dict(row._mapping)
     return WebhookRecord(**fields | {"events": msgspec.json.decode(row.events, type=tuple[str, ...])})
+
+
+def find_webhook(connection: Connection, name: str) -> WebhookRecord:
+    """The webhook of that name; raises NOT_FOUND."""
+    for record in webhook_records(connection):
+        if record.name == name:
+            return record
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> SalverError:
+    return SalverError("NOT_FOUND", f"there is no webhook {name[:80]!r}", "list them: salver webhook list")
+
+
+def _check_events(request: WebhookRequest) -> None:
+    odd = [event for event in request.events if event != "*" and _EVENT.fullmatch(event) is None]
+    if odd or len(request.events) > _MOST_EVENTS:
+        named = repr(odd[0][:80]) if odd else f"{len(request.events)} of them"
+        raise SalverError(
+            "INVALID_SETTING", f"events: {named}", 'name actions such as register, promote or deploy, or "*" for all'
+        )
+    if request.events and request.tenant:
+        raise SalverError(
+            "INVALID_SETTING",
+            f"webhook {request.name!r} is for tenant {request.tenant!r}, and changes belong to no tenant",
+            "leave out the tenant, or the events",
+        )
 
 
 def _is_address(host: str) -> bool:

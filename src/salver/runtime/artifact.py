@@ -11,6 +11,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -23,7 +24,7 @@ from salver.runtime.environment import child_environment
 from salver.runtime.formats import Format, Source, format_named
 from salver.runtime.recognition import looks_like, require_content
 
-__all__ = ["Artifact", "describe_in_child", "read_artifact", "source_of"]
+__all__ = ["Artifact", "artifact_files", "describe_in_child", "read_artifact", "source_of"]
 
 _DESCRIBE_TIMEOUT_S = 120.0
 _IGNORED = {"__pycache__", ".git", ".DS_Store"}
@@ -42,15 +43,21 @@ class Artifact(msgspec.Struct, frozen=True):
     executes_code: bool
 
 
-def read_artifact(path: Path, *, format: str | None = None, trust_code: bool = False) -> Artifact:
-    """Read the artifact at `path`, a file or a directory.
+def read_artifact(
+    path: Path,
+    *,
+    format: str | None = None,
+    trust_code: bool = False,
+    before_code: Callable[[str], None] = lambda _: None,
+) -> Artifact:
+    """Read the artifact at `path`, a file or a directory; `before_code`, which may raise, is told what code it has.
 
     Raises INVALID_ARTIFACT when it cannot be understood or could be of several formats,
     REFUSED_BY_POLICY when loading it can execute code (a pickle, an untrusted skops file) and
     `trust_code` is false. Python classes and processing functions are code by nature and need no
     such word: they only ever run in a worker.
     """
-    files = _files(path)
+    files = artifact_files(path)
     directory = path if path.is_dir() else path.parent
     declaration = read_declaration(path) if path.is_dir() else Declaration()
     named = format or declaration.format or ("python" if declaration.entry else "")
@@ -64,6 +71,8 @@ def read_artifact(path: Path, *, format: str | None = None, trust_code: bool = F
             f"loading {source.main.name!r} can execute code that came with it: {code}",
             "if you made it yourself, add --trust-code; it then runs in a worker process only",
         )
+    if code or is_always_code(chosen.name) or declaration.preprocess or declaration.postprocess:
+        before_code(declaration.preprocess or declaration.postprocess or repr(source.main.name))
     aside = FORMATS[chosen.name].reads_aside
     asked_aside = aside or code or declaration.preprocess or declaration.postprocess
     signature = describe_in_child(path, chosen.name) if asked_aside else chosen.signature(source, declaration)
@@ -126,8 +135,8 @@ def describe_in_child(path: Path, format: str) -> Signature:
             ended_by = signal.Signals(-done.returncode).name
             raise SalverError(
                 "INVALID_ARTIFACT",
-                f"{path.resolve().name!r} is damaged: {ended_by} ended the child process that read it",
-                "save the model anew",
+                f"{path.resolve().name!r} cannot be read: {ended_by} ended the child process that did it",
+                "the file may be damaged; save the model anew",
             ) from None
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise SalverError(
@@ -135,7 +144,8 @@ def describe_in_child(path: Path, format: str) -> Signature:
         ) from None
 
 
-def _files(path: Path) -> dict[str, Path]:
+def artifact_files(path: Path) -> dict[str, Path]:
+    """The files of an artifact by their paths in it; INVALID_ARTIFACT for links, devices and nothing at all."""
     if not path.exists():
         raise SalverError("INVALID_ARTIFACT", f"there is no file or directory {str(path)!r}", "check the path")
     if path.is_file():

@@ -31,7 +31,7 @@ _MAGIC: Final = (
     (b"binf", "a model in XGBoost's old binary format"),
 )
 _TAR_AT: Final = 257
-_XGBOOST_JSON: Final = re.compile(rb'\s*\{\s*"(?:learner|version|Config|Model)"\s*:')
+_XGBOOST_JSON: Final = re.compile(rb'\s*\{\s*"learner"\s*:')
 _LIGHTGBM: Final = re.compile(rb"tree\r?\nversion=")
 
 

@@ -86,6 +86,12 @@ class Blobs(Protocol):
         links included) and STORAGE_FULL; neither leaves a blob behind.
         """
 
+    def receive(self, source: int, expected: str) -> Blob:
+        """Store what comes from the open descriptor `source`, such as a pipe's end, to its end, as `put_file` does.
+
+        Raises CORRUPT_ARTIFACT, and leaves nothing behind, unless it is what the digest `expected` says.
+        """
+
     def discard_unfinished(self) -> int:
         """Remove what killed writers left and return how many files; what is being written stays."""
 
@@ -102,6 +108,12 @@ class Blobs(Protocol):
         """The bytes of a blob, whose digest was computed on exactly these bytes.
 
         Raises CORRUPT_ARTIFACT when the blob is missing or its bytes have another digest.
+        """
+
+    def pieces(self, sha256: str) -> Iterator[bytes]:
+        """The bytes of a blob piece by piece, the last one only if all together are what the name says.
+
+        Raises CORRUPT_ARTIFACT otherwise, in place of the last piece at the latest.
         """
 
     def copy_verified(self, sha256: str, destination: Path, mode: int = 0o600) -> int:

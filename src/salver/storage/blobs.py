@@ -89,6 +89,10 @@ class BlobStore:
         finally:
             os.close(source)
 
+    def receive(self, source: int, expected: str) -> Blob:
+        """See `Blobs`."""
+        return self._put(source, check_digest(expected))
+
     def _put(self, source: int, expected: str | None = None) -> Blob:
         with self._incoming.new() as file:
             digest = _Counted(source)
@@ -227,6 +231,17 @@ class BlobStore:
         if hashlib.sha256(data).hexdigest() != sha256:
             raise corrupt(sha256, "holds other bytes than its name says")
         return data
+
+    def pieces(self, sha256: str) -> Iterator[bytes]:
+        """See `Blobs`."""
+        with self.opened(sha256) as stored:
+            held = b""
+            for piece in self._checked(sha256, stored):
+                if held:
+                    yield held
+                held = piece
+            if held:
+                yield held
 
     def copy_verified(self, sha256: str, destination: Path, mode: int = 0o600) -> int:
         """See `Blobs`."""

@@ -11,9 +11,9 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, event, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -40,6 +40,7 @@ class Database:
     def __init__(self, backend: Backend, engine: Engine) -> None:
         self._backend = backend
         self._engine = engine
+        event.listen(engine, "before_cursor_execute", _refuse_odd_texts)
 
     def __repr__(self) -> str:
         return f"<Database {self._engine.dialect.name}>"
@@ -133,6 +134,27 @@ def open_database(home: Home, *, upgrade: bool = True) -> Database:
             database.close()
             raise
     return database
+
+
+def _refuse_odd_texts(_c: Any, _cursor: Any, _text: str, parameters: Any, _context: Any, executemany: bool) -> None:
+    """Raise INVALID_PARAMETER for a text that one database takes and another does not, or none."""
+    for row in parameters if executemany else (parameters,):
+        for value in row.values() if isinstance(row, dict) else row:
+            if isinstance(value, str) and not _can_be_kept(value):
+                raise SalverError(
+                    "INVALID_PARAMETER",
+                    f"the text {value[:80]!r} has a NUL character or half of a surrogate pair",
+                    "leave it out: no database keeps it",
+                )
+
+
+def _can_be_kept(text: str) -> bool:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return False
+    return "\0" not in text
 
 
 def _backend(place: Path | str) -> Backend:

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Select, func, select, update
+from sqlalchemy import Connection, Select, func, or_, select, update
 
 from salver.clock import Clock
 from salver.storage.database import Database
@@ -218,7 +218,7 @@ class Journal:
             if actions:
                 statement = statement.where(journal.c.action.in_(actions))
             if subjects:
-                statement = statement.where(journal.c.subject.in_(subjects))
+                statement = statement.where(or_(*map(about, subjects)))
             found = read_records(connection, statement.order_by(journal.c.seq).limit(limit))
         return Changes(found, found[-1].seq if len(found) == limit else max(upto, after), head)
 

@@ -120,6 +120,14 @@ class RemoteBlobs:
             self._evict()
         return blob
 
+    def receive(self, source: int, expected: str) -> Blob:
+        """See `Blobs`."""
+        with self._leases.taken([check_digest(expected)]):
+            blob = self._local.receive(source, expected)
+            self.upload(blob.sha256)
+            self._evict()
+        return blob
+
     def upload(self, sha256: str) -> None:
         """Have a blob that is on this machine in the bucket; raises CORRUPT_ARTIFACT for one that is not sound."""
         self._pin(sha256)
@@ -223,6 +231,11 @@ class RemoteBlobs:
         """See `Blobs`."""
         with self.hold([sha256]):
             return self._local.read_verified(sha256)
+
+    def pieces(self, sha256: str) -> Iterator[bytes]:
+        """See `Blobs`."""
+        with self.hold([sha256]):
+            yield from self._local.pieces(sha256)
 
     def copy_verified(self, sha256: str, destination: Path, mode: int = 0o600) -> int:
         """See `Blobs`."""

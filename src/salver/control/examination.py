@@ -1,0 +1,121 @@
+"""Versions whose files came over the network: what they are is found out here, whatever the client says of them.
+
+The files are laid out as they will be when the version is loaded, and a child process reads them with the very checks
+of `salver register`: so a draft that comes from elsewhere is worth no more than its bytes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from salver.control.administration import check_stored
+from salver.control.registration import drafted
+from salver.protocol.errors import SalverError
+from salver.protocol.names import SemanticVersion, check_name
+from salver.protocol.tables import FileEntry
+from salver.registry.draft import VersionDraft
+from salver.registry.files import check_files
+from salver.runtime.declaration import DECLARATION_FILE
+from salver.runtime.examine import Examined, examine_in_child
+from salver.security.access import Operation, allows, require
+from salver.storage.blob_store import Blobs
+from salver.storage.opening import open_blobs
+
+if TYPE_CHECKING:
+    from salver.control.administration import LocalAdministration, Registered
+
+__all__ = ["examined_draft", "register_examined"]
+
+_AT_ONCE: Final = 2
+"""Artifacts that are taken apart at one time; each is copied, and read by a process of its own."""
+_SAID: Final = (
+    *("format", "signature", "kind", "preprocess", "postprocess", "cost", "length", "idempotent", "warm_up"),
+    *("states", "streams", "trusts_code"),
+)
+"""What a draft says of an artifact that the artifact says itself."""
+
+_places: Final = threading.BoundedSemaphore(_AT_ONCE)
+
+
+def register_examined(admin: LocalAdministration, draft: VersionDraft) -> Registered:
+    """Register a draft that came over the network, if it says of its stored files what they say themselves.
+
+    Raises INVALID_ARTIFACT naming what differs, QUEUE_FULL, and what `examined_draft` and `register` raise.
+    """
+    found = examined_draft(
+        admin, draft.model, draft.files, version=draft.version, format=draft.format, trust_code=draft.trusts_code
+    )
+    for name in _SAID:
+        if getattr(draft, name) != getattr(found, name):
+            raise SalverError(
+                "INVALID_ARTIFACT",
+                f"the draft of {draft.model!r} says another {name} than its files: those say "
+                f"{msgspec.json.encode(getattr(found, name)).decode()[:200]}",
+                "leave it to the server: POST /v1/models/NAME/versions takes the files alone",
+            )
+    return admin.register(draft)
+
+
+def examined_draft(
+    admin: LocalAdministration,
+    model: str,
+    files: tuple[FileEntry, ...],
+    *,
+    version: str | None = None,
+    format: str | None = None,
+    trust_code: bool = False,
+) -> VersionDraft:
+    """The version that stored files make, by what they are; blocks.
+
+    None of their code runs unless the principal may vouch for it. Raises PERMISSION_DENIED, NOT_FOUND for a file
+    that is not stored, CORRUPT_ARTIFACT, QUEUE_FULL while others are looked at, and what reading an artifact raises.
+    """
+    require(admin.principal, Operation.REGISTER)
+    if trust_code:
+        require(admin.principal, Operation.TRUST_CODE)
+    check_name(model, "model")
+    if version is not None:
+        SemanticVersion.parse(version)
+    check_files(files)
+    blobs = open_blobs(admin.home)
+    check_stored(blobs, files)
+    if not _places.acquire(blocking=False):
+        raise SalverError("QUEUE_FULL", f"{_AT_ONCE} artifacts are being read, the most at one time", "repeat it soon")
+    try:
+        found = _examine(admin, blobs, model, files, format, trust_code=trust_code)
+    finally:
+        _places.release()
+    return drafted(model, found, files, version=version)
+
+
+def _examine(
+    admin: LocalAdministration,
+    blobs: Blobs,
+    model: str,
+    files: tuple[FileEntry, ...],
+    format: str | None,
+    *,
+    trust_code: bool,
+) -> Examined:
+    scratch = admin.home.scratch_path
+    scratch.mkdir(mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="examine-", dir=scratch, ignore_cleanup_errors=True) as folder:
+        root = Path(folder) / model
+        root.mkdir()
+        for file in files:
+            path = root / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            blobs.copy_verified(file.sha256, path)
+        may_run = allows(admin.principal.role, Operation.TRUST_CODE)
+        return examine_in_child(_artifact(root, files), format=format, trust_code=trust_code, may_run_code=may_run)
+
+
+def _artifact(root: Path, files: tuple[FileEntry, ...]) -> Path:
+    """The one file that was registered by itself, else the directory."""
+    alone = len(files) == 1 and "/" not in files[0].path and files[0].path != DECLARATION_FILE
+    return root / files[0].path if alone else root

@@ -1,0 +1,82 @@
+"""Reading what could be recommended: all versions that are not put away, with what is said and measured of them."""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import Connection, and_, select
+
+from salver.protocol.description import Description
+from salver.protocol.errors import SalverError
+from salver.protocol.stages import Stage
+from salver.protocol.tables import VersionManifest
+from salver.registry.recommendation import MOST_COLUMNS, MOST_VALUES, DataShape, Offer, Recommendation, recommend
+from salver.registry.resolution import resolve
+from salver.storage.database import Database
+from salver.storage.registry_schema import metadata, revocations, stages
+from salver.storage.schema import versions
+
+__all__ = ["Offers"]
+
+_OUT = (Stage.ARCHIVED.value, Stage.REJECTED.value)
+_MOST = 100
+
+
+class Offers:
+    """The versions in one database that could be recommended."""
+
+    __slots__ = ("_database",)
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def recommended(
+        self, task: str = "", data: DataShape | None = None, like: tuple[str, str] | None = None, most: int = 10
+    ) -> tuple[Recommendation, ...]:
+        """See `recommend`. Raises NOT_FOUND for an unknown `like`, INVALID_PARAMETER for nothing or too much asked."""
+        _check(task, data, like, most)
+        with self._database.read() as connection:
+            offers = _offers(connection)
+            manifest = resolve(connection, *like) if like else None
+        return recommend(offers, task=task, data=data, like=manifest, most=most)
+
+
+def _check(task: str, data: DataShape | None, like: tuple[str, str] | None, most: int) -> None:
+    if not task.strip() and data is None and like is None:
+        raise SalverError("INVALID_PARAMETER", "nothing is asked for", "give a task, data, or a version")
+    if not 1 <= most <= _MOST:
+        raise SalverError("INVALID_PARAMETER", f"the limit is {most}", f"use 1 to {_MOST}")
+    if data is None:
+        return
+    if len(data.columns) > MOST_COLUMNS or len(data.values) > MOST_VALUES:
+        raise SalverError(
+            "INVALID_PARAMETER",
+            f"the data have {len(data.columns)} columns and {len(data.values)} values of the target",
+            f"send at most {MOST_COLUMNS} and {MOST_VALUES}",
+        )
+    if data.target and data.target not in {column.name for column in data.columns}:
+        names = ", ".join(column.name for column in data.columns[:20])
+        raise SalverError("INVALID_PARAMETER", f"the data have no column {data.target[:80]!r}", f"there are {names}")
+
+
+def _offers(connection: Connection) -> list[Offer]:
+    revoked = {(row.model, row.version) for row in connection.execute(select(revocations))}
+    query = (
+        select(versions.c.manifest, metadata.c.document, stages.c.stage)
+        .join_from(
+            versions,
+            metadata,
+            and_(metadata.c.model == versions.c.model, metadata.c.version == versions.c.version),
+            isouter=True,
+        )
+        .join(stages, and_(stages.c.model == versions.c.model, stages.c.version == versions.c.version), isouter=True)
+    )
+    found = []
+    for manifest_text, document, stage in connection.execute(query):
+        if stage in _OUT:
+            continue
+        manifest = msgspec.json.decode(manifest_text, type=VersionManifest)
+        if (manifest.model, manifest.version) in revoked:
+            continue
+        said = msgspec.json.decode(document, type=Description) if document else Description()
+        found.append(Offer(manifest, said, stage or Stage.DEVELOPMENT.value, said.metrics))
+    return found

@@ -1,0 +1,152 @@
+"""What would break if a version were retired: who serves it, who asks it, what is named after it or made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from salver.clock import Clock
+from salver.protocol.names import SemanticVersion
+from salver.protocol.stages import Stage
+from salver.protocol.tables import VersionManifest
+from salver.protocol.verdict import Verdict
+from salver.registry.description_rows import aliases_of
+from salver.registry.holds import hold_of
+from salver.registry.in_use import endpoints_of
+from salver.registry.lineage import dependents_of
+from salver.registry.lineage_rows import BASED_ON, version_node
+from salver.registry.matrix import MOST, compatibility_matrix
+from salver.registry.resolution import resolve
+from salver.registry.stages import in_stage, stage_of, stages_of
+from salver.registry.usage import VersionUse, use_of
+from salver.storage.database import Database
+from salver.storage.registry_schema import revocations
+from salver.storage.schema import versions
+
+__all__ = ["LateClient", "RetirementImpact", "Retiring"]
+
+_DAY_S: Final = 86_400.0
+_OUT: Final = frozenset({Stage.ARCHIVED, Stage.REJECTED})
+_NEARNESS: Final = (Stage.PRODUCTION, Stage.SHADOW, Stage.STAGING, Stage.VALIDATION, Stage.DEVELOPMENT)
+
+
+class LateClient(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A client that asked the version lately."""
+
+    client: str
+    endpoint: str
+    requests: int
+    last_s: float
+
+
+class RetirementImpact(msgspec.Struct, frozen=True, omit_defaults=True):
+    """*Successful*: nothing breaks; *inconclusive*: others must follow; *failed*: somebody loses it, or it is held."""
+
+    reference: str
+    stage: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    endpoints: tuple[str, ...] = ()
+    """Where it is deployed."""
+    aliases: tuple[str, ...] = ()
+    clients: tuple[LateClient, ...] = ()
+    substitutes: tuple[str, ...] = ()
+    """Versions that its clients would understand, the nearest to production first."""
+    dependents: tuple[str, ...] = ()
+    """Versions that are based on it."""
+    only_in_production: bool = False
+    held: str = ""
+    """Why it must be kept; empty where it need not."""
+    since_s: float = 0.0
+    """Clients that asked it last before this are not counted."""
+
+
+class Retiring:
+    """The question "what breaks without it?" over one database."""
+
+    __slots__ = ("_clock", "_database")
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def of(self, model: str, wanted: str | None, days: float = 30.0) -> RetirementImpact:
+        """What retiring a version would break, seen from who asked it in the last `days`; NOT_FOUND for none."""
+        since_s = self._clock.wall_s() - days * _DAY_S
+        with self._database.read() as connection:
+            manifest = resolve(connection, model, wanted)
+            return _impact(connection, manifest, since_s)
+
+
+def _impact(connection: Connection, manifest: VersionManifest, since_s: float) -> RetirementImpact:
+    model, version = manifest.model, manifest.version
+    here = stage_of(connection, model, version)
+    hold = hold_of(connection, model, version)
+    late = [use for use in use_of(connection, model, version) if use.last_s >= since_s]
+    dependents = dependents_of(connection, version_node(model, version))
+    others = [each.version for each in in_stage(connection, model, Stage.PRODUCTION) if each.version != version]
+    found = RetirementImpact(
+        manifest.reference,
+        here.stage.value,
+        Verdict.SUCCESSFUL,
+        (),
+        endpoints_of(connection, here),
+        tuple(each.alias for each in aliases_of(connection, model) if each.version == version),
+        tuple(LateClient(use.client, use.endpoint, use.requests, use.last_s) for use in late),
+        _substitutes(connection, manifest, late),
+        tuple(f"{name}@{number}" for name, number, relation in dependents if relation == BASED_ON),
+        here.stage is Stage.PRODUCTION and not others,
+        hold.why if hold else "",
+        since_s,
+    )
+    verdict, reasons = judge(found)
+    return msgspec.structs.replace(found, verdict=verdict, reasons=reasons)
+
+
+def judge(found: RetirementImpact) -> tuple[Verdict, tuple[str, ...]]:
+    """Whether the version can go, and what stands in the way. Pure."""
+    refused: list[str] = []
+    following: list[str] = []
+    instead = f"; {found.substitutes[0]} could take its place" if found.substitutes else ""
+    if found.held:
+        refused.append(f"it is held: {found.held}")
+    if found.endpoints:
+        (following if instead else refused).append(f"deployed as {', '.join(found.endpoints)}{instead}")
+    if found.clients:
+        names = ", ".join(sorted({each.client for each in found.clients}))
+        requests = sum(each.requests for each in found.clients)
+        rest = instead or "; no other version understands what they send"
+        (following if instead else refused).append(f"asked lately by {names} ({requests} requests){rest}")
+    if found.only_in_production:
+        (following if instead else refused).append(f"the only version in production{instead}")
+    if found.aliases:
+        following.append(f"the aliases {', '.join(found.aliases)} would have to move")
+    if found.dependents:
+        following.append(f"{', '.join(found.dependents)} are based on it and keep working, but cannot be made again")
+    if refused:
+        return Verdict.FAILED, (*refused, *following)
+    return (Verdict.INCONCLUSIVE, tuple(following)) if following else (Verdict.SUCCESSFUL, ("nothing needs it",))
+
+
+def _substitutes(connection: Connection, manifest: VersionManifest, late: Sequence[VersionUse]) -> tuple[str, ...]:
+    """Versions whose answers and inputs the clients of this one understand, by the compatibility matrix."""
+    model = manifest.model
+    stages = {each.version: each.stage for each in stages_of(connection, model)}
+    revoked = set(connection.execute(select(revocations.c.version).where(revocations.c.model == model)).scalars())
+    query = select(versions.c.manifest).where(versions.c.model == model, versions.c.version != manifest.version)
+    rows = connection.execute(query.order_by(versions.c.ordinal.desc())).scalars()
+    usable: list[VersionManifest] = []
+    for text in rows:
+        other = msgspec.json.decode(text, type=VersionManifest)
+        if stages[other.version] not in _OUT and other.version not in revoked:
+            usable.append(other)
+            if len(usable) == MOST - 1:
+                break
+    matrix = compatibility_matrix(model, [manifest, *usable], late)
+    fitting = {cell.server for cell in matrix.cells if cell.client == manifest.version and cell.level != "major"}
+    ranked = sorted((SemanticVersion.parse(each.version) for each in usable if each.version in fitting), reverse=True)
+    ranked.sort(key=lambda each: _NEARNESS.index(stages[str(each)]))
+    return tuple(map(str, ranked))
