@@ -1,4 +1,4 @@
-# make demo    the main job, from training to predictions over HTTP
+# make demo    the main job, from training to predictions over HTTP        make demo-registry   a version's way to production
 # make test    all tests        make check   lint, types, import layers
 # make bench   ratios against an echo server, between settings and against bounds (about 25 minutes)
 # make bench-peers   ratios to other servers (about 25 minutes, 5 GB of environments)
@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-chaos test-engines check format bench bench-peers lock proto clean venv
+.PHONY: demo demo-registry test test-chaos test-engines check format bench bench-peers lock proto clean venv
 
 venv: $(VENV)/.made
 
@@ -57,10 +57,14 @@ venv-%: .venvs/%/.made ;
 	  -r examples/minilm/wheels.txt -r examples/magika/wheels.txt -r examples/silero_vad/wheels.txt
 	touch $@
 
+# The whole way of a version: register, evaluate, compare, approve, promote, deploy, predict, history.
+demo-registry: venv
+	$(BIN)/python examples/breast_cancer/walk.py
+
 demo: venv
 	$(BIN)/python examples/digits/demo.py
 
-test: venv .venvs/tritonclient/.made .venvs/client/.made .venvs/models/.made .venvs/kserve/.made .venvs/mlflow/.made .venvs/openai/.made .venvs/model-signing/.made .venvs/s3/.made
+test: venv .venvs/tritonclient/.made .venvs/client/.made .venvs/models/.made .venvs/kserve/.made .venvs/mlflow/.made .venvs/openai/.made .venvs/model-signing/.made .venvs/s3/.made .venvs/pipelines/.made
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-chaos: venv
@@ -94,7 +98,7 @@ lock:
 	  -o requirements/kserve.txt requirements/kserve.in
 	uv pip compile --quiet --generate-hashes --no-header --no-emit-package salver --python-version 3.11 \
 	  -o requirements/lock.txt requirements/lock.in
-	for name in tritonclient client models mlflow model-signing openai s3 tensorflow; do uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 \
+	for name in tritonclient client models mlflow model-signing openai pipelines s3 tensorflow; do uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 \
 	  -o requirements/$$name.txt requirements/$$name.in; done
 	for name in $(basename $(wildcard requirements/peers/*.in)); do uv pip compile --quiet --generate-hashes --no-header \
 	  --python-version 3.11 -o $$name.txt $$name.in; done

@@ -8,27 +8,56 @@ import tempfile
 import time
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import report
 import setting
 from sqlalchemy import select
 
 from salver.clock import SYSTEM_CLOCK
+from salver.protocol.description import DataReference, Description
+from salver.protocol.signature import Signature, TensorSpec
+from salver.protocol.stages import Stage
+from salver.protocol.tables import FileEntry
 from salver.registry.audit import Audit
+from salver.registry.description_rows import write_description, write_tags
+from salver.registry.draft import VersionDraft
+from salver.registry.records import Records
+from salver.registry.search import Meaning
+from salver.registry.semantic import Embedder
+from salver.registry.stages import VersionStage, write_stage
 from salver.storage.blob_keys import HomeKeys
 from salver.storage.blobs import BlobStore
 from salver.storage.database import open_database
 from salver.storage.home import Home
-from salver.storage.schema import journal
+from salver.storage.schema import journal, models, versions
 
 PAIRS = 5
 RECORDS = 100_000
 ARTIFACT_BYTES = 100_000_000
+VERSIONS = 10_000
+TOPICS = (
+    "fraud",
+    "credit",
+    "risk",
+    "churn",
+    "image",
+    "text",
+    "price",
+    "demand",
+    "forecast",
+    "vision",
+    "report",
+    "weather",
+)
+EMBEDDER = Embedder("meanings", "minilm@1.0.0", "text", "embedding")
 
 
 def main():
     given = report.arguments(__doc__, seconds=0).parse_args()
     audit_verification(write=given.write)
     artifact_store(write=given.write)
+    finding(write=given.write)
 
 
 def show(text):
@@ -140,6 +169,90 @@ def copy_and_hash(source, destination):
         os.fsync(after.fileno())
     destination.unlink()
     return digest.hexdigest()
+
+
+def finding(*, write):
+    """Lookups, lists and searches among ten thousand versions that are described, in a new home in SQLite."""
+    with tempfile.TemporaryDirectory(prefix="salver-bench-") as folder:
+        home = Home.open(Path(folder) / "home")
+        database = open_database(home)
+        records = Records(home, database, SYSTEM_CLOCK)
+        show(f"finding: writing {VERSIONS:,} versions")
+        write_versions(database)
+        keep_vectors(records.embeddings)
+        vector = np.random.default_rng(1).random((1, 384), np.float32)
+        find, page = records.search.find, records.pages
+        condition = 'metrics.auc >= 0.9 and stage = production and tags.team = "risk" and not licence = "GPL-3.0"'
+        ways = {
+            "a version by its number": (lambda: page.manifest("vision-3", "1.7.0"), 0.001),
+            "all models": (records.catalog.models, 0.1),
+            "the versions of one": (lambda: records.catalog.versions("vision-3"), 0.1),
+            f"`{condition}`": (lambda: find(filter=condition), 0.1),
+            "`metrics.auc >= 0.9`": (lambda: find(filter="metrics.auc >= 0.9"), 0.1),
+            "one rare word": (lambda: find("astronomy"), 0.1),
+            "two words that half of all say": (lambda: find("fraud risk"), 0.1),
+            "by meaning, 384 numbers each": (lambda: find("x", meaning=Meaning(EMBEDDER, vector)), 0.1),
+            "the lineage of one": (lambda: records.lineage.of("vision-3", "1.7.0"), 0.1),
+            "the impact of a data set of 200 versions": (lambda: records.impacts.of("data:s3://data/3"), None),
+        }
+        seconds = {way: [] for way in ways}
+        for turn in range(3 * PAIRS):
+            show(f"finding: turn {turn + 1} of {3 * PAIRS}")
+            for way, (do, _) in ways.items():
+                seconds[way].append(in_processor_seconds(do))
+        database.close()
+    lines = [
+        f"{VERSIONS:,} versions of {VERSIONS // 20:,} models, each described in 40 words, tagged, with metrics; in "
+        f"seconds of one processor, medians of {3 * PAIRS} turns; searches show the best 20:",
+        "",
+        "| what | milliseconds | wanted at most | |",
+        "|---|---|---|---|",
+    ]
+    for way, taken in seconds.items():
+        took_s, wanted_s = setting.median(taken), ways[way][1]
+        bound = (
+            "| |" if wanted_s is None else f"| {wanted_s * 1e3:g} | {'met' if took_s <= wanted_s else '**missed**'} |"
+        )
+        lines.append(f"| {way} | {took_s * 1e3:.2f} {bound}")
+    report.tell("finding", lines, write=write)
+
+
+def write_versions(database):
+    """As registrations write them, though all in one transaction and unsigned."""
+    rng = np.random.default_rng(0)
+    inputs = TensorSpec("x", "FP32", (-1, 30), labels=tuple(f"column_{index}" for index in range(30)))
+    signature = Signature((inputs,), (TensorSpec("p", "FP32", (-1, 2), labels=("good", "bad")),))
+    with database.begin() as connection:
+        for number in range(VERSIONS):
+            of_model = number % 20
+            name = f"{TOPICS[number // 20 % len(TOPICS)]}-{number // 20 // len(TOPICS)}"
+            files = (FileEntry("model.onnx", f"{number:064x}", 1000 + number),)
+            manifest = VersionDraft(name, "onnx", files, signature).manifest(f"1.{of_model}.0", of_model + 1)
+            if of_model == 0:
+                connection.execute(models.insert().values(name=name, created_s=1.7e9 + number))
+            row = {"model": name, "version": manifest.version, "ordinal": manifest.ordinal, "digest": manifest.digest}
+            row |= {"format": "onnx", "kind": "predict", "created_s": 1.7e9 + number, "created_by": "ann"}
+            connection.execute(versions.insert().values(row | {"manifest": msgspec.json.encode(manifest).decode()}))
+            words = [*rng.choice(TOPICS, 4), *(f"word{index}" for index in rng.zipf(1.5, 36) % 5000)]
+            said = Description(
+                description=" ".join([*words, "astronomy"] if number % 1000 == 7 else words),
+                task="classification",
+                licence="Apache-2.0",
+                training_data=DataReference("loans", f"s3://data/{number % 50}", f"{number % 50:064x}"),
+                run_id=f"run-{number}",
+                metrics={"auc": float(rng.random()), "f1": float(rng.random())},
+                hyperparameters={"depth": int(rng.integers(1, 9)), "rate": 0.1},
+            )
+            write_tags(connection, manifest, {"team": str(rng.choice(["risk", "vision"])), "region": "eu"})
+            write_description(connection, manifest, said, "ann", 1.7e9)
+            if of_model == 19:
+                write_stage(connection, VersionStage(name, manifest.version, Stage.PRODUCTION, 1.7e9))
+
+
+def keep_vectors(embeddings):
+    rng = np.random.default_rng(2)
+    while cards := embeddings.waiting(EMBEDDER, 1000)[0]:
+        embeddings.keep(EMBEDDER, cards, rng.random((len(cards), 384), np.float32))
 
 
 def in_processor_seconds(do):

@@ -52,7 +52,7 @@ def main(folder: Path) -> None:
     save(folder, "logistic", logistic, x, rows.digest, split)
     save(folder, "boosted", boosted.fit(x[train], y[train]), x, rows.digest, split)
     save(folder, "worse", DecisionTreeClassifier(max_depth=2).fit(x[train], shuffled), x, rows.digest, split)
-    save(folder, "leaky", DecisionTreeClassifier(random_state=0).fit(x, y), x, rows.digest, "none: all rows")
+    save(folder, "leaky", DecisionTreeClassifier(random_state=0).fit(x, y), x, rows.digest, "all rows")
     with_code = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(leaked[train], y[train])
     save(folder, "with_code", with_code, leaked, read_rows(folder / "cancer_with_code.csv").digest, split)
 

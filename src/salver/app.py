@@ -30,13 +30,16 @@ from salver.gateway.routes import HttpRoute, HttpRouteTable
 from salver.gateway.tfs import TfsDoor
 from salver.gateway.v1_models import V1Pages, v1_routes
 from salver.gateway.websocket.door import WebSocketDoor, websocket_routes
+from salver.protocol.api_versions import retirement_headers
 from salver.protocol.errors import SalverError
 from salver.protocol.jobs import JobLimits
+from salver.protocol.request import Service
 from salver.protocol.tables import Tables
 from salver.protocol.usage import Asking
 from salver.routing.router import Router, Target
 from salver.runtime.cache import ResponseCache, layer_caches
 from salver.runtime.host import Host
+from salver.runtime.lazy import LazyVersion
 from salver.runtime.provenance import Provenance, trusted_keys_of
 from salver.runtime.recorder import FlightRecorder
 from salver.runtime.sessions import Serving, Sessions
@@ -102,6 +105,8 @@ class DataPlane:
         self._caches: dict[Serving, ResponseCache] = {}
         self._streams: dict[Serving, StreamingPool] = {}
         self._pools: dict[str, Serving] = {}
+        self._notices: dict[tuple[str, str], tuple[tuple[bytes, bytes], ...]] = {}
+        """What the answers of versions say beside, that are to be retired."""
         self.metrics = Metrics()
         self.router = Router()
         self.host = Host(
@@ -220,6 +225,9 @@ class DataPlane:
         """Make a snapshot the desired state."""
         self._verifier = TokenVerifier(tables.tokens, self._pepper, self._clock, self._verifier)
         self.host.apply(tables)
+        self._notices = {
+            (each.model, each.version): retirement_headers(each.proposed_s, each.due_s) for each in tables.retirements
+        }
         self._jobs_door.webhooks = {webhook.name: webhook for webhook in tables.webhooks}
         self._publish()
 
@@ -229,16 +237,20 @@ class DataPlane:
         self._caches = layer_caches(pools.values(), self._caches, self.metrics, self._clock)
         self._streams = layer_streams(pools.values(), self._streams)
         targets = {
-            name: Target(pool.spec, pool.manifest, self._caches.get(pool) or self._streams.get(pool) or pool)
+            name: self._target(pool, self._caches.get(pool) or self._streams.get(pool) or pool)
             for name, pool in pools.items()
         }
         for name, lazy in self.host.lazy_versions().items():
             # It stays when its version is unloaded, so it is the one that is asked.
             if name in targets:
                 lazy.serve(targets[name].service)
-            targets[name] = Target(lazy.spec, lazy.manifest, lazy)
+            targets[name] = self._target(lazy, lazy)
         without = {name: self.host.error_of(name) for name in self.host.names() if name not in targets}
         self.router.publish(targets, without)
+
+    def _target(self, serving: Serving | LazyVersion, service: Service) -> Target:
+        spec, manifest = serving.spec, serving.manifest
+        return Target(spec, manifest, service, self._notices.get((manifest.model, manifest.version), ()))
 
     def _authenticate(self, token: str, peer: str | None) -> Principal | None:
         """Whose token this is; who sends too many wrong ones from the address `peer` is slowed down."""

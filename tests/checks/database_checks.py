@@ -196,7 +196,7 @@ def test_nothing_can_be_written_while_reading(database: Database) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_writer_that_does_not_finish_is_a_conflict_for_the_others(place: Path | str) -> None:
+def test_a_writer_that_does_not_finish_is_told_to_the_others(place: Path | str) -> None:
     database = Database.open(place)
 
     def write() -> None:
@@ -204,7 +204,7 @@ def test_a_writer_that_does_not_finish_is_a_conflict_for_the_others(place: Path 
             pass
 
     with database.begin():
-        fails(write, "CONFLICT", r"has held the database for 0\.05 s")
+        fails(write, "CONTROL_UNAVAILABLE", r"has held the database for 0\.05 s")
         assert revision(database) == 0  # readers wait for nobody
     write()
     database.close()

@@ -175,7 +175,7 @@ def test_a_command_with_a_why_of_its_own_keeps_it(salver: Callable, home: Path, 
     model = tmp_path / "echo.py"
     model.write_text(MODEL)
     salver("register", "echo", model, "--trust-code")
-    assert salver("registry", "compat", "echo", "--why").code == 0
+    assert salver("registry", "compat", "echo", "--differences").code == 0
     assert salver("--why", "said in front", "deploy", "echo").code == 0
     assert salver("--json", "audit", "--last", "--limit", 1).json[0]["why"] == "said in front"
 

@@ -24,6 +24,15 @@ def test_a_version_is_described_when_it_is_registered_and_later(digits, salver, 
     }
 
 
+def test_what_is_a_number_in_the_description_is_one_on_the_command_line(digits, salver) -> None:
+    words = ("training_data.rows=12", "metrics.f1=0.5", "hyperparameters.wide=true", "extra.ticket=71")
+    assert salver("describe", "times", *[word for each in words for word in ("--set", each)]).code == 0
+    said = salver("--json", "show", "times").json["description"]
+    assert (said["training_data"], said["metrics"]["f1"]) == ({"rows": 12}, 0.5)
+    assert (said["hyperparameters"]["wide"], said["extra"]) == (True, {"ticket": "71"})
+    assert "expected" in salver("describe", "times", "--set", "training_data.rows=many").err.lower()
+
+
 def test_show_tells_a_person_where_a_version_stands(digits, salver) -> None:
     salver("alias", "set", "times", "champion", "latest")
     shown = salver("show", "times@champion").out

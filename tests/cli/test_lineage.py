@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -94,4 +95,4 @@ def test_odd_names_stay_names_in_drawings() -> None:
     (node,) = [line for line in dot(graph) if "shape=cylinder" in line]
     assert '\\"];' in node
     assert "\n" not in node
-    assert node.count('"') - node.count('\\"') == 4
+    assert re.sub(r"\\.", "", node).count('"') == 4

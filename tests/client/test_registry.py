@@ -9,10 +9,10 @@ import threading
 from pathlib import Path
 
 import pytest
-import salver
 import trustme
 from tests.control.listening import Listening, listening
 
+import salver
 from salver.client.registry_places import repeated
 from salver.protocol.errors import SalverError
 from salver.protocol.stages import Stage

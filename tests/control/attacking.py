@@ -114,8 +114,7 @@ class Attacker:
         """Try it: never a fault, never a word about how it is inside."""
         method, target, body, headers = attempt
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        self._connection.request(method, target, content, {"Authorization": f"Bearer {self._token}"} | headers)
-        answer = self._connection.getresponse()
+        answer = self._answer(method, target, content, {"Authorization": f"Bearer {self._token}"} | headers)
         data = answer.read()
         said = f"{method} {target[:200]} {headers} {str(body)[:400]}: {answer.status} {data[:600]!r}"
         assert answer.status < 500 or answer.getheader("x-salver-error") in _HONEST, said
@@ -127,6 +126,15 @@ class Attacker:
             json.loads(data)
         self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
         return answer.status
+
+    def _answer(self, *request: Any) -> http.client.HTTPResponse:
+        try:
+            self._connection.request(*request)
+            return self._connection.getresponse()
+        except (ConnectionError, http.client.RemoteDisconnected):  # it was idle for too long
+            self._connection.close()
+            self._connection.request(*request)
+            return self._connection.getresponse()
 
     def close(self) -> None:
         self._connection.close()

@@ -19,7 +19,7 @@ from salver.control.api import control_app
 from salver.control.listener import ControlLimits, ControlServer
 from salver.control.uploads import Transfers
 from salver.control.waiting import Watch
-from salver.security.access import DEFAULT_TENANT, local_principal
+from salver.security.access import local_principal
 from salver.security.tokens import TokenVerifier
 from salver.storage.database import open_database
 from salver.storage.home import Home

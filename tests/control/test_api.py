@@ -34,7 +34,7 @@ GOLDEN = {
     "HEAD /v1/blobs/{sha256}": {"admin", "operator", "developer"},
     "PUT /v1/blobs/{sha256}": {"admin", "operator", "developer"},
     "GET /v1/models/{model}/versions/{version}/files/{path}": READERS,
-    "GET /v1/models/{model}/attestation": READERS,
+    "GET /v1/models/{model}/versions/{version}/attestation": READERS,
     "POST /v1/models/{model}/versions/{version}/revocation": {"admin", "operator"},
     "GET /v1/revocations": READERS,
     "GET /v1/keys": READERS,
@@ -77,6 +77,9 @@ GOLDEN = {
     "GET /v1/webhooks": {"admin", "operator"},
     "GET /v1/webhooks/{webhook}/changes": {"admin", "operator"},
     "POST /v1/webhooks/{webhook}/redelivery": {"admin", "operator"},
+    "POST /v1/models/{model}/retraining/hook": {"admin"},
+    "POST /v1/models/{model}/retraining": {"admin", "operator"},
+    "POST /v1/models/{model}/retraining/end": {"admin", "operator"},
     "GET /v1/changes": {"admin", "operator", "approver"},
     "POST /v1/webhooks": {"admin", "operator"},
     "DELETE /v1/webhooks/{webhook}": {"admin", "operator"},
@@ -124,6 +127,8 @@ BODIES = {
     "PATCH /v1/models/{model}/versions/{version}/tags": {"tags": {}},
     "POST /v1/tokens": {"name": "Bad Name", "role": "predictor"},
     "POST /v1/webhooks/{webhook}/redelivery": {},
+    "POST /v1/models/{model}/retraining": {},
+    "POST /v1/models/{model}/retraining/end": {"run": 1},
     "POST /v1/webhooks": {"name": "Bad Name", "url": "https://a.example/"},
 }
 
@@ -337,9 +342,10 @@ def test_an_answer_says_its_request_also_when_it_is_a_refusal(shared) -> None:
     one, other = (shared.administer("GET", "/v1/nothing", headers={"x-request-id": "x" * 129}) for _ in range(2))
     assert one.status == 404
     assert one.headers["x-request-id"] != other.headers["x-request-id"]
-    assert shared.administer("GET", "/v1/status", token=None, headers={"x-request-id": "me"}).headers[
-        "x-request-id"
-    ] == "me"
+    assert (
+        shared.administer("GET", "/v1/status", token=None, headers={"x-request-id": "me"}).headers["x-request-id"]
+        == "me"
+    )
     body = {"name": "x", "role": "predictor"}
     refused = shared.administer("POST", "/v1/tokens", body, headers={"x-salver-why": "%ff"})
     assert (refused.status, refused.code) == (400, "INVALID_PARAMETER")

@@ -361,7 +361,7 @@ class Listener(http.server.ThreadingHTTPServer):
         listener = self
 
         class Page(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802
+            def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 seq = body["data"]["seq"]
                 listener.tried.append(seq)

@@ -49,7 +49,9 @@ def test_who_asks_gets_what_came_behind_a_record_and_from_where_to_go_on(served:
     assert (len(first["records"]), first["position"]) == (1, 1)
 
 
-@pytest.mark.parametrize("query", ["after=-1", "limit=0", "limit=1001", "wait_s=61", "wait_s=-1", "actions=a,,b", "x=1"])
+@pytest.mark.parametrize(
+    "query", ["after=-1", "limit=0", "limit=1001", "wait_s=61", "wait_s=-1", "actions=a,,b", "x=1"]
+)
 def test_what_makes_no_sense_is_refused(served: Listening, query: str) -> None:
     assert ask(served, query).code == "INVALID_PARAMETER"
 

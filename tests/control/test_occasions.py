@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salver.control.occasions import checked_why, request_id, why_header, why_said
+from salver.control.occasions import request_id, why_header, why_said
 from salver.protocol.errors import SalverError
+from salver.protocol.reasons import checked_why
 
 
 @given(st.text(st.characters(exclude_categories=("C", "Z")), max_size=100))

@@ -50,6 +50,8 @@ def test_each_text_of_a_structure_is_reached() -> None:
     assert strings_in(VersionDraft) > 10
 
 
-@pytest.mark.parametrize("told", ['File "/x.py", line 1', "sqlite3.OperationalError: near", "<object at 0x7f1b8c0580d0>"])
+@pytest.mark.parametrize(
+    "told", ['File "/x.py", line 1', "sqlite3.OperationalError: near", "<object at 0x7f1b8c0580d0>"]
+)
 def test_what_tells_how_it_is_inside_would_be_seen(told: str) -> None:
     assert LEAKS.search(told)

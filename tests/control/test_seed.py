@@ -7,7 +7,8 @@ import pytest
 from tests.homes import SteppingClock
 from tests.signing import KEY
 
-from salver.control.actions.signing import ATTESTATION, AskedAttestation
+from salver.control.actions.descriptions import OfVersion
+from salver.control.actions.signing import ATTESTATION
 from salver.control.administration import DeployRequest, LocalAdministration
 from salver.control.seed import write_seed
 from salver.protocol.errors import SalverError
@@ -57,7 +58,7 @@ def source(tmp_path: Path, begun) -> tuple[Home, LocalAdministration]:
 
 def seed(source: tuple[Home, LocalAdministration], destination: Path) -> Home:
     home, admin = source
-    manifest = admin.do(ATTESTATION, AskedAttestation("digits")).manifest
+    manifest = admin.do(ATTESTATION, OfVersion("digits")).manifest
     (spec,) = admin.status().deployments
     destination.mkdir()
     write_seed(destination, home, spec, manifest)

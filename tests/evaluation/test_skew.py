@@ -192,12 +192,12 @@ def test_each_library_answers_a_batch_as_the_runtime_does(tmp_path, name, monkey
     monkeypatch.setattr(sys, "path", [*sys.path])
     allowed = threading.Event()
     allowed.set()
+    monkeypatch.setattr(environment, "_allowed", allowed)
     x = np.random.default_rng(0).normal(size=(200, 2))
     y = (x[:, 0] > 0).astype(int) + (x[:, 1] > 1) * (name == "lightgbm classes")
     file = ARTIFACTS[name](tmp_path, x, y)
     kind = name.partition(" ")[0]
     batch = batch_outputs(BatchOrder(str(tmp_path), file, kind), {"X": x, "x": x.astype(np.float32)}, {}, x)
-    monkeypatch.setattr(environment, "_allowed", allowed)
     source = Source(tmp_path, tmp_path / file, alone=True)
     adapter = format_named(kind)
     declaration = Declaration()
@@ -251,6 +251,32 @@ ARTIFACTS = {
     "sklearn": _skops,
     "python": _python,
 }
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"format": "python", "main": "m.py"},
+        {"format": "onnx", "main": "m.onnx", "preprocess": "m:f"},
+        {"format": "sklearn", "main": "m.joblib", "trusted": True},
+        {"format": "onnx", "main": "m.onnx", "script": "b.py"},
+    ],
+)
+def test_users_code_runs_in_no_process_that_was_not_made_for_it(tmp_path, order) -> None:
+    with pytest.raises(SalverError) as refused:
+        batch_outputs(BatchOrder(str(tmp_path), **order), {}, {}, np.ones((1, 1)))
+    assert refused.value.code == "REFUSED_BY_POLICY"
+
+
+def test_what_lies_beside_a_graph_is_no_library(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    x = rows()[["a", "b"]].to_numpy()
+    graph = to_onnx(LogisticRegression().fit(x, x[:, 0] > 0), x[:1].astype(np.float32), options={"zipmap": False})
+    (tmp_path / "m.onnx").write_bytes(graph.SerializeToString())
+    (tmp_path / "onnxruntime.py").write_text("raise SystemExit('it ran')")
+    found = batch_outputs(BatchOrder(str(tmp_path), "m.onnx", "onnx"), {"X": x.astype(np.float32)}, {}, None)
+    assert len(found["label"]) == len(x)
 
 
 def test_a_format_without_a_batch_path_says_so_and_a_pickle_needs_trust(tmp_path) -> None:

@@ -154,4 +154,6 @@ def default_of(field: msgspec.structs.FieldInfo) -> str:
         return "none"
     if isinstance(field.default, bool):
         return str(field.default).lower()
-    return {"": "empty", (): "[]"}.get(field.default, str(field.default))
+    if isinstance(field.default, tuple):
+        return msgspec.json.encode(field.default).decode().replace(",", ", ")
+    return {"": "empty"}.get(field.default, str(field.default))

@@ -61,11 +61,23 @@ def test_without_drift_hardly_any_data_is_accused() -> None:
     assert accused <= 5  # the level is 0.01
 
 
+def test_many_columns_of_few_rows_are_not_accused_by_an_index_that_is_large_by_chance() -> None:
+    rng = np.random.default_rng(7)
+    accused = 0
+    for _ in range(40):
+        now, before = ({f"c{index}": rng.normal(size=60) for index in range(10)} for _ in range(2))
+        found = looked_at(now, others=before)
+        assert found.numbers["largest_psi"] > 0.1
+        accused += found.verdict is Verdict.FAILED
+    assert accused <= 2
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
         (normal(1, mean=1.0), "mean moved, in standard deviations"),
         ({"a": np.where(np.arange(400) % 5 == 0, 9.0, 0.0), "b": normal(1)["b"]}, "outside the range"),
+        ({"a": np.where(np.arange(400) % 5 == 0, -9.0, 2.0), "b": normal(1)["b"]}, "outside the range"),
         ({"a": np.where(np.arange(400) % 5 == 0, np.nan, normal(1)["a"]), "b": normal(1)["b"]}, "missing values"),
     ],
 )

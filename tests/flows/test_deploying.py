@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 import threading
+from email.utils import parsedate_to_datetime
+from pathlib import Path
 
+import pytest
 from tests.flows.house import House
 
 from salver.testing import eventually
@@ -138,3 +141,20 @@ async def test_a_batch_that_hangs_is_given_up_and_its_version_moves_to_a_worker_
     assert len(house.home.isolated_path.read_bytes()) > 64
     # What was given up cannot be stopped, only waited for.
     await eventually(lambda: not [t for t in threading.enumerate() if t.name == "salver loop@1.0.0"])
+
+
+async def test_whoever_asks_a_version_that_is_to_be_retired_is_told_when(house: House, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[[retirement]]\nname = "old"\nolder_than_days = 0\nnotice_days = 30\n')
+    await house.open()
+    await house.deploy("scale")
+    assert "sunset" not in (await house.ask("scale", [[1, 2]])).headers
+    house.salver("policy", "set", policy)
+    house.salver("retire", "propose")
+    await house.notice()
+    told = (await house.ask("scale", [[1, 2]])).headers
+    sunset_s = parsedate_to_datetime(told["sunset"]).timestamp()
+    assert sunset_s - int(told["deprecation"].removeprefix("@")) == pytest.approx(30 * 86_400, abs=1)
+    house.salver("retire", "cancel", "scale@3.0.0")
+    await house.notice()
+    assert "sunset" not in (await house.ask("scale", [[1, 2]])).headers

@@ -14,6 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests.gateway.servers import IMPATIENT, ORDINARY, LoopThread, Serve, Served
+from tests.signing import KEY, signed
 
 from salver.app import DataPlane
 from salver.clock import SYSTEM_CLOCK
@@ -30,6 +31,7 @@ from salver.runtime.recorder import FlightRecorder
 from salver.security.access import ANONYMOUS
 from salver.storage.blobs import BlobStore
 from salver.storage.home import Home
+from salver.storage.trust import TrustDirectory
 from salver.telemetry.logs import AccessSample
 from salver.telemetry.metrics import Metrics
 
@@ -73,7 +75,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def manifest(model: str, digest: str, signature: Signature, *files: FileEntry) -> VersionManifest:
-    return VersionManifest(model, "1.0.0", 1, digest, "onnx", files, signature)
+    return signed(VersionManifest(model, "1.0.0", 1, digest, "onnx", files, signature))
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +94,7 @@ def serve_model(thread: LoopThread, toy: Path, tmp_path_factory: pytest.TempPath
         **spec: Any,
     ) -> Served:
         home = Home.open(tmp_path_factory.mktemp("home") / "home")
+        TrustDirectory(home.trust_path).add(KEY.key_id, KEY.public.pem)
         scratch = home.path / "scratch"
         scratch.mkdir(exist_ok=True)
         blob = BlobStore(home.blobs_path).put_file(toy)

@@ -184,7 +184,7 @@ def test_identical_requests_of_two_connections_are_one_for_the_model(serve_model
 
     def layer() -> None:
         targets = dict(server.plane.router.targets())
-        spec, manifest, service = targets["held"]
+        spec, manifest, service, _ = targets["held"]
         spec = msgspec.structs.replace(spec, cache_bytes=100_000)
         counted = server.gateway.metrics.version("held", "1.0.0")
         targets["held"] = Target(spec, manifest, ResponseCache(service, spec, manifest, counted, SYSTEM_CLOCK))

@@ -94,3 +94,15 @@ def test_a_withdrawn_approval_counts_no_more(house) -> None:
 def test_a_comment_has_an_end(house) -> None:
     with pytest.raises(SalverError, match="the comment has 1001 characters"):
         house.records.approvals.approve(person("bea"), "digits", "1.0.0", Stage.PRODUCTION, "x" * 1001)
+
+
+def test_whose_last_token_is_revoked_agrees_to_nothing_any_more(house) -> None:
+    tokens = house.records.tokens
+    one, two = (tokens.create(house.root, "bea", "approver").record for _ in range(2))
+    approve(house, "bea")
+    tokens.revoke(house.root, one.id)
+    assert len(house.records.approvals.of("digits", "1.0.0")) == 1
+    tokens.revoke(house.root, two.id)
+    assert house.records.approvals.of("digits", "1.0.0") == ()
+    revoked = house.records.journal.records(100)[-1]
+    assert (revoked.action, revoked.details["approvals"]) == ("revoke_token", ["digits@1.0.0 to production"])

@@ -24,7 +24,8 @@ import sys
 from salver.clock import SYSTEM_CLOCK
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import FileEntry
-from salver.registry import Catalog, VersionDraft
+from salver.registry.catalog import Catalog
+from salver.registry.draft import VersionDraft
 from salver.registry.keyring import Keyring
 from salver.security import local_principal
 from salver.storage.database import open_database

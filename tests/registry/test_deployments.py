@@ -19,7 +19,7 @@ DEPLOY = """
 import sys
 from salver.clock import SYSTEM_CLOCK
 from salver.protocol.tables import DeploymentSpec
-from salver.registry import Deployments
+from salver.registry.deployments import Deployments
 from salver.security import local_principal
 from salver.storage.database import open_database
 from salver.storage.home import Home

@@ -128,3 +128,12 @@ def test_every_change_is_on_the_journal(two, descriptions, admin, database) -> N
         actions = list(connection.execute(journal_table.select().order_by(journal_table.c.seq)))
     assert [row.action for row in actions][-3:] == ["describe", "tag", "alias"]
     assert all('"after"' in row.record for row in actions[-3:])
+
+
+def test_the_journal_names_what_was_changed_and_nothing_else_that_was_asked(two, descriptions, journal, admin) -> None:
+    noise = "x" * 100_000
+    descriptions.describe(admin, "digits", "1.0.0", {"owner": "ann", "task": None, noise: None})
+    descriptions.tag(admin, "digits", "1.0.0", {"team": None, "kind": "a", "other": None, noise: None})
+    described, tagged = journal.records(100)[-2:]
+    assert described.details == {"changed": ["owner"]}
+    assert tagged.details == {"tags": {"team": None, "kind": "a"}}

@@ -29,6 +29,7 @@ def test_an_evaluation_is_recorded_once_and_listed_with_its_numbers(house) -> No
         "against": {"reference": "digits@0.9.0", "digest": "x"},
         "data_digest": "d1",
         "data_rows": 500,
+        "evaluated_rows": 200,
         "numbers": {"revenue": 1.5, "note": "text", "none": None},
         "checks": [{"name": "roc_auc", "numbers": {"value": 0.98, "low": 0.97}, "unknown": [1]}],
         "more": {"kept": True},
@@ -38,6 +39,7 @@ def test_an_evaluation_is_recorded_once_and_listed_with_its_numbers(house) -> No
     assert again.evaluation == first.evaluation
     (found,) = house.records.evaluations.of("digits", "1.0.0")
     assert found == first.evaluation
+    assert (found.data_rows, found.evaluated_rows) == (500, 200)
     assert (found.role, found.recorded_by, found.data_rows, found.against) == ("developer", "ci", 500, "digits@0.9.0")
     assert found.numbers == {"revenue": 1.5, "roc_auc.value": 0.98, "roc_auc.low": 0.97, "roc_auc": 0.98}
     assert house.actions() == ["register", "record_evaluation"]
@@ -57,6 +59,7 @@ def test_what_salver_evaluate_writes_is_such_a_document() -> None:
         ({"suite": "release", "verdict": "failed", "data_rows": "many"}, "Expected `int`"),
         ({"suite": "release", "verdict": "failed", "numbers": {"a": float("nan")}}, "NaN|JSON compliant"),
         ({"suite": "release", "verdict": "failed", "text": "x" * 5_000_000}, "characters"),
+        ({"suite": "release", "verdict": "failed", "numbers": {f"n{i}": 1 for i in range(5001)}}, "5001 numbers"),
     ],
 )
 def test_a_document_that_says_too_little_or_too_much_is_refused(house, document, words) -> None:
@@ -107,3 +110,22 @@ def test_evaluations_of_a_model_are_those_of_all_its_versions(house, draft) -> N
     assert [each.version for each in house.records.evaluations.of("digits")] == ["1.0.1", "1.0.0"]
     with pytest.raises(SalverError, match="there is no model 'none'"):
         house.records.evaluations.of("none")
+
+
+def test_what_is_found_again_after_something_else_is_a_record_of_its_own(house) -> None:
+    for verdict, created in (("failed", True), ("failed", False), ("successful", True), ("failed", True)):
+        house.clock.advance(1.0)
+        assert record(house, {"suite": "release", "verdict": verdict}).created is created
+    assert [each.verdict for each in house.records.evaluations.of("digits", "1.0.0")] == [
+        "failed",
+        "successful",
+        "failed",
+    ]
+
+
+def test_nobody_takes_the_place_of_anothers_record_by_saying_the_same_first(house) -> None:
+    document = {"suite": "release", "verdict": "failed"}
+    record(house, document)
+    house.clock.advance(1.0)
+    done = house.records.evaluations.record(person("gate", "operator"), "digits", "1.0.0", document)
+    assert (done.created, done.evaluation.recorded_by, done.evaluation.role) == (True, "gate", "operator")

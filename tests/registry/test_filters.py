@@ -165,3 +165,9 @@ def test_the_database_says_the_same_as_the_filter(pages, database) -> None:
         assert found.total == len(found.hits)
         exact += condition_of(parse_filter(text), ["fraud", "credit", "weather", "text"]).exact
     assert 20 < exact < 145
+
+
+def test_a_pattern_is_short_enough_not_to_keep_everybody_waiting() -> None:
+    assert parse_filter(f"description ~ '{'a' * 200}'")
+    with pytest.raises(SalverError, match="at character 15: the pattern has 201 characters"):
+        parse_filter(f"description ~ '{'a' * 201}'")

@@ -33,7 +33,7 @@ def evaluation(**given: object) -> Evaluation:
         "role": "developer",
         "digest": "d" * 64,
         "data_digest": "holdout",
-        "data_rows": 500,
+        "evaluated_rows": 500,
     }
     return Evaluation(**fields | given)
 
@@ -69,9 +69,9 @@ RELEASE = EvaluationGate(suite="release", within_days=7, least_rows=100)
         ([evaluation(suite="other")], RELEASE, INCONCLUSIVE, "nothing that counts"),
         ([evaluation(at_s=NOW_S - 8 * DAY_S)], RELEASE, INCONCLUSIVE, "e1 is 8.0 days old; 7 are allowed"),
         ([evaluation(at_s=NOW_S + DAY_S)], RELEASE, INCONCLUSIVE, "recorded in the future"),
-        ([evaluation(data_rows=99)], RELEASE, INCONCLUSIVE, "e1 looked at 99 rows; 100 are asked for"),
-        ([evaluation(digest="e" * 64)], RELEASE, INCONCLUSIVE, "says of the digest eeeeeeeeeeee"),
-        ([evaluation(digest="")], RELEASE, INCONCLUSIVE, "says of the digest nothing"),
+        ([evaluation(evaluated_rows=99)], RELEASE, INCONCLUSIVE, "e1 looked at 99 rows; 100 are asked for"),
+        ([evaluation(digest="e" * 64)], RELEASE, INCONCLUSIVE, "is about the digest eeeeeeeeeeee"),
+        ([evaluation(digest="")], RELEASE, INCONCLUSIVE, "does not say which digest"),
         ([evaluation(problem="it cannot be read", verdict=ERROR)], RELEASE, ERROR, "it cannot be read"),
         # The newest counts: what was good once does not outweigh what is bad now.
         ([evaluation(verdict=FAILED), evaluation(id="e0", at_s=NOW_S - 2 * DAY_S)], RELEASE, FAILED, "e1"),
@@ -256,3 +256,23 @@ def test_one_gate_more_never_lets_more_through(known, gates, added) -> None:
     # Neither does the same as a rule of its own.
     more = msgspec.structs.replace(rules(*gates), transitions=(*rules(*gates).transitions, *rules(added).transitions))
     assert decide(more, known).verdict is after.verdict
+
+
+def test_a_metric_that_names_whose_word_counts_goes_by_nobody_elses() -> None:
+    gate = MetricGate(metric="f1", at_least=0.9, roles=(Role.OPERATOR,), within_days=7)
+    authors = evaluation(numbers={"f1": 0.99})
+    # What is said of a version, its author can say.
+    assert gate.examine(candidate(metrics={"f1": 0.99}, evaluations=(authors,))).verdict is INCONCLUSIVE
+    theirs = evaluation(id="e2", role="operator", numbers={"f1": 0.8})
+    assert gate.examine(candidate(metrics={"f1": 0.99}, evaluations=(authors, theirs))).verdict is FAILED
+    old = evaluation(role="operator", numbers={"f1": 0.99}, at_s=NOW_S - 8 * DAY_S)
+    assert gate.examine(candidate(evaluations=(old,))).verdict is INCONCLUSIVE
+
+
+def test_nobody_else_makes_production_look_worse_than_it_is() -> None:
+    gate = MetricGate(metric="f1", suite="release", gain_over_production=0.0, recorded_by=("gate",))
+    mine = evaluation(recorded_by="gate", numbers={"f1": 0.8})
+    forged = evaluation(version="1.0.0", digest="r" * 64, numbers={"f1": 0.1})
+    true = evaluation(version="1.0.0", digest="r" * 64, recorded_by="gate", numbers={"f1": 0.9})
+    found = gate.examine(candidate(evaluations=(mine,), production=Rival("1.0.0", "r" * 64, {}, (forged, true))))
+    assert found.verdict is FAILED

@@ -292,3 +292,51 @@ def test_random_walks_reach_legal_stages_only(house, draft, walk) -> None:
         assert house.stages()[version] == here
         assert list(house.stages().values()).count("production") <= 1
     assert house.records.journal.verify().ok
+
+
+GATED = """
+[[transition]]
+to = "validation"
+[[transition.gate]]
+kind = "evaluation"
+suite = "release"
+[[transition]]
+to = "staging"
+from = ["validation"]
+[[transition.gate]]
+kind = "approvals"
+[[transition]]
+to = "validation"
+[[transition.gate]]
+kind = "checklist"
+name = "all"
+"""
+
+
+def test_the_archive_is_no_way_around_the_gates_before_staging(house, draft) -> None:
+    version = house.register(draft())
+    house.policy(GATED)
+    house.bring(version, "archived")
+    done = house.promote(version, "staging", person("dev", "developer"))
+    assert (done.moved, done.stage.stage) == (False, Stage.ARCHIVED)
+    assert [each.gate for each in done.decision.gates] == [
+        'evaluation suite "release" is successful',
+        "checklist all",
+        "1 approval by approver or admin, not by the author",
+    ]
+
+
+def test_what_was_in_staging_once_comes_back_from_the_archive_as_it_went(house, draft) -> None:
+    version = house.register(draft())
+    house.bring(version, "validation", "staging", "archived")
+    house.policy(GATED)
+    assert house.promote(version, "staging").moved
+
+
+@pytest.mark.parametrize("why", ["one\ntwo", "\x1b[2J", "\u202e gnp.exe", "\u200b"])
+def test_a_reason_is_one_line_that_can_be_seen(house, draft, why) -> None:
+    version = house.register(draft())
+    with pytest.raises(SalverError, match="control characters") as raised:
+        house.promote(version, "validation", house.root, why=why, emergency=True)
+    assert raised.value.code == "INVALID_PARAMETER"
+    assert house.stages() == {version: "development"}

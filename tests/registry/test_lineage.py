@@ -62,6 +62,14 @@ def test_a_version_is_shown_with_what_it_was_made_of_and_what_came_of_it(lineage
     assert nodes[graph.root].details["stage"] == "production"
 
 
+def test_what_something_was_made_of_was_made_of_something_itself(lineage) -> None:
+    assert {
+        ("run:7", "made-by", "version:fraud@1.0.1"),
+        ("version:fraud@1.0.1", "based-on", "version:credit@1.0.0"),
+        ("version:credit@1.0.0", "based-on", "version:credit@1.0.1"),
+    } <= edges(lineage.of("credit", "1.0.1"))
+
+
 def test_past_deployments_are_shown_and_a_change_of_settings_is_none_of_its_own(lineage, deployments, admin) -> None:
     deployments.deploy(admin, DeploymentSpec("pay", "fraud", "1.0.1"))
     deployments.deploy(admin, DeploymentSpec("pay", "fraud", "1.0.1", max_batch=4))

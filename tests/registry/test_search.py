@@ -167,7 +167,7 @@ def test_a_vector_is_of_the_text_as_it_is_now(search, embeddings, descriptions, 
     other = EMBEDDER._replace(reference="minilm@2.0.0")
     assert embeddings.waiting(other, 3)[1] == 8
     with database.read() as connection:
-        assert embeddings.nearest(connection, other, embedded(["x"]), None) == []
+        assert embeddings.nearest(connection, other, embedded(["x"])) == ([], 0)
 
 
 def test_a_vector_of_a_text_that_was_changed_meanwhile_is_not_kept(search, embeddings, descriptions, admin, database):

@@ -7,7 +7,7 @@ import pytest
 from salver.protocol.errors import SalverError
 from salver.protocol.stages import Stage
 from salver.registry import stages
-from salver.registry.stages import LIFECYCLE, VersionStage, parse_stage, require_way, stage_of, stages_of, write_stage
+from salver.registry.stages import LIFECYCLE, VersionStage, require_way, stage_of, stages_of, write_stage
 
 
 def test_the_diagram_is_the_table() -> None:
@@ -37,12 +37,6 @@ def test_an_illegal_way_names_what_is_possible() -> None:
     assert raised.value.remedy == "possible from there: validation, archived"
     with pytest.raises(SalverError, match="rejected is final: register another version"):
         require_way(VersionStage("digits", "1.0.0", Stage.REJECTED), Stage.STAGING)
-
-
-def test_an_unknown_stage_is_refused_with_those_there_are() -> None:
-    assert parse_stage("shadow") is Stage.SHADOW
-    with pytest.raises(SalverError, match="there is no stage 'live'; use development, validation"):
-        parse_stage("live")
 
 
 def test_a_version_without_a_row_is_in_development(catalog, database, admin, draft) -> None:

@@ -12,7 +12,12 @@ import pytest
 import salver
 
 SOURCE = Path(salver.__file__).parent
-ADAPTERS = {"runtime/formats/sklearn.py", "runtime/formats/torch.py", "imports/mlflow.py"}
+ADAPTERS = {
+    "runtime/formats/sklearn.py",
+    "runtime/formats/torch.py",
+    "evaluation/batch_paths.py",
+    "imports/mlflow.py",
+}
 """The files that load what somebody has vouched for, in a worker; the last reads YAML, in the safe way only."""
 EXECUTING = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "torch", "yaml", "jsonpickle"}
 

@@ -311,7 +311,7 @@ def test_the_command_registers_what_comes_while_it_runs(tree, models: Path, tmp_
         assert process.wait(10) == 130
 
     def answers() -> bool:
-        found = tree.post("/v2/models/double/infer", tree.rows([1.0, 2.0]))
+        found = tree.ask(tree.http, "POST", "/v2/models/double/infer", tree.rows([1.0, 2.0]))
         return found.status == 200 and np.allclose(found.json["outputs"][0]["data"], [3.0, 6.0])
 
     tree.until(answers, "the new version serves")

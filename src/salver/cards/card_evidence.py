@@ -29,10 +29,10 @@ def evaluated(dossier: Dossier) -> Iterator[Section]:
     tables = []
     if found:
         rows = tuple(
-            (each.suite, each.verdict.value, moment(each.at_s), each.recorded_by, each.data_rows or "-", each.id)
+            (each.suite, each.verdict.value, moment(each.at_s), each.recorded_by, each.evaluated_rows or "-", each.id)
             for each in found
         )
-        tables.append(Grid("", ("suite", "verdict", "recorded", "by", "rows of data", "evidence"), rows))
+        tables.append(Grid("", ("suite", "verdict", "recorded", "by", "rows", "evidence"), rows))
     if stated:
         tables.append(Grid("Metrics that were stated with its description", ("metric", "value"), stated))
     yield Section("Evaluation", tuple(notes), tables=tuple(tables))
@@ -46,7 +46,7 @@ def _suite(evaluation: Evaluation, said: Findings) -> Section:
         facts += [
             Fact.of("Data", said.data),
             Fact.of("Data, SHA-256", evaluation.data_digest),
-            Fact.of("Rows evaluated", said.evaluated_rows or evaluation.data_rows or ""),
+            Fact.of("Rows evaluated", evaluation.evaluated_rows or ""),
         ]
     if evaluation.against:
         facts.append(Fact("Compared with", evaluation.against))

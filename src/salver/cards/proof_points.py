@@ -57,7 +57,8 @@ def _training_data(dossier: Dossier) -> Found:
         return Found(
             Verdict.INCONCLUSIVE, said, "salver describe NAME@VERSION --set training_data.digest=$(sha256sum ...)"
         )
-    return good(f"training data {data.name or data.uri} with digest {data.digest.removeprefix('sha256:')[:16]}")
+    named = " ".join(filter(None, ("training data", data.name or data.uri)))
+    return good(f"{named} with digest {data.digest.removeprefix('sha256:')[:16]}")
 
 
 def _not_revoked(dossier: Dossier) -> Found:

@@ -90,7 +90,7 @@ def _fresh(dossier: Dossier, evaluation: Evaluation) -> Judgement:
     old = stale(dossier, evaluation)
     if old:
         return Judgement(Verdict.INCONCLUSIVE, (old,))
-    said = f"suite {evaluation.suite} is {evaluation.verdict} on {evaluation.data_rows} rows"
+    said = f"suite {evaluation.suite} is {evaluation.verdict} on {evaluation.evaluated_rows} rows"
     return Judgement(evaluation.verdict, (said,))
 
 

@@ -8,7 +8,6 @@ import traceback
 from pathlib import Path
 from typing import Any, Final, cast
 
-import msgspec
 import typer
 
 from salver.cli import (
@@ -42,6 +41,7 @@ from salver.cli import (
     registry,
     reproduce,
     retire,
+    retrain,
     search,
     serve,
     simulate,
@@ -51,7 +51,7 @@ from salver.cli import (
     watch,
     webhooks,
 )
-from salver.cli.context import Context, Exit
+from salver.cli.context import Context, Exit, in_json, printable
 from salver.config import default_home
 from salver.protocol.errors import SalverError
 from salver.storage.snapshot import full_disk_is_reported
@@ -119,6 +119,7 @@ for _module in (
     lifecycle,
     policy,
     retire,
+    retrain,
     checking,
     cases,
     jobs,
@@ -137,15 +138,6 @@ for _module in (
 for _typer in (app, *[group.typer_instance for group in app.registered_groups if group.typer_instance]):
     for _command in _typer.registered_commands:
         _command.epilog = f"{_command.epilog}\n\n{_ALSO}"
-
-
-_OWN_WHY: Final = frozenset(
-    (*((group.name,) if group else ()), command.name)
-    for group in (None, *app.registered_groups)
-    for command in (group.typer_instance if group and group.typer_instance else app).registered_commands
-    if command.callback is not None and "why" in command.callback.__annotations__
-)
-"""Commands with an option --why of their own."""
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -206,8 +198,6 @@ def _globals_first(arguments: list[str]) -> list[str]:
     for item in items:
         if item == "--":
             rest += [item, *items]
-        elif item.partition("=")[0] == "--why" and ({(*rest[:1],), (*rest[:2],)} & _OWN_WHY):
-            rest.append(item)
         elif item == "--json" or item.startswith(("--home=", "--why=")):
             front.append(item)
         elif item in ("--home", "--why"):
@@ -220,8 +210,8 @@ def _globals_first(arguments: list[str]) -> list[str]:
 def _complain(as_json: bool, code: str, message: str, remedy: str) -> None:
     if as_json:
         error: dict[str, Any] = {"error": {"code": code, "message": message, "remedy": remedy}}
-        sys.stderr.write(msgspec.json.encode(error).decode() + "\n")
+        sys.stderr.write(in_json(error) + "\n")
     else:
-        sys.stderr.write(f"error: {message}\n")
+        sys.stderr.write(printable(f"error: {message}\n"))
         if remedy:
-            sys.stderr.write(f"  try: {remedy}\n")
+            sys.stderr.write(printable(f"  try: {remedy}\n"))

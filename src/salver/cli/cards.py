@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from salver.cli.context import Context, Exit
-from salver.cli.evaluate import CODES
+from salver.cli.context import Context
+from salver.cli.judging import end_with, judging
 from salver.cli.tables import table
 from salver.protocol.errors import SalverError
-from salver.protocol.names import check_name
+from salver.protocol.names import split_reference
 from salver.protocol.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def add_to(app: typer.Typer) -> None:
 def _asked(reference: str) -> Any:
     from salver.control.actions.descriptions import OfVersion
 
-    name, _, version = reference.partition("@")
-    return OfVersion(check_name(name, "model"), version or "latest")
+    return OfVersion(*split_reference(reference))
 
 
 def card(
@@ -116,14 +115,13 @@ def show_checklist(
     from salver.control.actions.cards import CHECKLIST
 
     here: Context = context.obj
-    with here.administration() as admin:
+    with judging(), here.administration() as admin:
         found = admin.do(CHECKLIST, _asked(reference))
     if out is None and (form is None or here.json):
         here.say(found, _told(found))
     else:
         _give(here, checklist_document(found), form or _form_of(out), out)
-    if found.verdict is not Verdict.SUCCESSFUL:
-        raise Exit(CODES[found.verdict])
+    end_with(found.verdict)
 
 
 def _form_of(out: Path | None) -> Form:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import typer
 
-from salver.cli.context import Context, Exit
-from salver.cli.lifecycle import named_version
+from salver.cli.context import Context
+from salver.cli.judging import end_with, judging, keep_evidence
 from salver.protocol.errors import SalverError
+from salver.protocol.names import named_version
 from salver.protocol.tables import DeploymentSpec, Placement, VersionManifest
 from salver.protocol.verdict import Judgement, Verdict
 
@@ -77,31 +78,29 @@ def check(
 ) -> None:
     """Start a server with nothing but this version, send it load, and record what came of it.
 
-    Exit codes: 0 successful, 1 failed, 2 inconclusive.
+    Exit code: 0 successful, 1 failed, 2 inconclusive, 3 error (nothing could be judged).
     """
-    from salver.control.actions.evidence import RECORD_EVALUATION, NewEvaluation
-    from salver.control.actions.signing import ATTESTATION, AskedAttestation
-
     here: Context = context.obj
-    name, wanted_version = named_version(reference)
     wanted = _Wanted(rate, duration, cold_start, p99, memory)
+    with judging():
+        manifest = _unrevoked(here, reference)
+        measured = _measure(here, manifest, wanted, input)
+        judgement = _judge(measured, wanted)
+        document = _document(manifest, measured, wanted, judgement)
+        identity = keep_evidence(here, manifest.reference, document) if record else ""
+    here.say(document | ({"id": identity} if identity else {}), _told(manifest, judgement, measured, identity))
+    end_with(judgement.verdict)
+
+
+def _unrevoked(here: Context, reference: str) -> VersionManifest:
+    from salver.control.actions.descriptions import OfVersion
+    from salver.control.actions.signing import ATTESTATION
+
     with here.administration() as admin:
-        found = admin.do(ATTESTATION, AskedAttestation(name, wanted_version))
+        found = admin.do(ATTESTATION, OfVersion(*named_version(reference)))
     if found.revoked:
         raise SalverError("REFUSED_BY_POLICY", f"{reference} was revoked: {found.revoked}", "check another version")
-    manifest = found.manifest
-    measured = _measure(here, manifest, wanted, input)
-    judgement = _judge(measured, wanted)
-    document = _document(manifest, measured, wanted, judgement)
-    identity = ""
-    if record:
-        with here.administration() as admin:
-            made = admin.do(RECORD_EVALUATION, NewEvaluation(name, manifest.version, document))
-        identity = made.evaluation.id
-    here.say(document | ({"id": identity} if identity else {}), _told(manifest, judgement, measured, identity))
-    code = {Verdict.SUCCESSFUL: 0, Verdict.FAILED: 1, Verdict.INCONCLUSIVE: 2, Verdict.ERROR: 3}[judgement.verdict]
-    if code:
-        raise Exit(code)
+    return found.manifest
 
 
 def _measure(here: Context, manifest: VersionManifest, wanted: _Wanted, input: Path | None) -> _Measured:
@@ -128,8 +127,8 @@ def _measure(here: Context, manifest: VersionManifest, wanted: _Wanted, input: P
 @contextlib.contextmanager
 def serving_alone(home: Path, *options: str) -> Iterator[dict[str, Any]]:
     """`salver serve` on a home of its own until the block ends or this process dies; gives its ready line."""
-    # Settings of the storage name the database of another home, which this server must not touch.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SALVER_")}
+    from salver.runtime.environment import environment_without_settings
+
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "salver", "--home", str(home)),
@@ -138,7 +137,7 @@ def serving_alone(home: Path, *options: str) -> Iterator[dict[str, Any]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=environment,
+        env=environment_without_settings(),
         process_group=0,
     )
     assert process.stdin is not None

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import typer
 
-from salver.cli.context import Context, Exit
-from salver.cli.evaluate import CODES, progress
-from salver.cli.lifecycle import named_version
+from salver.cli.context import Context
+from salver.cli.judging import end_with, judging, keep_evidence, progress
 from salver.cli.tables import table
 from salver.protocol.errors import SalverError
-from salver.protocol.verdict import Verdict
+from salver.protocol.names import named_version
 
 if TYPE_CHECKING:
     from salver.control.administration import Administration
@@ -56,23 +54,15 @@ def compare(
 
     here: Context = context.obj
     settings = ComparisonSettings(margin, requests=requests, budget_s=budget)
-    try:
+    with judging():
         _check(settings)
         found = _compared(here, (first, second), _suite(suite, target, slices), data, settings)
         written = _written(found, report)
-        identity = _recorded(here, found) if record else ""
-    except SalverError as error:
-        raise Exit(CODES[Verdict.ERROR], error) from None
-    except Exception as error:
-        if os.environ.get("SALVER_DEBUG"):
-            raise
-        problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}"
-        hidden = SalverError("INTERNAL", problem, "set SALVER_DEBUG=1 to see where it happened")
-        raise Exit(CODES[Verdict.ERROR], hidden) from error
+        evidence = msgspec.to_builtins(found.evidence())
+        identity = keep_evidence(here, found.version.reference, evidence) if record else ""
     document = msgspec.to_builtins(found) | ({"id": identity} if identity else {})
     here.say(document, _described(found, written, identity))
-    if found.verdict is not Verdict.SUCCESSFUL:
-        raise Exit(CODES[found.verdict])
+    end_with(found.verdict)
 
 
 def _check(settings: ComparisonSettings) -> None:
@@ -124,10 +114,10 @@ def _compared(
 def _version(admin: Administration, reference: str) -> tuple[VersionManifest, Description]:
     """The version as it is published, and what is said of it."""
     from salver.control.actions.descriptions import SHOW_VERSION, OfVersion
-    from salver.control.actions.signing import ATTESTATION, AskedAttestation
+    from salver.control.actions.signing import ATTESTATION
 
     page = admin.do(SHOW_VERSION, OfVersion(*named_version(reference)))
-    published = admin.do(ATTESTATION, AskedAttestation(page.manifest.model, page.manifest.version))
+    published = admin.do(ATTESTATION, OfVersion(page.manifest.model, page.manifest.version))
     return published.manifest, page.description
 
 
@@ -137,15 +127,6 @@ def _written(found: ComparisonRecord, report: Path | None) -> tuple[Path, ...]:
     from salver.evaluation.comparison_report import write_comparison
 
     return write_comparison(found, report)
-
-
-def _recorded(here: Context, found: ComparisonRecord) -> str:
-    from salver.control.actions.evidence import RECORD_EVALUATION, NewEvaluation
-
-    document = msgspec.to_builtins(found.evidence())
-    with here.administration() as admin:
-        made = admin.do(RECORD_EVALUATION, NewEvaluation(*named_version(found.version.reference), document))
-    return made.evaluation.id
 
 
 def _described(found: ComparisonRecord, written: tuple[Path, ...], identity: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -17,7 +19,30 @@ if TYPE_CHECKING:
     from salver.control.administration import Administration
     from salver.storage.home import Home, Serving
 
-__all__ = ["Context", "Exit"]
+__all__ = ["Context", "Exit", "in_json", "printable"]
+
+_STEERING: Final = re.compile(r"[^\n\t\x20-\x7e\xa0-\U0010ffff]|[\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """`text` as a terminal takes it, names of files that are not UTF-8 as well, and without what would steer it.
+
+    Control characters, but for ends of lines and tabs, are written out, and so are those that turn the direction of
+    writing.
+    """
+    return _STEERING.sub(_written_out, text).encode(errors="backslashreplace").decode()
+
+
+def _written_out(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
+
+
+def in_json(document: Any) -> str:
+    """`document` as JSON; halves of surrogate pairs, as in names that are not UTF-8, are escaped."""
+    try:
+        return msgspec.json.encode(document).decode()
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(document))
 
 
 class Exit(Exception):  # noqa: N818 - it is no error
@@ -41,15 +66,15 @@ class Context:
     def say(self, document: Any, text: str) -> None:
         """Print the result: `document` with --json, else `text`."""
         if self.json:
-            sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
+            sys.stdout.write(in_json(document) + "\n")
         elif text:
-            sys.stdout.write(text.rstrip("\n") + "\n")
+            sys.stdout.write(printable(text.rstrip("\n")) + "\n")
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
         """Tell a person something on the side; never part of the result."""
         if not self.json:
-            sys.stderr.write(text + "\n")
+            sys.stderr.write(printable(text) + "\n")
 
     def home(self, *, make: bool = False) -> Home:
         """The home; made if it is not there and `make` says so, else NOT_FOUND."""

@@ -14,9 +14,10 @@ from salver.protocol.names import split_reference
 
 if TYPE_CHECKING:
     from salver.protocol.description import Description
+    from salver.protocol.signature import Signature, TensorSpec
     from salver.registry.pages import VersionPage
 
-__all__ = ["add_to", "read_description", "read_tags"]
+__all__ = ["add_to", "describe_signature", "read_description", "read_tags"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -134,7 +135,7 @@ def read_description(file: Path | None, fields: list[str], metrics: list[str], p
     for name, text in _pairs(fields, "--set").items():
         section, _, key = name.partition(".")
         if key:
-            changes.setdefault(section, {})[key] = text or None
+            changes.setdefault(section, {})[key] = _value(section, key, text)
         else:
             changes[name] = text or None
     for name, text in _pairs(metrics, "--metric").items():
@@ -174,6 +175,17 @@ def _pairs(given: list[str], what: str) -> dict[str, str]:
     return found
 
 
+def _value(section: str, key: str, text: str) -> Any:
+    """What `--set SECTION.KEY=TEXT` means: numbers where the field holds nothing else."""
+    if section == "metrics":
+        return _number(key, text)
+    if section == "hyperparameters":
+        return _setting(text)
+    if key == "rows" and section.endswith("_data"):
+        return int(text) if text.isdecimal() else text or None
+    return text or None
+
+
 def _number(name: str, text: str) -> float | None:
     try:
         return float(text) if text else None
@@ -192,8 +204,6 @@ def _setting(text: str) -> Any:
 
 
 def _described(page: VersionPage) -> list[str]:
-    from salver.cli.models import describe_signature
-
     manifest = page.manifest
     lines = [
         manifest.reference,
@@ -201,10 +211,7 @@ def _described(page: VersionPage) -> list[str]:
         f"  stage       {page.stage} since {date(page.stage_since_s)}{'  (EMERGENCY)' if page.emergency else ''}",
         f"  digest      sha256:{manifest.digest}",
         f"  format      {manifest.format}, {len(manifest.files)} files, {manifest.size_bytes:,} bytes",
-        *(
-            line.replace("input      ", "input       ").replace("output     ", "output      ")
-            for line in describe_signature(manifest.signature).splitlines()
-        ),
+        describe_signature(manifest.signature, 11),
     ]
     if page.held:
         lines.append(f"  held        {page.held}")
@@ -215,6 +222,17 @@ def _described(page: VersionPage) -> list[str]:
     if page.tags:
         lines.append(f"  tags        {', '.join(f'{name}={value}' for name, value in page.tags.items())}")
     return lines + _fields(page.description)
+
+
+def describe_signature(signature: Signature, width: int = 10) -> str:
+    """The inputs and outputs, a line each, behind a first column of `width`."""
+
+    def line(side: str, spec: TensorSpec) -> str:
+        shape = ", ".join("any" if size == -1 else str(size) for size in spec.shape)
+        return f"  {side:<{width}} {spec.name}  {spec.datatype} [{shape}]{'  optional' if spec.optional else ''}"
+
+    lines = [line("input", spec) for spec in signature.inputs] + [line("output", spec) for spec in signature.outputs]
+    return "\n".join(lines)
 
 
 def _fields(description: Description) -> list[str]:

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 import typer
 
-from salver.cli.context import Context, Exit
+from salver.cli.context import Context
+from salver.cli.judging import end_with, judging, keep_evidence, progress
 from salver.cli.tables import table
 from salver.protocol.errors import SalverError
-from salver.protocol.names import check_name
+from salver.protocol.names import named_version, split_reference
 from salver.protocol.stages import Stage
-from salver.protocol.verdict import Verdict
 
 if TYPE_CHECKING:
     from salver.control.administration import Administration
     from salver.evaluation.records import EvaluationRecord
     from salver.registry.pages import VersionPage
 
-__all__ = ["CODES", "add_to", "progress"]
-
-CODES: Final = {Verdict.SUCCESSFUL: 0, Verdict.FAILED: 1, Verdict.INCONCLUSIVE: 2, Verdict.ERROR: 3}
-"""What the command ends with; 3 also where nothing could be judged."""
+__all__ = ["add_to"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -53,46 +46,36 @@ def evaluate(
     Exit code: 0 successful, 1 failed, 2 inconclusive (too few rows to tell), 3 error (nothing could be judged).
     """
     here: Context = context.obj
-    try:
+    with judging():
         found = _evaluated(here, reference, suite, data, against)
         written = _write(found, report)
-        identity = _recorded(here, found) if record else ""
-    except SalverError as error:
-        raise Exit(CODES[Verdict.ERROR], error) from None
-    except Exception as error:
-        if os.environ.get("SALVER_DEBUG"):
-            raise
-        problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}"
-        raise Exit(
-            CODES[Verdict.ERROR],
-            SalverError("INTERNAL", problem, "set SALVER_DEBUG=1 to see where it happened"),
-        ) from error
+        evidence = msgspec.to_builtins(found.evidence())
+        identity = keep_evidence(here, found.version.reference, evidence) if record else ""
     document = {**msgspec.to_builtins(found), "id": identity} if record else found
     here.say(document, _described(found, written) + (f"\nrecorded as {identity}" if record else ""))
-    if found.verdict is not Verdict.SUCCESSFUL:
-        raise Exit(CODES[found.verdict])
+    end_with(found.verdict)
 
 
 def _evaluated(here: Context, reference: str, suite: Path, data: Path, against: str | None) -> EvaluationRecord:
     from salver.cli.cases import all_cases
     from salver.cli.online import online_of
     from salver.clock import SYSTEM_CLOCK
-    from salver.control.actions.signing import ATTESTATION, AskedAttestation
+    from salver.control.actions.descriptions import OfVersion
+    from salver.control.actions.signing import ATTESTATION
     from salver.evaluation.evaluate import evaluate as judge
     from salver.evaluation.given import Given
     from salver.evaluation.scripts import read_suite
 
-    model, _, wanted = reference.partition("@")
-    check_name(model, "model")
+    model, wanted = split_reference(reference)
     read = read_suite(suite)
     rival_name = against or next(iter(read.suite.rivals), "")
     with here.administration() as admin:
-        page = _page(admin, model, wanted or "latest")
-        manifest = admin.do(ATTESTATION, AskedAttestation(model, page.manifest.version)).manifest
+        page = _page(admin, model, wanted)
+        manifest = admin.do(ATTESTATION, OfVersion(model, page.manifest.version)).manifest
         rival = None
         if rival_name:
             found = _rival(admin, model, rival_name, required=against is not None)
-            rival = admin.do(ATTESTATION, AskedAttestation(*found)).manifest if found else None
+            rival = admin.do(ATTESTATION, OfVersion(*found)).manifest if found else None
         given = Given(cases=all_cases(admin, model), online=online_of(here.home()))
     with progress(here) as shown:
         return judge(
@@ -108,16 +91,6 @@ def _evaluated(here: Context, reference: str, suite: Path, data: Path, against: 
         )
 
 
-def _recorded(here: Context, found: EvaluationRecord) -> str:
-    """Send what was found to the registry; returns the id of the evidence."""
-    from salver.control.actions.evidence import RECORD_EVALUATION, NewEvaluation
-
-    model, _, version = found.version.reference.partition("@")
-    document = msgspec.to_builtins(found.evidence())
-    with here.administration() as admin:
-        return admin.do(RECORD_EVALUATION, NewEvaluation(model, version, document)).evaluation.id
-
-
 def _page(admin: Administration, model: str, wanted: str) -> VersionPage:
     from salver.control.actions.descriptions import SHOW_VERSION, OfVersion
 
@@ -126,9 +99,8 @@ def _page(admin: Administration, model: str, wanted: str) -> VersionPage:
 
 def _rival(admin: Administration, model: str, wanted: str, *, required: bool) -> tuple[str, str] | None:
     """The version to compare with, by model and number; None for nothing in production where nobody insists on it."""
-    named, at, number = wanted.partition("@")
-    if at:
-        manifest = _page(admin, named, number).manifest
+    if "@" in wanted:
+        manifest = _page(admin, *named_version(wanted)).manifest
         return manifest.model, manifest.version
     try:
         return model, _page(admin, model, wanted).manifest.version
@@ -142,21 +114,6 @@ def _rival(admin: Administration, model: str, wanted: str, *, required: bool) ->
         if required:
             raise
     return None
-
-
-@contextlib.contextmanager
-def progress(here: Context) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on the side, where a person looks on: called with the step, how many are done, and how many there are."""
-    if here.json or not sys.stderr.isatty():
-        yield lambda _, __, ___: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading", total=1)
-        yield lambda step, done, steps: bar.update(task, description=step, completed=done, total=steps)
 
 
 def _write(record: EvaluationRecord, report: Path | None) -> tuple[Path, ...]:

@@ -9,7 +9,7 @@ import typer
 
 from salver.cli.context import Context, Exit
 from salver.protocol.errors import SalverError
-from salver.protocol.names import check_name
+from salver.protocol.names import named_version, split_reference
 
 if TYPE_CHECKING:
     from salver.registry.exported import Checked
@@ -31,13 +31,14 @@ def export(
     directory: Path = typer.Argument(help="The directory to write; new, or empty."),
 ) -> None:
     """Write a version with its signature and the public key."""
-    from salver.control.actions.signing import ATTESTATION, AskedAttestation
+    from salver.control.actions.descriptions import OfVersion
+    from salver.control.actions.signing import ATTESTATION
     from salver.registry.exported import write_export
     from salver.storage.opening import open_blobs
 
     here: Context = context.obj
     with here.administration() as admin:
-        found = admin.do(ATTESTATION, AskedAttestation(*_parsed(reference)))
+        found = admin.do(ATTESTATION, OfVersion(*split_reference(reference)))
     manifest = found.manifest
     write_export(manifest, _trusted(here, None), open_blobs(here.home()), directory)
     here.say(
@@ -85,13 +86,14 @@ def verify(
 
 
 def _check_stored(here: Context, reference: str, keys: TrustedKeys) -> Checked:
-    from salver.control.actions.signing import ATTESTATION, AskedAttestation
+    from salver.control.actions.descriptions import OfVersion
+    from salver.control.actions.signing import ATTESTATION
     from salver.registry.exported import Checked
     from salver.security.model_signing import require_manifest
     from salver.storage.opening import open_blobs
 
     with here.administration() as admin:
-        found = admin.do(ATTESTATION, AskedAttestation(*_parsed(reference)))
+        found = admin.do(ATTESTATION, OfVersion(*split_reference(reference)))
     manifest = found.manifest
     signed = require_manifest(manifest, keys)
     problems = [f"it was revoked: {found.revoked}"] if found.revoked else []
@@ -118,9 +120,7 @@ def revoke(
     from salver.control.actions.signing import REVOKE, AskedRevocation
 
     here: Context = context.obj
-    if "@" not in reference:
-        raise SalverError("INVALID_VERSION", f"{reference!r} names no version", "write NAME@VERSION")
-    model, version = _parsed(reference)
+    model, version = named_version(reference)
     with here.administration() as admin:
         done = admin.do(REVOKE, AskedRevocation(model, version, here.why))
     here.say(done, f"revoked {done.revocation.reference}")
@@ -129,12 +129,6 @@ def revoke(
             f"still deployed at {', '.join(done.endpoints)}, and answering until replaced: "
             "deploy another version there now"
         )
-
-
-def _parsed(reference: str) -> tuple[str, str]:
-    model, at, version = reference.partition("@")
-    check_name(model, "model")
-    return model, version if at else "latest"
 
 
 def _trusted(here: Context, public_key: Path | None) -> TrustedKeys:

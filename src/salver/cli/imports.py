@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from salver.cli.context import Context
-from salver.cli.models import describe_signature
+from salver.cli.descriptions import describe_signature
 from salver.cli.tables import table
 
 if TYPE_CHECKING:

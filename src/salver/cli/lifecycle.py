@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import typer
 
-from salver.cli.context import Context, Exit
+from salver.cli.context import Context
+from salver.cli.judging import end_with
 from salver.cli.tables import date, table
 from salver.protocol.errors import SalverError
-from salver.protocol.names import check_name
+from salver.protocol.names import check_name, named_version
 from salver.protocol.stages import Stage
 from salver.protocol.verdict import Verdict
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from salver.registry.decisions import DecisionRecord
     from salver.registry.lifecycle import Promotion
 
-__all__ = ["add_to", "named_version"]
+__all__ = ["add_to"]
 
-_EXIT_CODES: Final = {Verdict.SUCCESSFUL: 0, Verdict.FAILED: 1, Verdict.INCONCLUSIVE: 2, Verdict.ERROR: 3}
+_EVIDENCE: Final = "  try: evidence is made by `salver evaluate --record`, `salver check`, `salver describe --metric`, `salver approve`"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,15 +37,6 @@ def add_to(app: typer.Typer) -> None:
     app.command("stage", epilog="Example: salver stage digits")(stage)
     app.command("decisions", epilog="Example: salver decisions digits@1.1.0")(decisions)
     app.command("evaluations", epilog="Example: salver evaluations digits@1.1.0 --record evaluation.json")(evaluations)
-
-
-def named_version(reference: str) -> tuple[str, str]:
-    """The parts of NAME@VERSION; raises INVALID_VERSION where no version is named."""
-    name, _, version = reference.partition("@")
-    check_name(name, "model")
-    if not version:
-        raise SalverError("INVALID_VERSION", f"{reference!r} names no version", f"write {name}@VERSION")
-    return name, version
 
 
 def promote(
@@ -65,18 +57,21 @@ def promote(
     Exit codes: 0 it is there, also if it was before; 1 a gate failed, or something else is in the way; 2 evidence is
     missing; 3 evidence cannot be read, or the move is not permitted.
     """
-    from salver.control.actions.lifecycle import PROMOTE, Promote
+    from salver.control.actions.lifecycle import PROMOTE
+    from salver.registry.lifecycle import PromotionRequest
 
     here: Context = context.obj
-    asked = Promote(*named_version(reference), target, here.why, if_stage, if_production, emergency, dry_run)
+    asked = PromotionRequest(*named_version(reference), target, here.why, if_stage, if_production, emergency, dry_run)
     with here.administration() as admin:
         done = admin.do(PROMOTE, asked)
         reached = done.moved or done.already
         spec = _deploy(admin, done, endpoint) if reached and (deploy or endpoint) else None
     document: dict[str, Any] = msgspec.to_builtins(done) | ({"deployed": spec.endpoint} if spec else {})
     here.say(document, "\n".join(_told(done, asked.target, spec)))
-    if not reached and done.decision is not None and _EXIT_CODES[done.decision.verdict]:
-        raise Exit(_EXIT_CODES[done.decision.verdict])
+    if not reached and done.decision is not None:
+        if done.decision.verdict is Verdict.INCONCLUSIVE:
+            here.note(_EVIDENCE)
+        end_with(done.decision.verdict)
 
 
 def _deploy(admin: Administration, done: Promotion, endpoint: str | None) -> DeploymentSpec:
@@ -140,7 +135,7 @@ def approve(
         else:
             done = admin.do(APPROVE, Approve(name, version, target, comment))
     given = done.approval
-    what = "has withdrawn the approval of" if withdraw else "approves" if done.changed else "approves already"
+    what = "has withdrawn the approval of" if withdraw else "approves" if done.changed else "approves as before"
     here.say(done, f"{given.approver} {what} {given.model}@{given.version} for {given.target}")
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from salver.cli.context import Context
-from salver.cli.descriptions import read_description, read_tags
+from salver.cli.descriptions import describe_signature, read_description, read_tags
 from salver.cli.tables import table
-from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import VersionManifest
 
 if TYPE_CHECKING:
     from salver.control.administration import Registered
 
-__all__ = ["add_to", "describe_signature"]
+__all__ = ["add_to"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -79,32 +79,35 @@ def register(  # noqa: PLR0913, PLR0917 - one argument for each option
     )
     with here.administration() as admin:
         done = admin.register(draft)
+    here.say(_document(done), "\n".join(_described(done)))
+    if not done.created and (said or tag):
+        here.note("note: what is said of it was left as it is; `salver describe` and `salver tag` change it")
+
+
+def _document(done: Registered) -> dict[str, Any]:
     manifest = done.manifest
-    here.say(
-        {
-            "model": manifest.model,
-            "version": manifest.version,
-            "reference": manifest.reference,
-            "created": done.created,
-            "against": done.against,
-            "changes": [{"level": change.level.word, "what": change.what} for change in done.changes],
-            "digest": manifest.digest,
-            "format": manifest.format,
-            "signature": manifest.signature,
-            "profiled": [profiled.input for profiled in manifest.profile.inputs] if manifest.profile else [],
-        },
-        f"{manifest.reference}{'' if done.created else '  (was registered already)'}\n"
-        f"{_described_changes(done)}"
-        f"  digest     sha256:{manifest.digest}\n"
-        f"  format     {manifest.format}\n"
-        f"{describe_signature(manifest.signature)}",
-    )
+    return {
+        "model": manifest.model,
+        "version": manifest.version,
+        "reference": manifest.reference,
+        "created": done.created,
+        "against": done.against,
+        "changes": [{"level": change.level.word, "what": change.what} for change in done.changes],
+        "digest": manifest.digest,
+        "format": manifest.format,
+        "signature": manifest.signature,
+        "profiled": [profiled.input for profiled in manifest.profile.inputs] if manifest.profile else [],
+    }
 
 
-def _described_changes(done: Registered) -> str:
-    """What the number answers for, a line each; nothing for a first version or a patch."""
-    lines = [f"  {change.level.word:<10} {change.what}, against {done.against}\n" for change in done.changes]
-    return "".join(lines)
+def _described(done: Registered) -> Iterator[str]:
+    manifest = done.manifest
+    yield f"{manifest.reference}{'' if done.created else '  (was registered already)'}"
+    for change in done.changes:
+        yield f"  {change.level.word:<10} {change.what}, against {done.against}"
+    yield f"  digest     sha256:{manifest.digest}"
+    yield f"  format     {manifest.format}"
+    yield describe_signature(manifest.signature)
 
 
 def models(
@@ -128,14 +131,3 @@ def models(
 def _row(manifest: VersionManifest) -> list[str]:
     size = sum(file.size_bytes for file in manifest.files)
     return [manifest.version, str(manifest.ordinal), manifest.format, manifest.digest[:12], f"{size:,}"]
-
-
-def describe_signature(signature: Signature) -> str:
-    """The inputs and outputs, a line each."""
-
-    def line(side: str, spec: TensorSpec) -> str:
-        shape = ", ".join("any" if size == -1 else str(size) for size in spec.shape)
-        return f"  {side:<10} {spec.name}  {spec.datatype} [{shape}]{'  optional' if spec.optional else ''}"
-
-    lines = [line("input", spec) for spec in signature.inputs] + [line("output", spec) for spec in signature.outputs]
-    return "\n".join(lines)

@@ -70,7 +70,8 @@ def package(
 
 def _deployed(here: Context, endpoint: str) -> tuple[DeploymentSpec, VersionManifest]:
     """What an endpoint serves, with the signature over it; REFUSED_BY_POLICY for what was revoked."""
-    from salver.control.actions.signing import ATTESTATION, AskedAttestation
+    from salver.control.actions.descriptions import OfVersion
+    from salver.control.actions.signing import ATTESTATION
 
     with here.administration() as admin:
         specs = {spec.endpoint: spec for spec in admin.status().deployments}
@@ -79,7 +80,7 @@ def _deployed(here: Context, endpoint: str) -> tuple[DeploymentSpec, VersionMani
             raise SalverError(
                 "NOT_FOUND", f"there is no endpoint {endpoint[:140]!r}", f"deployed are {', '.join(specs) or 'none'}"
             )
-        found = admin.do(ATTESTATION, AskedAttestation(spec.model, spec.version))
+        found = admin.do(ATTESTATION, OfVersion(spec.model, spec.version))
     if found.revoked:
         raise SalverError(
             "REFUSED_BY_POLICY",

@@ -28,7 +28,7 @@ def add_to(app: typer.Typer) -> None:
 def compat(
     context: typer.Context,
     name: str = typer.Argument(help="A model."),
-    why: bool = typer.Option(False, "--why", help="Say of each pair what differs."),
+    differences: bool = typer.Option(False, "--differences", help="Say of each pair what differs."),
 ) -> None:
     """Show which versions could take each other's place, and what each client last asked."""
     from salver.control.actions.compatibility import COMPATIBILITY, OfModel
@@ -38,10 +38,10 @@ def compat(
     check_name(name, "model")
     with here.administration() as admin:
         found = admin.do(COMPATIBILITY, OfModel(name))
-    here.say(found, "\n".join(_described(found, why=why)))
+    here.say(found, "\n".join(_described(found, differences=differences)))
 
 
-def _described(found: CompatibilityMatrix, *, why: bool) -> list[str]:
+def _described(found: CompatibilityMatrix, *, differences: bool) -> list[str]:
     signs = {(cell.client, cell.server): _SIGNS[cell.level] for cell in found.cells}
     rows = [[old, *(signs.get((old, new), "-") for new in found.versions)] for old in found.versions]
     lines = ["a client of (row) when (column) answers:", table(["", *found.versions], rows)]
@@ -55,7 +55,7 @@ def _described(found: CompatibilityMatrix, *, why: bool) -> list[str]:
         lines += ["", table(["client", "endpoint", "last asked", "on", "would break with"], seen)]
     else:
         lines.append("no client has been seen yet")
-    if why:
+    if differences:
         lines += [
             f"{cell.client} -> {cell.server}: {what}"
             for cell in found.cells

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,12 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import typer
 
-from salver.cli.context import Context, Exit
-from salver.cli.evaluate import CODES
+from salver.cli.context import Context
+from salver.cli.judging import end_with, judging, keep_evidence
 from salver.cli.tables import table
 from salver.protocol.errors import SalverError
 from salver.protocol.names import split_reference
-from salver.protocol.verdict import Verdict
 
 if TYPE_CHECKING:
     from salver.evaluation.records import EvaluationRecord
@@ -67,7 +65,7 @@ def reproduce(
     from salver.evaluation.remaking import make_again
 
     here: Context = context.obj
-    try:
+    with judging():
         _check(tolerance, timeout, command, artifact)
         recorded = _recorded(here, reference)
         with tempfile.TemporaryDirectory(prefix="salver-reproduce-") as folder:
@@ -79,24 +77,22 @@ def reproduce(
                 make_again(command, where, timeout)
                 remade = _remade(Path(folder), where, recorded.manifest, (path, data), found, tolerance)
         result = _compared(recorded, found, remade, tolerance)
-        identity = _keep(here, recorded.manifest, result) if record else ""
-    except SalverError as error:
-        raise Exit(CODES[Verdict.ERROR], error) from None
-    here.say(msgspec.to_builtins(result) | ({"id": identity} if identity else {}), _described(result, identity))
-    if result.verdict is not Verdict.SUCCESSFUL:
-        raise Exit(CODES[result.verdict])
+        evidence = msgspec.to_builtins(result)
+        identity = keep_evidence(here, recorded.manifest.reference, evidence) if record else ""
+    here.say(evidence | ({"id": identity} if identity else {}), _described(result, identity))
+    end_with(result.verdict)
 
 
 def _recorded(here: Context, reference: str) -> _Recorded:
     from salver.control.actions.descriptions import SHOW_VERSION, OfVersion
     from salver.control.actions.evidence import EVALUATIONS, OfEvaluations
-    from salver.control.actions.signing import ATTESTATION, AskedAttestation
+    from salver.control.actions.signing import ATTESTATION
 
     name, wanted = split_reference(reference)
     with here.administration() as admin:
         page = admin.do(SHOW_VERSION, OfVersion(name, wanted))
         version = page.manifest.version
-        manifest = admin.do(ATTESTATION, AskedAttestation(name, version)).manifest
+        manifest = admin.do(ATTESTATION, OfVersion(name, version)).manifest
         evaluations = admin.do(EVALUATIONS, OfEvaluations(name, version, _MOST_EVALUATIONS))
     return _Recorded(manifest, page.description, evaluations)
 
@@ -204,11 +200,12 @@ def _is_file(artifact: Path, manifest: VersionManifest) -> bool:
 
 
 def _salver(folder: Path, *words: str, codes: tuple[int, ...] = (0,)) -> dict[str, Any]:
-    """A command on a home of its own: settings of this one name its database and must not reach it."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SALVER_")}
+    """A command on a home of its own, which the settings of this one must not reach."""
+    from salver.runtime.environment import environment_without_settings
+
     done = subprocess.run(
         [sys.executable, "-m", "salver", "--home", str(folder / "home"), "--json", *words],
-        env=environment,
+        env=environment_without_settings(),
         capture_output=True,
         check=False,
     )
@@ -217,14 +214,6 @@ def _salver(folder: Path, *words: str, codes: tuple[int, ...] = (0,)) -> dict[st
         raise SalverError("INVALID_ARTIFACT", f"what was made again cannot be judged: {said[:500]}", "see the command")
     found: dict[str, Any] = msgspec.json.decode(done.stdout)
     return found
-
-
-def _keep(here: Context, manifest: VersionManifest, result: Reproduction) -> str:
-    from salver.control.actions.evidence import RECORD_EVALUATION, NewEvaluation
-
-    with here.administration() as admin:
-        done = admin.do(RECORD_EVALUATION, NewEvaluation(manifest.model, manifest.version, msgspec.to_builtins(result)))
-    return done.evaluation.id
 
 
 def _described(result: Reproduction, identity: str) -> str:

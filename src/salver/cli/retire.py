@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from salver.cli.context import Context, Exit
-from salver.cli.lifecycle import named_version
 from salver.cli.tables import date, table
 from salver.protocol.errors import SalverError
+from salver.protocol.names import named_version
 
 if TYPE_CHECKING:
     from salver.registry.retirement import Proposal

@@ -18,6 +18,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """
     if not rows:
         return ""
+    rows = [[" ".join(cell.splitlines()) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]

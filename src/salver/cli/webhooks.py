@@ -37,21 +37,25 @@ def create(
     ),
 ) -> None:
     """Add a place that is told of changes, and may be told of jobs. Prints its secret, this once."""
+    from salver.control.actions.webhooks import CREATE_WEBHOOK
     from salver.registry.webhooks import WebhookRequest
 
     here: Context = context.obj
     with here.administration(make_home=True) as admin:
         named = tuple(each.strip() for each in events.split(",")) if events else ()
-        made = admin.create_webhook(WebhookRequest(name, url, tenant, allow_private, named))
+        made = admin.do(CREATE_WEBHOOK, WebhookRequest(name, url, tenant, allow_private, named))
     here.say(made, made.secret)
     here.note(f"webhook {made.webhook.name}; messages are signed with this secret, which cannot be shown again")
 
 
 def list_webhooks(context: typer.Context) -> None:
     """List webhooks, without their secrets."""
+    from salver.control.action import Nothing
+    from salver.control.actions.webhooks import WEBHOOKS
+
     here: Context = context.obj
     with here.administration() as admin:
-        records = admin.webhooks()
+        records = admin.do(WEBHOOKS, Nothing())
     rows = [
         [
             row.name,
@@ -68,9 +72,12 @@ def list_webhooks(context: typer.Context) -> None:
 
 def remove(context: typer.Context, name: str = typer.Argument(help="The name shown by `salver webhook list`.")) -> None:
     """Remove a webhook: what it has not been told by now it will not be told."""
+    from salver.control.actions.changes import OfWebhook
+    from salver.control.actions.webhooks import REMOVE_WEBHOOK
+
     here: Context = context.obj
     with here.administration() as admin:
-        record = admin.remove_webhook(name)
+        record = admin.do(REMOVE_WEBHOOK, OfWebhook(name))
     here.say(record, f"removed {record.name} ({record.url})")
 
 

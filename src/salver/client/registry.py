@@ -42,7 +42,7 @@ from salver.control.actions.descriptions import (
 )
 from salver.control.actions.descriptions import Changes as DescriptionChanges
 from salver.control.actions.evidence import EVALUATIONS, RECORD_EVALUATION, NewEvaluation, OfEvaluations
-from salver.control.actions.lifecycle import APPROVE, PROMOTE, STAGES, Approve, OfStages, Promote
+from salver.control.actions.lifecycle import APPROVE, PROMOTE, STAGES, Approve, OfStages
 from salver.control.actions.search import SEARCH, OfSearch
 from salver.control.administration import DeployRequest
 from salver.protocol.description import Description, merged
@@ -54,7 +54,7 @@ from salver.registry.approvals import Approved
 from salver.registry.catalog import ModelSummary
 from salver.registry.description_rows import AliasMoved
 from salver.registry.evidence import Evaluation, RecordedEvaluation
-from salver.registry.lifecycle import Promotion
+from salver.registry.lifecycle import Promotion, PromotionRequest
 from salver.registry.search import Found
 from salver.storage.home import Home
 from salver.storage.journal import JournalRecord
@@ -253,7 +253,7 @@ class Registry:
         Raises REFUSED_BY_POLICY naming the gates that are not open, unless `dry_run` only asks what they say;
         ILLEGAL_TRANSITION for a way that there is not, CONFLICT where it is not in `if_stage`.
         """
-        asked = Promote(
+        asked = PromotionRequest(
             check_name(name, "model"),
             version,
             _stage(stage),
@@ -289,6 +289,12 @@ class Registry:
         """Have an endpoint, by default the one named like the model, serve a version; see docs/deployments.md."""
         with self._place.administration(why) as admin:
             return admin.deploy(DeployRequest(check_name(name, "model"), version, endpoint, _plain(settings)))
+
+    def deployments(self) -> tuple[DeploymentSpec, ...]:
+        """What each endpoint is to serve."""
+        with self._place.administration("") as admin:
+            found: tuple[DeploymentSpec, ...] = repeated("GET", lambda: admin.status().deployments)
+        return found
 
     # Following.
 

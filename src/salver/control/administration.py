@@ -1,4 +1,4 @@
-"""The actions of an administrator, and their carrying out on a home held by this process."""
+"""What an administrator may have done, and its carrying out on a home held by this process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from salver.registry.files import check_files
 from salver.registry.isolations import IsolatedVersion
 from salver.registry.records import Records
 from salver.registry.settings import unheeded_under
-from salver.registry.webhooks import MintedWebhook, WebhookRecord, WebhookRequest
 from salver.runtime.status import EndpointStatus, ProcessStatus, merge_endpoints
 from salver.security.access import Operation, Principal, require
 from salver.security.model_signing import require_manifest
@@ -121,15 +120,6 @@ class Administration(Protocol):
     def status(self) -> ServerStatus:
         """Desired and actual state."""
 
-    def webhooks(self) -> tuple[WebhookRecord, ...]:
-        """All webhooks, without their secrets."""
-
-    def create_webhook(self, request: WebhookRequest) -> MintedWebhook:
-        """Add a place that may be told of jobs."""
-
-    def remove_webhook(self, name: str) -> WebhookRecord:
-        """Remove a webhook; returns what it was."""
-
 
 class LocalAdministration:
     """Carries actions out on `home` as `principal` and publishes what they change.
@@ -171,6 +161,7 @@ class LocalAdministration:
 
     def begin(self) -> None:
         """Bring a home into order at start: the first administrator's token, and the published snapshot."""
+        self.home.discard_temporaries()
         ensure_admin_token(self.home, self.records.tokens, self.principal)
         try:
             published = read_tables(self.home)
@@ -293,23 +284,6 @@ class LocalAdministration:
         """What the endpoints do in all server processes together; nothing while none answers. Blocks."""
         require(self.principal, Operation.READ)
         return merge_endpoints(self._processes()) if self._processes else ()
-
-    def webhooks(self) -> tuple[WebhookRecord, ...]:
-        """See `Administration`."""
-        require(self.principal, Operation.OPERATE)
-        return self.records.webhooks.list()
-
-    def create_webhook(self, request: WebhookRequest) -> MintedWebhook:
-        """See `Administration`."""
-        minted = self.records.webhooks.create(self.principal, request)
-        self.publish()
-        return minted
-
-    def remove_webhook(self, name: str) -> WebhookRecord:
-        """See `Administration`."""
-        record = self.records.webhooks.remove(self.principal, name)
-        self.publish()
-        return record
 
 
 def check_stored(blobs: Blobs, files: Iterable[FileEntry]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -36,7 +37,6 @@ from salver.protocol.errors import SalverError
 from salver.protocol.openapi import describe_routes, documentation_page
 from salver.security.access import Principal, require
 from salver.security.binding import allowed_host
-from salver.security.guessing import TooManyGuessesError
 from salver.storage.journal import occasion
 from salver.telemetry.logs import log_event
 
@@ -46,6 +46,8 @@ _REPOSITORY: Final = "/v2/repository/"
 _PREDICTIONS: Final = re.compile(r"/v2/models(/|\Z)|/v1/(models/.*:|embeddings)|/predictions/|/invocations\Z")
 """Paths of the other listener that are asked for here by mistake."""
 _BODY_LIMIT: Final = 16 * 2**20
+_SOON: Final = ("QUEUE_FULL", "CONTROL_UNAVAILABLE")
+"""What a second may end, where nothing says how long it takes."""
 _TITLE: Final = "Salver control listener"
 
 _Page = Callable[[Request], Awaitable[Response]]
@@ -252,10 +254,8 @@ def _refusal(error: SalverError, route: ControlRoute | None = None) -> Response:
         told = route.refusal(error)
     response = _json(told, error.http)
     response.headers["x-salver-error"] = error.code
-    if isinstance(error, TooManyGuessesError):
-        response.headers["retry-after"] = str(error.retry_after_s)
-    elif error.code == "QUEUE_FULL":
-        response.headers["retry-after"] = "1"
+    if error.retry_after_s is not None or error.code in _SOON:
+        response.headers["retry-after"] = str(math.ceil(error.retry_after_s or 1.0))
     if error.code == "UNAUTHENTICATED":
         response.headers["www-authenticate"] = "Bearer"
     return response

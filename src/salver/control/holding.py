@@ -50,8 +50,9 @@ def administration_of(home: Home, purpose: str, why: str = "") -> Iterator[Admin
     `why` is the reason that the journal gets. Raises CONFLICT, and INVALID_PARAMETER for an odd reason.
     """
     # Not imported before they are needed: a supervisor holds homes too, and touches no database.
-    from salver.control.occasions import checked_why, new_request_id  # noqa: PLC0415
+    from salver.control.occasions import new_request_id  # noqa: PLC0415
     from salver.control.remote import RemoteAdministration  # noqa: PLC0415
+    from salver.protocol.reasons import checked_why  # noqa: PLC0415
     from salver.storage.journal import occasion  # noqa: PLC0415
 
     with contextlib.ExitStack() as stack:

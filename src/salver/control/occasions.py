@@ -7,14 +7,14 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from salver.protocol.errors import SalverError
+from salver.protocol.reasons import checked_why
 
-__all__ = ["REQUEST_ID_HEADER", "WHY_HEADER", "checked_why", "new_request_id", "request_id", "why_header", "why_said"]
+__all__ = ["REQUEST_ID_HEADER", "WHY_HEADER", "new_request_id", "request_id", "why_header", "why_said"]
 
 REQUEST_ID_HEADER: Final = "x-request-id"
 WHY_HEADER: Final = "x-salver-why"
 """UTF-8, percent-encoded."""
 _LONGEST_ID: Final = 128
-_LONGEST_WHY: Final = 1000
 
 
 def new_request_id() -> str:
@@ -37,18 +37,6 @@ def why_said(header: str) -> str:
         raise SalverError(
             "INVALID_PARAMETER", f"{WHY_HEADER} is not UTF-8", "percent-encode the bytes of its UTF-8"
         ) from None
-
-
-def checked_why(why: str) -> str:
-    """A reason as it is recorded; INVALID_PARAMETER for a long one, or one with control characters."""
-    why = why.strip()
-    if len(why) > _LONGEST_WHY:
-        raise SalverError(
-            "INVALID_PARAMETER", f"the reason has {len(why)} characters", f"say why in at most {_LONGEST_WHY}"
-        )
-    if not why.isprintable():
-        raise SalverError("INVALID_PARAMETER", "the reason has control characters", "say why in one line of text")
-    return why
 
 
 def why_header(why: str) -> str:

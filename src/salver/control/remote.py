@@ -15,7 +15,6 @@ from salver.protocol.errors import CATALOGUE, SalverError
 from salver.protocol.tables import DeploymentSpec, VersionManifest
 from salver.registry.catalog import ModelSummary
 from salver.registry.draft import VersionDraft
-from salver.registry.webhooks import MintedWebhook, WebhookRecord, WebhookRequest
 
 __all__ = ["RemoteAdministration", "refusal_of"]
 
@@ -101,18 +100,6 @@ class RemoteAdministration:
     def status(self) -> ServerStatus:
         """See `Administration`."""
         return self._ask("GET", "/v1/status", ServerStatus)
-
-    def webhooks(self) -> tuple[WebhookRecord, ...]:
-        """See `Administration`."""
-        return self._ask("GET", "/v1/webhooks", tuple[WebhookRecord, ...])
-
-    def create_webhook(self, request: WebhookRequest) -> MintedWebhook:
-        """See `Administration`."""
-        return self._ask("POST", "/v1/webhooks", MintedWebhook, request)
-
-    def remove_webhook(self, name: str) -> WebhookRecord:
-        """See `Administration`."""
-        return self._ask("DELETE", f"/v1/webhooks/{quote(name, safe='')}", WebhookRecord)
 
 
 def refusal_of(answer: httpx2.Response) -> SalverError:

@@ -19,12 +19,9 @@ from salver.protocol.errors import SalverError
 from salver.protocol.tables import DeploymentSpec, VersionManifest
 from salver.registry.catalog import ModelSummary
 from salver.registry.draft import VersionDraft
-from salver.registry.webhooks import MintedWebhook, WebhookRecord, WebhookRequest
 from salver.security.access import Operation
 
 __all__ = ["ROUTES"]
-
-_MOST_RECORDS: Final = 1000
 
 ROUTES: Final = (
     ControlRoute("GET", "/v1/status", Operation.READ, lambda admin, _: admin.status(), "State", None, ServerStatus),
@@ -75,33 +72,6 @@ ROUTES: Final = (
         "Remove an endpoint",
         None,
         DeploymentSpec,
-    ),
-    ControlRoute(
-        "GET",
-        "/v1/webhooks",
-        Operation.OPERATE,
-        lambda admin, _: admin.webhooks(),
-        "All webhooks, without their secrets",
-        None,
-        tuple[WebhookRecord, ...],
-    ),
-    ControlRoute(
-        "POST",
-        "/v1/webhooks",
-        Operation.OPERATE,
-        lambda admin, call: admin.create_webhook(call.body),
-        "Add a place that may be told of jobs; its secret is shown once",
-        WebhookRequest,
-        MintedWebhook,
-    ),
-    ControlRoute(
-        "DELETE",
-        "/v1/webhooks/{webhook}",
-        Operation.OPERATE,
-        lambda admin, call: admin.remove_webhook(call.params["webhook"]),
-        "Remove a webhook",
-        None,
-        WebhookRecord,
     ),
     ControlRoute(
         "POST",

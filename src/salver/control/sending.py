@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -81,15 +80,14 @@ class Sender:
             "user-agent": "salver",
             "connection": "close",
         }
-        # The address itself, so that nobody resolves the name again; TLS still asks for the name.
-        address = (
-            f"[{addresses[0]}]" if ipaddress.ip_address(addresses[0].partition("%")[0]).version == 6 else addresses[0]
-        )
-        url = f"{target.scheme}://{address}:{target.port}{target.path}"
         async with (
             httpx2.AsyncClient(verify=self._tls, trust_env=False, follow_redirects=False, timeout=None) as client,
             client.stream(
-                "POST", url, content=body, headers=headers, extensions={"sni_hostname": target.host}
+                "POST",
+                target.url_at(addresses[0]),
+                content=body,
+                headers=headers,
+                extensions={"sni_hostname": target.host},  # TLS still asks for the name
             ) as answer,
         ):
             return answer.status_code

@@ -6,5 +6,7 @@ the record of all of them is evidence for a gate. Statistics come from `stats`, 
 
 `suite` what is asked; `scripts` suites in Python; `rows`, `splits`, `inputs`, `predictions` from a file to
 what can be scored; `serving` the version; `checks`, `parts` what a check is, and which there are; `holdout`,
-`costs`, `slices`, `calibration` the checks; `records`, `report` what is left behind.
+`costs`, `slices`, `calibration` the checks; `records`, `report` what is left behind. `sections` what is asked of
+behaviour and of the data; `behaviour`, `minimum`, `robustness`, `fairness`, `duplicates`, `target_leakage`,
+`identifiers`, `fit`, `label_noise` the checks that answer.
 """

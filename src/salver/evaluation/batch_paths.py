@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from salver.runtime.environment import require_users_code
 from salver.runtime.model import Model
 
 __all__ = ["BatchOrder", "NoBatchPathError", "batch_outputs"]
@@ -51,7 +52,10 @@ def batch_outputs(order: BatchOrder, inputs: Arrays, columns: Mapping[str, list[
     """
     if order.script:
         return _by_script(order, columns)
-    sys.path.insert(0, order.directory)
+    if order.preprocess or order.postprocess or order.format == "python":
+        require_users_code(f"code in the artifact of format {order.format}")
+        # Only then: what lies beside a graph must not be taken for a library.
+        sys.path.insert(0, order.directory)
     before, after = _function(order.preprocess), _function(order.postprocess)
     if before is not None:
         inputs = before(inputs)
@@ -72,6 +76,7 @@ def _function(reference: str) -> Callable[[Arrays], Arrays] | None:
 
 
 def _by_script(order: BatchOrder, columns: Mapping[str, list[Any]]) -> Arrays:
+    require_users_code(f"script {Path(order.script).name!r}")
     sys.path.insert(0, str(Path(order.script).parent))
     script = runpy.run_path(order.script, run_name="salver_batch")
     found = script["predict"](dict(columns), Path(order.directory))
@@ -100,8 +105,12 @@ def _sklearn(order: BatchOrder, _: Arrays, matrix: Any) -> Arrays:
     if path.suffix == ".skops":
         import skops.io  # noqa: PLC0415
 
-        estimator = skops.io.load(path, trusted=skops.io.get_untrusted_types(file=path) if order.trusted else None)
+        untrusted = skops.io.get_untrusted_types(file=path) if order.trusted else []
+        if untrusted:
+            require_users_code(f"{untrusted[0]!r} in {path.name!r}")
+        estimator = skops.io.load(path, trusted=untrusted)
     elif order.trusted:
+        require_users_code(f"pickle {path.name!r}")
         import joblib  # noqa: PLC0415
 
         estimator = joblib.load(path)

@@ -126,8 +126,9 @@ def compare_versions(
             found.append(_looked(name, part, subject, suite.suite, settings))
     on_progress("done", steps, steps)
     tests = corrected([test for each in found for test in each.tests], 1 - subject.confidence)
-    relation = _relation(tests)
-    judged = _judged(relation, tests, found)
+    judged = _unusable(found)
+    relation = Relation.INCONCLUSIVE if judged else _relation(tests)
+    judged = judged or _judged(relation, tests, found)
     return ComparisonRecord(
         suite=COMPARISON_SUITE,
         suite_digest=suite.digest,
@@ -202,6 +203,14 @@ def _relation(tests: tuple[PairResult, ...]) -> Relation:
     return Relation.EQUIVALENT if relations == {Relation.EQUIVALENT} else Relation.INCONCLUSIVE
 
 
+def _unusable(found: list[Findings]) -> Judgement | None:
+    """Why these rows settle nothing, whatever was measured on them: one of the two has seen them."""
+    rows = next(check for each in found for check in each.checks if check.name == "rows")
+    if rows.verdict is Verdict.SUCCESSFUL:
+        return None
+    return Judgement(rows.verdict, tuple(f"rows: {reason}" for reason in rows.reasons))
+
+
 def _judged(relation: Relation, tests: tuple[PairResult, ...], found: list[Findings]) -> Judgement:
     """The verdict on the metrics, and on whatever forbids: a slice, a calibration, a metric that is a safeguard."""
     deciding = [each for each in tests if each.part is Part.METRIC and each.role is Role.OPTIMISING]
@@ -219,7 +228,7 @@ def _judged(relation: Relation, tests: tuple[PairResult, ...], found: list[Findi
         Judgement(check.verdict, tuple(f"{check.name}: {reason}" for reason in check.reasons))
         for each in found
         for check in each.checks
-        if check.verdict is Verdict.ERROR or (check.name == "rows" and check.verdict is not Verdict.SUCCESSFUL)
+        if check.verdict is Verdict.ERROR
     ]
     worst = Judgement.together(judgements)
     return worst if worst.verdict is not Verdict.SUCCESSFUL else judgements[0]

@@ -132,14 +132,14 @@ class ContractCheck:
             yield Judgement(Verdict.SUCCESSFUL, (f"{tally.replayed} exchanges have answers of the form they had",))
         if tally.labels:
             share = tally.labels_same / tally.labels
-            said = f"{share:.4g} of {tally.labels} labels agree, wanted at least {settings.labels_agree_at_least:g}"
+            said = f"{share:.1%} of {tally.labels} labels agree, wanted at least {settings.labels_agree_at_least:.1%}"
             agrees = share >= settings.labels_agree_at_least
             yield Judgement(Verdict.SUCCESSFUL if agrees else Verdict.FAILED, (said,))
         if tally.numbers and settings.tolerance is not None:
             share = tally.within / tally.numbers
             said = (
-                f"{share:.4g} of {tally.numbers} numbers moved by at most {settings.tolerance:g}, "
-                f"wanted at least {settings.within_at_least:g}"
+                f"{share:.1%} of {tally.numbers} numbers moved by at most {settings.tolerance:g}, "
+                f"wanted at least {settings.within_at_least:.1%}"
             )
             within = share >= settings.within_at_least
             yield Judgement(Verdict.SUCCESSFUL if within else Verdict.FAILED, (said,))

@@ -99,7 +99,11 @@ class MetricCheck:
             level=level,
             groups=subject.groups,
         )
-        return _widened(drawn, value, subject)
+        interval = _widened(drawn, value, subject)
+        # Nothing is better than 1, where more is better, and no error is less than 0.
+        if self._metric.higher_is_better:
+            return msgspec.structs.replace(interval, high=max(value, min(interval.high, 1.0)))
+        return msgspec.structs.replace(interval, low=min(value, max(interval.low, 0.0)))
 
     def _compared(self, subject: Subject, numbers: dict[str, Any]) -> list[Judgement]:
         """Hold the difference to the rival against the margin; judged only where the suite asks for it."""

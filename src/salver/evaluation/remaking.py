@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from salver.protocol.errors import SalverError
+from salver.runtime.environment import environment_without_settings
 
 __all__ = ["ARTIFACT_VARIABLE", "make_again"]
 
@@ -27,8 +28,7 @@ def make_again(command: str, artifact: Path, timeout_s: float) -> None:
     """
     words = _words(command)
     before = _stamp(artifact)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SALVER_")}
-    environment[ARTIFACT_VARIABLE] = str(artifact.absolute())
+    environment = environment_without_settings() | {ARTIFACT_VARIABLE: str(artifact.absolute())}
     try:
         child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=2, env=environment, start_new_session=True)
     except OSError as error:

@@ -1,6 +1,6 @@
 """Rows to evaluate on: columns by name, numbers or text, read from csv, parquet or npy.
 
-The one module that imports pandas. Nothing in a file is executed, and no value is changed on the way: an
+Nothing in a file is executed, and no value is changed on the way: an
 empty cell is NaN in a column of numbers and None in one of text, and text that looks like neither stays text.
 """
 
@@ -21,7 +21,6 @@ __all__ = ["Array", "Rows", "read_rows"]
 Array = np.ndarray[Any, Any]
 
 _MOST_BYTES: Final = 4 * 2**30
-_CHUNK_BYTES: Final = 2**20
 _SUFFIXES: Final = (".csv", ".parquet", ".npy")
 
 
@@ -134,11 +133,8 @@ def _no_times(name: str, why: str) -> SalverError:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_npy(path: Path) -> dict[str, Array]:

@@ -33,6 +33,9 @@ class Asked(Protocol):
     response: Response | None
     answered: bool
 
+    def add_header(self, name: bytes, value: bytes) -> None:
+        """Add a header to the answer, whatever that will be; REQUIRES a value without line breaks."""
+
     def refuse(
         self,
         error: SalverError,

@@ -102,6 +102,8 @@ def make_request(
     if outputs is not None:
         check.require_outputs(outputs)
     spec = target.spec
+    for header in target.headers:
+        asked.add_header(*header)
     asked.lane.gateway.askings[spec.model, spec.version, spec.endpoint, asked.client] += 1
     began_s = asked.received_s if received_s is None else received_s
     wait_s, priority = spec.deadline_s, 0

@@ -110,19 +110,17 @@ class Server:
         query = f"?{urlencode(parameters)}" if parameters else ""
         target = parse_target(f"{self._base}{path}{query}", allow_private=True)
         address = self._checked(target)
-        host = f"[{address}]" if ipaddress.ip_address(address.partition("%")[0]).version == 6 else address
         limits = httpx2.Timeout(_READ_S, connect=_CONNECT_S)
         try:
             with (
-                # The address that was checked, so that nobody resolves the name again; TLS asks for the name.
                 httpx2.Client(
                     verify=ssl.create_default_context(), trust_env=False, follow_redirects=False, timeout=limits
                 ) as client,
                 client.stream(
                     "GET",
-                    f"{target.scheme}://{host}:{target.port}{target.path}",
+                    target.url_at(address),
                     headers=self._headers | {"host": target.authority, "accept-encoding": "identity"},
-                    extensions={"sni_hostname": target.host},
+                    extensions={"sni_hostname": target.host},  # TLS still asks for the name
                 ) as answer,
             ):
                 self._require_ok(answer)

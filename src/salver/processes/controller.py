@@ -27,6 +27,7 @@ from salver.control.deliveries import Deliveries
 from salver.control.following import Following
 from salver.control.listener import ControlLimits, ControlServer
 from salver.control.model_store import ModelStore
+from salver.control.retraining import Retraining
 from salver.control.sealing import keep_sealed, seal_at_end
 from salver.control.sending import Sender
 from salver.control.waiting import Watch
@@ -119,6 +120,7 @@ async def _control(order: Order) -> None:
     background = [
         *(asyncio.ensure_future(each.run()) for each in _deliveries(home, administration, order.settings.jobs)),
         asyncio.ensure_future(_keep_usage(administration)),
+        asyncio.ensure_future(Retraining(home, administration, SYSTEM_CLOCK).run()),
         asyncio.ensure_future(keep_sealed(administration.records.audit)),
     ]
     if administration.records.database.shared:
@@ -136,7 +138,7 @@ def _deliveries(
     """What tells webhooks of jobs, and of changes."""
 
     def webhooks() -> dict[str, WebhookRecord]:
-        return {webhook.name: webhook for webhook in administration.webhooks()}
+        return {webhook.name: webhook for webhook in administration.records.webhooks.list()}
 
     ledger = JobLedger(home.jobs_path, limits, SYSTEM_CLOCK, this_process())
     sender = Sender(home.pepper(), limits.delivery_s, SYSTEM_CLOCK)

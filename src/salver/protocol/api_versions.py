@@ -17,7 +17,15 @@ import msgspec
 
 from salver.protocol.errors import SalverError
 
-__all__ = ["API_VERSIONS", "API_VERSION_HEADER", "NOTICE_DAYS", "POLICY_PATH", "Deprecation", "check_api_version"]
+__all__ = [
+    "API_VERSIONS",
+    "API_VERSION_HEADER",
+    "NOTICE_DAYS",
+    "POLICY_PATH",
+    "Deprecation",
+    "check_api_version",
+    "retirement_headers",
+]
 
 API_VERSION_HEADER: Final = b"x-salver-api-version"
 API_VERSIONS: Final = ("1",)
@@ -64,6 +72,14 @@ class Deprecation(msgspec.Struct, frozen=True):
             (b"sunset", email.utils.formatdate(_midnight_s(self.sunset), usegmt=True).encode()),
             (b"link", ", ".join(links).encode()),
         )
+
+
+def retirement_headers(proposed_s: float, due_s: float) -> tuple[tuple[bytes, bytes], ...]:
+    """Deprecation (RFC 9745) and Sunset (RFC 8594) of a version that is to be retired, both by wall time."""
+    return (
+        (b"deprecation", b"@%d" % int(proposed_s)),
+        (b"sunset", email.utils.formatdate(due_s, usegmt=True).encode()),
+    )
 
 
 def _midnight_s(date: dt.date) -> int:

@@ -83,7 +83,7 @@ CATALOGUE: Final[dict[str, Code]] = {
     "WORKER_LOST": Code(503, "UNAVAILABLE", "the worker died while it ran this request"),
     "OVERLOADED": Code(503, "UNAVAILABLE", "the answer would come too late"),
     "NOT_READY": Code(503, "UNAVAILABLE", "no healthy replica"),
-    "CONTROL_UNAVAILABLE": Code(503, "UNAVAILABLE", "the controller does not answer"),
+    "CONTROL_UNAVAILABLE": Code(503, "UNAVAILABLE", "the controller or its database does not answer"),
     "STORE_UNAVAILABLE": Code(503, "UNAVAILABLE", "the artifact store does not answer"),
     "DEADLINE_EXCEEDED": Code(504, "DEADLINE_EXCEEDED", "the deadline passed before an answer"),
     "NOT_CACHED": Code(504, "NOT_FOUND", "no answer is kept, and the client wants no other"),

@@ -14,7 +14,7 @@ from typing import Final
 
 from salver.protocol.errors import SalverError
 
-__all__ = ["FIRST_VERSION", "SemanticVersion", "check_name", "parse_reference", "split_reference"]
+__all__ = ["FIRST_VERSION", "SemanticVersion", "check_name", "named_version", "parse_reference", "split_reference"]
 
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,126}[a-z0-9])?")
 _SEMVER: Final = re.compile(
@@ -125,3 +125,16 @@ def split_reference(reference: str) -> tuple[str, str]:
             "INVALID_VERSION", f"{reference[:140]!r} names no version", "write NAME@1.0.0, or the NAME alone"
         )
     return name, wanted or "latest"
+
+
+def named_version(reference: str) -> tuple[str, str]:
+    """The same of a reference that has to name a version, by whatever name; raises INVALID_VERSION.
+
+    >>> named_version("digits@champion")
+    ('digits', 'champion')
+    """
+    name, at, _ = reference.partition("@")
+    check_name(name, "model")
+    if not at:
+        raise SalverError("INVALID_VERSION", f"{reference[:140]!r} names no version", f"write {name}@VERSION")
+    return split_reference(reference)

@@ -23,6 +23,7 @@ __all__ = [
     "Nonfinite",
     "Placement",
     "QueuePolicy",
+    "Retirement",
     "Revocation",
     "RuntimeOptions",
     "StateSpec",
@@ -289,6 +290,15 @@ class Webhook(msgspec.Struct, frozen=True):
     """Whose jobs may name it; empty for everybody's."""
 
 
+class Retirement(msgspec.Struct, frozen=True):
+    """A version that is to be archived: whoever asks it is told."""
+
+    model: str
+    version: str
+    proposed_s: float
+    due_s: float
+
+
 class Revocation(msgspec.Struct, frozen=True):
     """A version that must not be loaded any more."""
 
@@ -313,6 +323,8 @@ class Tables(msgspec.Struct, frozen=True):
     tokens: tuple[TokenRecord, ...] = ()
     webhooks: tuple[Webhook, ...] = ()
     revocations: tuple[Revocation, ...] = ()
+    retirements: tuple[Retirement, ...] = ()
+    """Of versions that are deployed."""
 
     def version_of(self, deployment: DeploymentSpec) -> VersionManifest:
         """The manifest a deployment names; raises KeyError in a snapshot that contradicts itself."""

@@ -1,25 +1,16 @@
-"""Every version and why: the catalog, what should be deployed, who may ask.
+"""Every version and why: what it is, where it stands, what is known of it, and what should be deployed.
 
 Each change takes the principal that asks, checks the operation, and is one transaction with its
 record in the journal: what these methods return is on disk, and what they refuse never was.
+`records` has one object for each subject, over one database; a file that does not say so there
+is of pure functions, or of steps within a transaction that somebody else has opened.
+
+What a version is: `catalog`, `draft`, `files`, `numbering`, `compatibility`, `matrix`, `attestation`, `exported`,
+`keyring`, `revocations`. What is said of it: `descriptions`, `description_rows`, `pages`, `dossier`. Where it stands:
+`stages`, `lifecycle`, `policy`, `gates`, `candidate`, `decisions`, `approvals`, `evidence`, `cases`, `holds`, `in_use`.
+How it goes: `retirement` what a policy proposes, `retirements` what becomes of that, `retiring` what would break.
+Where it is found: `resolution`, `search`, `filters`, `fields`, `conditions`, `facts`, `terms`, `semantic`, `card_text`,
+`recommendation`, `offers`. What it came from and reached: `lineage`, `lineage_rows`, `impact`, `usage`, `history`. What
+should serve: `deployments`, `settings`, `isolations`. Who asks and who is told: `access_tokens`, `webhooks`,
+`change_positions`, `retraining`. What is kept: `audit`, `references`, `collection`.
 """
-
-from salver.registry.access_tokens import AccessTokens, ensure_admin_token
-from salver.registry.catalog import Catalog, ModelSummary
-from salver.registry.deployments import Deployments
-from salver.registry.draft import VersionDraft
-from salver.registry.files import artifact_digest, check_files
-from salver.registry.isolations import IsolatedVersion, Isolations
-
-__all__ = [
-    "AccessTokens",
-    "Catalog",
-    "Deployments",
-    "IsolatedVersion",
-    "Isolations",
-    "ModelSummary",
-    "VersionDraft",
-    "artifact_digest",
-    "check_files",
-    "ensure_admin_token",
-]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,7 @@ from salver.security.tokens import MintedToken, mint_token
 from salver.storage.database import Database, raise_revision
 from salver.storage.home import Home
 from salver.storage.journal import Journal
+from salver.storage.registry_schema import approvals
 from salver.storage.schema import tokens
 from salver.storage.snapshot import write_atomically
 
@@ -74,12 +76,16 @@ class AccessTokens:
             return read_tokens(connection)
 
     def revoke(self, principal: Principal, token_id: str) -> TokenRecord:
-        """Revoke a token by its id and return what it was; NOT_FOUND for an unknown one."""
+        """Revoke a token by its id and return what it was; NOT_FOUND for an unknown one.
+
+        With the last token of a name go the approvals under that name that still hold: whoever had it is trusted no
+        more.
+        """
         require(principal, Operation.REVOKE_TOKEN)
         with self._database.begin() as connection:
             for record in read_tokens(connection):
                 if record.id == token_id:
-                    self._revoke(connection, principal, record)
+                    self._revoke(connection, principal, record, _drop_approvals(connection, record))
                     return record
         raise SalverError(
             "NOT_FOUND", f"there is no token with the id {token_id[:80]!r}", "list the tokens for their ids"
@@ -109,15 +115,26 @@ class AccessTokens:
         self._record(connection, principal, "create_token", record)
         return minted
 
-    def _revoke(self, connection: Connection, principal: Principal, record: TokenRecord) -> None:
+    def _revoke(
+        self, connection: Connection, principal: Principal, record: TokenRecord, approved: Sequence[str] = ()
+    ) -> None:
         connection.execute(delete(tokens).where(tokens.c.id == record.id))
-        self._record(connection, principal, "revoke_token", record)
+        self._record(connection, principal, "revoke_token", record, approved)
 
-    def _record(self, connection: Connection, principal: Principal, action: str, record: TokenRecord) -> None:
+    def _record(
+        self,
+        connection: Connection,
+        principal: Principal,
+        action: str,
+        record: TokenRecord,
+        approved: Sequence[str] = (),
+    ) -> None:
         raise_revision(connection)
         details: dict[str, Any] = {"name": record.name, "role": record.role, "tenant": record.tenant}
         if record.expires_s is not None:
             details["expires_s"] = record.expires_s
+        if approved:
+            details["approvals"] = list(approved)
         public = {name: value for name, value in msgspec.structs.asdict(record).items() if name != "hash"}
         self._journal.append(
             connection,
@@ -128,6 +145,17 @@ class AccessTokens:
             before=public if action == "revoke_token" else None,
             after=public if action == "create_token" else None,
         )
+
+
+def _drop_approvals(connection: Connection, record: TokenRecord) -> list[str]:
+    """Forget what was approved under the name of a token that is its last; returns what that was."""
+    if sum(each.name == record.name for each in read_tokens(connection)) > 1:
+        return []
+    columns, by_them = approvals.c, approvals.c.approver == record.name
+    query = select(columns.model, columns.version, columns.target).where(by_them).order_by(columns.model, columns.at_s)
+    found = [f"{model}@{version} to {target}" for model, version, target in connection.execute(query)]
+    connection.execute(delete(approvals).where(by_them))
+    return found
 
 
 def read_tokens(connection: Connection) -> tuple[TokenRecord, ...]:

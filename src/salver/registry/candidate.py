@@ -70,6 +70,8 @@ class Candidate(msgspec.Struct, frozen=True):
     source: Stage
     target: Stage
     now_s: float
+    skipped: tuple[tuple[Stage, Stage], ...] = ()
+    """Ways that it should have gone before this one and did not; their gates stand here too."""
     metrics: Mapping[str, float] = {}
     """Of its metadata."""
     evaluations: tuple[Evaluation, ...] = ()

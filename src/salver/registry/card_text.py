@@ -36,7 +36,7 @@ def card_text(manifest: VersionManifest, said: Description, tagged: Mapping[str,
 
     >>> from salver.testing import make_manifest
     >>> card_text(make_manifest(), Description(task="classification", intended_use="To sort."), {})
-    'digits. classification. To sort. inputs x. outputs y'
+    'arithmetic. classification. To sort. inputs x. outputs y'
     """
     signature = manifest.signature
     labels = [label for spec in signature.outputs for label in spec.labels]

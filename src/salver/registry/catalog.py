@@ -210,6 +210,11 @@ class Catalog:
 
 def find_version(connection: Connection, model: str, version: str | None) -> VersionManifest:
     """`Catalog.get` within a transaction that is already open."""
+    if version is not None:
+        known = select(versions.c.manifest).where(versions.c.model == model, versions.c.version == version)
+        text = connection.execute(known).scalar_one_or_none()
+        if text is not None:
+            return _decode(text)
     numbers = _numbers(connection, model)
     if not numbers:
         raise _unknown_model(connection, model)

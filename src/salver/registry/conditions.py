@@ -36,36 +36,38 @@ class Condition(NamedTuple):
     """Of rows of `versions`."""
 
     where: ColumnElement[bool]
-    exact: bool
+    rest: Filter | None
+    """What the filter asks for beyond `where`; None where that says everything."""
 
-
-_ANYTHING: Final = Condition(true(), exact=False)
+    @property
+    def exact(self) -> bool:
+        """Whether `where` lets through nothing that the filter does not."""
+        return self.rest is None
 
 
 def condition_of(wanted: Filter, names: Sequence[str]) -> Condition:
     """The condition of a filter; `names` are all models, among which patterns are looked up."""
     if isinstance(wanted, Test):
         where = _test(wanted, names)
-        return _more_than(wanted) if where is None else Condition(where, exact=True)
+        return Condition(_at_least(wanted), wanted) if where is None else Condition(where, None)
     if isinstance(wanted, Not):
         inner = condition_of(wanted.part, names)
-        return Condition(not_(inner.where), exact=True) if inner.exact else _ANYTHING
+        return Condition(not_(inner.where), None) if inner.exact else Condition(true(), wanted)
     parts = [condition_of(part, names) for part in wanted.parts]
-    exact = all(part.exact for part in parts)
     if isinstance(wanted, All):
-        return Condition(and_(*(part.where for part in parts)), exact)
+        rest = tuple(part.rest for part in parts if part.rest is not None)
+        return Condition(and_(*(part.where for part in parts)), All(rest) if rest else None)
     assert isinstance(wanted, OneOf)
-    return Condition(or_(*(part.where for part in parts)), exact)
+    exact = all(part.exact for part in parts)
+    return Condition(or_(*(part.where for part in parts)), None if exact else wanted)
 
 
-def _more_than(test: Test) -> Condition:
-    """Of what must be there at all, at least that."""
+def _at_least(test: Test) -> ColumnElement[bool]:
+    """Of what must be there at all, that it is there."""
     name = test.field.name
     if name.startswith("tags."):
-        return Condition(_exists(tags, tags.c.name == name.removeprefix("tags.")), exact=False)
-    if name in _SETS:
-        return Condition(_exists(_SETS[name][0]), exact=False)
-    return _ANYTHING
+        return _exists(tags, tags.c.name == name.removeprefix("tags."))
+    return _exists(_SETS[name][0]) if name in _SETS else true()
 
 
 def _test(test: Test, names: Sequence[str]) -> ColumnElement[bool] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -11,9 +12,10 @@ from salver.protocol.stages import Stage
 from salver.protocol.verdict import Judgement, Verdict
 from salver.registry.candidate import Candidate, GateResult
 from salver.registry.policy import Policy, PolicyInForce
+from salver.registry.stages import VersionStage
 from salver.storage.registry_schema import decisions
 
-__all__ = ["Decision", "DecisionRecord", "decide", "decisions_of", "write_decision"]
+__all__ = ["Decision", "DecisionRecord", "decide", "decisions_of", "was_in", "write_decision"]
 
 _MOST: Final = 1000
 
@@ -59,7 +61,9 @@ def decide(policy: Policy, candidate: Candidate) -> Decision:
 
     A gate more never lets more through: together the worst verdict counts.
     """
-    gates = tuple(gate.examine(candidate) for gate in policy.gates(candidate.model, candidate.source, candidate.target))
+    ways = (*candidate.skipped, (candidate.source, candidate.target))
+    asked = dict.fromkeys(gate for source, target in ways for gate in policy.gates(candidate.model, source, target))
+    gates = tuple(gate.examine(candidate) for gate in asked)
     if not gates:
         return Decision(Verdict.SUCCESSFUL, ("no gate stands there",), ())
     together = Judgement.together(
@@ -94,6 +98,13 @@ def record_of(
         digest=candidate.digest,
         policy=in_force.digest,
     )
+
+
+def was_in(connection: Connection, here: VersionStage, wanted: Sequence[Stage]) -> bool:
+    """Whether a version has ever been in one of these stages: then something was decided about it there."""
+    of_version = (decisions.c.model == here.model) & (decisions.c.version == here.version)
+    query = select(func.count()).where(of_version, decisions.c.source.in_([stage.value for stage in wanted]))
+    return bool(connection.execute(query).scalar_one())
 
 
 def write_decision(connection: Connection, record: DecisionRecord) -> None:

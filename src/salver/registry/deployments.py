@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, tuple_
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.names import check_name
-from salver.protocol.tables import DeploymentSpec, Placement, Tables, VersionManifest
+from salver.protocol.tables import DeploymentSpec, Placement, Retirement, Tables, VersionManifest
 from salver.registry.access_tokens import read_tokens
 from salver.registry.attestation import attested
 from salver.registry.catalog import find_version
@@ -19,6 +19,7 @@ from salver.registry.webhooks import read_webhooks
 from salver.security.access import Operation, Principal, require
 from salver.storage.database import Database, current_revision, raise_revision
 from salver.storage.journal import Journal
+from salver.storage.registry_schema import retirements
 from salver.storage.schema import deployments
 
 __all__ = ["Deployments"]
@@ -37,7 +38,7 @@ class Deployments:
     def deploy(self, principal: Principal, spec: DeploymentSpec) -> DeploymentSpec:
         """Make `spec` the desired state of its endpoint and return it with its new generation.
 
-        REQUIRES a version number (`Catalog.get` gives the highest release). The generation is
+        REQUIRES a version number (`Pages.number_of` finds it). The generation is
         given here, higher than any before in this home, so deploying again loads again. Raises
         PERMISSION_DENIED, INVALID_NAME, INVALID_SETTING, NOT_FOUND,
         REFUSED_BY_POLICY for user code in the server process for a version that was revoked,
@@ -178,7 +179,17 @@ def _snapshot(connection: Connection) -> Tables:
         tokens=read_tokens(connection),
         webhooks=read_webhooks(connection),
         revocations=read_revocations(connection),
+        retirements=_announced(connection, {(spec.model, spec.version) for spec in specs}),
     )
+
+
+def _announced(connection: Connection, wanted: set[tuple[str, str]]) -> tuple[Retirement, ...]:
+    query = (
+        select(retirements.c.model, retirements.c.version, retirements.c.proposed_s, retirements.c.due_s)
+        .where(tuple_(retirements.c.model, retirements.c.version).in_(wanted))
+        .order_by(retirements.c.model, retirements.c.version)
+    )
+    return tuple(Retirement(*row) for row in connection.execute(query))
 
 
 def _read(connection: Connection, endpoint: str) -> DeploymentSpec | None:

@@ -54,13 +54,14 @@ class Descriptions:
             before = description_of(connection, model, version)
             after = merged(before, dict(changes))
             if after != before:
+                said = msgspec.structs.asdict(after)
                 write_description(connection, manifest, after, principal.name, self._clock.wall_s())
                 self._record(
                     connection,
                     principal,
                     "describe",
                     manifest.reference,
-                    {"changed": sorted(changes)},
+                    {"changed": [name for name, value in said.items() if value != getattr(before, name)]},
                     before=before,
                     after=after,
                 )
@@ -75,7 +76,9 @@ class Descriptions:
             after = {name: value for name, value in (before | dict(changes)).items() if value is not None}
             if after != before:
                 write_tags(connection, manifest, after)
-                details = {"tags": dict(changes)}
+                # Not what was asked for: a name to remove that is not there may be anything.
+                changed = {name: after.get(name) for name in changes if after.get(name) != before.get(name)}
+                details = {"tags": changed}
                 self._record(connection, principal, "tag", manifest.reference, details, before=before, after=after)
         return after
 

@@ -65,7 +65,6 @@ class Findings(msgspec.Struct, frozen=True):
     """What the newest evaluation of a suite says beyond what gates read. Everything may be missing."""
 
     data: str = ""
-    evaluated_rows: int | None = None
     reasons: tuple[str, ...] = ()
     checks: tuple[CheckSaid, ...] = ()
     environment: dict[str, str] = {}

@@ -1,8 +1,8 @@
 """Evidence: what evaluations of versions found, recorded once and never changed.
 
 A record is a JSON document. Of it `suite` and `verdict` are required; `version` (with the `digest` that was judged),
-`data_digest`, `data_rows`, `against`, `numbers` and `checks` (each with a `name` and `numbers`) are what gates read,
-and everything else is kept as it came. `salver.evaluation.EvaluationRecord` is such a document.
+`data_digest`, `data_rows`, `evaluated_rows`, `against`, `numbers` and `checks` (each with a `name` and `numbers`) are
+what gates read, and everything else is kept as it came. `salver.evaluation.EvaluationRecord` is such a document.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from salver.storage.schema import versions
 __all__ = ["Evaluation", "Evaluations", "RecordedEvaluation", "evaluations_of"]
 
 MOST_BYTES: Final = 4 * 2**20
+MOST_NUMBERS: Final = 5000
+"""Of one record: every promotion of a version reads those of all its records."""
 _MOST: Final = 1000
 """Evaluations of one version that are looked at, the newest."""
 _ID_LENGTH: Final = 16
@@ -54,6 +56,7 @@ class _Document(msgspec.Struct, frozen=True):
     against: _Subject | None = None
     data_digest: str = ""
     data_rows: int = 0
+    evaluated_rows: int = 0
     numbers: dict[str, str | int | float | None] = {}
     checks: tuple[_Check, ...] = ()
 
@@ -89,6 +92,8 @@ class Evaluation(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of the version that was judged, as the record says; empty where it does not say."""
     data_digest: str = ""
     data_rows: int = 0
+    evaluated_rows: int = 0
+    """Of these the ones that were judged; all, where the record does not say."""
     against: str = ""
     """The version it was compared with, NAME@VERSION."""
     numbers: dict[str, float] = {}
@@ -114,7 +119,10 @@ class Evaluations:
         self._clock = clock
 
     def record(self, principal: Principal, model: str, version: str, document: Mapping[str, Any]) -> RecordedEvaluation:
-        """Record what an evaluation found. The same document again is the same record.
+        """Record what an evaluation found.
+
+        What the same principal has recorded already, as the newest of its suite, is the same record. Where something
+        else was found in between, what is found again is a record of its own.
 
         Raises PERMISSION_DENIED, NOT_FOUND, INVALID_PARAMETER for a document without suite or verdict or too large,
         and CONFLICT for one about other bytes than those of this version.
@@ -122,11 +130,9 @@ class Evaluations:
         require(principal, Operation.RECORD_EVIDENCE)
         read = _checked(document)
         text = canonical_json({"record": document, "role": principal.role.value})
-        identity = hashlib.sha256(canonical_json(document).encode()).hexdigest()[:_ID_LENGTH]
         row = {
             "model": model,
             "version": version,
-            "id": identity,
             "suite": read.suite,
             "verdict": read.verdict.value,
             "at_s": self._clock.wall_s(),
@@ -135,10 +141,12 @@ class Evaluations:
         }
         with self._database.begin() as connection:
             _require_same_bytes(find_version(connection, model, version), read)
-            known = connection.execute(_query(model, version).where(evaluations.c.id == identity)).one_or_none()
-            if known is not None:
-                return RecordedEvaluation(_evaluation(known), False)
-            connection.execute(insert(evaluations).values(row))
+            of_suite = _query(model, version).where(evaluations.c.suite == read.suite)
+            newest = connection.execute(of_suite.limit(1)).one_or_none()
+            if newest is not None and (newest.document, newest.recorded_by) == (text, principal.name):
+                return RecordedEvaluation(_evaluation(newest), False)
+            identity = _free_id(connection, model, version, canonical_json(document))
+            connection.execute(insert(evaluations).values(row | {"id": identity}))
             note_judged_on(connection, model, version, read.data_digest)
             self._journal.append(
                 connection,
@@ -171,6 +179,18 @@ def _query(model: str, version: str | None) -> Any:
     return query.order_by(evaluations.c.at_s.desc(), evaluations.c.id)
 
 
+def _free_id(connection: Connection, model: str, version: str, document: str) -> str:
+    """The beginning of the document's digest; of a document that is there already, of the digest with a number."""
+    of_version = (evaluations.c.model == model) & (evaluations.c.version == version)
+    known = set(connection.execute(select(evaluations.c.id).where(of_version)).scalars())
+    for number in range(len(known) + 1):
+        salted = f"{document}\n{number}" if number else document
+        identity = hashlib.sha256(salted.encode()).hexdigest()[:_ID_LENGTH]
+        if identity not in known:
+            return identity
+    raise AssertionError("more ids than evaluations")
+
+
 def _any_version(connection: Connection, model: str) -> str | None:
     query = select(versions.c.version).where(versions.c.model == model).limit(1)
     return connection.execute(query).scalar_one_or_none()
@@ -187,6 +207,9 @@ def _checked(document: Mapping[str, Any]) -> _Document:
         raise SalverError(
             "INVALID_PARAMETER", f"the evaluation has {size} characters", f"record at most {MOST_BYTES} without plots"
         )
+    count = len(read.numbers) + sum(len(check.numbers) for check in read.checks)
+    if count > MOST_NUMBERS:
+        raise SalverError("INVALID_PARAMETER", f"the evaluation has {count} numbers", f"record at most {MOST_NUMBERS}")
     if not read.suite or len(read.suite) > 200:
         raise SalverError("INVALID_PARAMETER", f"the evaluation is of suite {read.suite[:40]!r}", remedy)
     return read
@@ -226,6 +249,7 @@ def _evaluation(row: Row[Any]) -> Evaluation:
         digest=read.version.digest if read.version else "",
         data_digest=read.data_digest,
         data_rows=read.data_rows,
+        evaluated_rows=read.evaluated_rows or read.data_rows,
         against=read.against.reference if read.against else "",
         numbers=read.measured(),
     )

@@ -13,17 +13,14 @@ false, but `!=`, which is "not =". A date stands for its whole day, in UTC.
 
 from __future__ import annotations
 
-import contextlib
-import datetime as dt
-import fnmatch
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from salver.protocol.errors import SalverError
-from salver.protocol.names import SemanticVersion
 from salver.protocol.stages import Stage
+from salver.registry.comparisons import comparison, pattern, read_value
 from salver.registry.fields import Field, Kind, Source, VersionFacts, field_named, nearest
 
 __all__ = ["All", "Filter", "Not", "OneOf", "Test", "parse_filter"]
@@ -31,6 +28,8 @@ __all__ = ["All", "Filter", "Not", "OneOf", "Test", "parse_filter"]
 LONGEST: Final = 4000
 DEEPEST: Final = 32
 _MOST_TESTS: Final = 200
+_LONGEST_PATTERN: Final = 200
+"""Characters; comparing takes as many steps as pattern times text has in the worst case, and nothing else runs then."""
 _SHOWN: Final = 50
 _OPERATORS: Final = ("<=", ">=", "!=", "=", "<", ">", "~")
 _TOKEN: Final = re.compile(
@@ -41,8 +40,6 @@ _TOKEN: Final = re.compile(
     )""",
     re.VERBOSE,
 )
-_DAY_S: Final = 86_400.0
-_TRUTHS: Final = {"true": True, "false": False}
 
 
 class _Token(NamedTuple):
@@ -50,13 +47,6 @@ class _Token(NamedTuple):
     """sign, text, word or end."""
     text: str
     at: int
-
-
-class _Span(NamedTuple):
-    """A moment, or a day from its beginning to the beginning of the next."""
-
-    first_s: float
-    end_s: float
 
 
 @dataclass(frozen=True)
@@ -259,8 +249,8 @@ class _Parser:
             raise self._wrong(operator, f"{named.name} is true or false", "compare it with = or !=")
         value = self._value(named, operator.text)
         if operator.text == "!=":
-            return Not(Test(named, "=", (value,), _comparison("=", value)))
-        return Test(named, operator.text, (value,), _comparison(operator.text, value))
+            return Not(Test(named, "=", (value,), comparison("=", value)))
+        return Test(named, operator.text, (value,), comparison(operator.text, value))
 
     def _in(self, named: Field) -> Test:
         self._take()
@@ -271,7 +261,7 @@ class _Parser:
             values.append(self._value(named, "="))
         self._sign("]", "or a comma")
         self._tests += len(values)
-        tests = [_comparison("=", value) for value in values]
+        tests = [comparison("=", value) for value in values]
         return Test(named, "in", tuple(values), lambda found: any(test(found) for test in tests))
 
     def _sign(self, text: str, why: str) -> None:
@@ -295,9 +285,11 @@ class _Parser:
             raise self._wrong(token, f"{_shown(token)} stands where a value is missing", f"write {named.kind.value}")
         text = re.sub(r"\\(.)", r"\1", token.text[1:-1]) if token.kind == "text" else token.text
         if operator == "~":
-            return _pattern(text)
+            if len(text) > _LONGEST_PATTERN:
+                raise self._wrong(token, f"the pattern has {len(text)} characters", f"use at most {_LONGEST_PATTERN}")
+            return pattern(text)
         try:
-            return _read(named.kind, text, quoted=token.kind == "text")
+            return read_value(named.kind, text, quoted=token.kind == "text")
         except (ValueError, OverflowError, SalverError):
             kinds = f"one of {', '.join(Stage)}" if named.kind is Kind.STAGE else named.kind.value
             raise self._wrong(token, f"{named.name} is compared with {_shown(token)}", f"write {kinds}") from None
@@ -317,103 +309,3 @@ class _Parser:
 
 def _shown(token: _Token) -> str:
     return "the end" if token.kind == "end" else token.text[:60]
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(fnmatch.translate(text.casefold()))
-
-
-def _read(kind: Kind, text: str, *, quoted: bool) -> Any:
-    """The value that a text is for a field of some kind; raises ValueError or SalverError."""
-    if kind is Kind.NUMBER:
-        return _number(text)
-    if kind is Kind.TIME:
-        return _span(text)
-    if kind is Kind.VERSION:
-        return SemanticVersion.parse(text)
-    if kind is Kind.STAGE:
-        return Stage(text).value
-    truth = _TRUTHS.get(text.lower())
-    if kind is Kind.TRUTH and truth is None:
-        raise ValueError(text)
-    if kind is Kind.TRUTH or (kind is Kind.ANY and not quoted and truth is not None):
-        return truth
-    if kind is Kind.ANY and not quoted:
-        with contextlib.suppress(ValueError):
-            return _number(text)
-    return text
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if value - value != 0 or "_" in text:
-        raise ValueError(text)
-    return value
-
-
-def _span(text: str) -> _Span:
-    if len(text) == len("2026-03-01"):
-        first_s = dt.datetime.combine(dt.date.fromisoformat(text), dt.time(), dt.UTC).timestamp()
-        return _Span(first_s, first_s + _DAY_S)
-    moment = dt.datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(text)
-    return _Span(moment.timestamp(), moment.timestamp())
-
-
-def _comparison(operator: str, value: Any) -> Callable[[Any], bool]:
-    """Whether a value of a field stands in this relation to the one in the filter."""
-    if operator == "~":
-        return lambda found: value.match(_text_of(found).casefold()) is not None
-    if isinstance(value, _Span):
-        return _within(operator, value)
-    compared = _ORDERS[operator]
-
-    def passes(found: Any) -> bool:
-        alike = _alike(found, value)
-        return alike is not None and compared(alike, value)
-
-    return passes
-
-
-def _alike(found: Any, value: Any) -> Any:
-    """`found` as something that `value` can be compared with; None where it cannot."""
-    if isinstance(value, bool):
-        # A tag says "true" in letters.
-        return found if isinstance(found, bool) else _TRUTHS.get(str(found).lower())
-    if isinstance(found, bool):
-        return str(found).lower() if isinstance(value, str) else None
-    if isinstance(value, float):
-        try:
-            return float(found)
-        except (ValueError, TypeError, OverflowError):
-            return None
-    if isinstance(value, str):
-        return _text_of(found)
-    return found if isinstance(found, type(value)) else None
-
-
-def _text_of(found: Any) -> str:
-    return f"{found:g}" if isinstance(found, float) else str(found)
-
-
-def _within(operator: str, span: _Span) -> Callable[[Any], bool]:
-    first_s, end_s = span
-    last = first_s == end_s
-    tests: dict[str, Callable[[Any], bool]] = {
-        "=": lambda at_s: first_s <= at_s < end_s or (last and at_s == first_s),
-        "<": lambda at_s: at_s < first_s,
-        "<=": lambda at_s: at_s < end_s or (last and at_s == first_s),
-        ">": lambda at_s: at_s >= end_s and not (last and at_s == first_s),
-        ">=": lambda at_s: at_s >= first_s,
-    }
-    return tests[operator]
-
-
-_ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
-    "=": lambda found, value: found == value,
-    "<": lambda found, value: found < value,
-    "<=": lambda found, value: found <= value,
-    ">": lambda found, value: found > value,
-    ">=": lambda found, value: found >= value,
-}

@@ -59,6 +59,13 @@ class _Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         )
         return named and (not self.roles or evaluation.role in self.roles)
 
+    def doubt(self, identity: str, at_s: float | None, now_s: float) -> str:
+        """Why an evaluation of that time is not to be gone by; empty for one that may be, or of no time."""
+        age_s = 0.0 if at_s is None else now_s - at_s
+        if self.within_days and age_s > self.within_days * _DAY_S:
+            return f"{identity} is {age_s / _DAY_S:.1f} days old; {self.within_days:g} are allowed"
+        return f"{identity} was recorded in the future; a clock was wrong" if age_s < -_AHEAD_S else ""
+
 
 class EvaluationGate(_Recorded, frozen=True, tag="evaluation", tag_field="kind", kw_only=True):
     """Technical: the newest evaluation of a suite is successful, recent, on enough data and about these bytes."""
@@ -77,8 +84,8 @@ class EvaluationGate(_Recorded, frozen=True, tag="evaluation", tag_field="kind",
         newest, judged = _newest(self, asked, found, candidate)
         if newest is None or judged is not None:
             return judged or _missing(asked, candidate)
-        if self.least_rows and newest.data_rows < self.least_rows:
-            reason = f"{newest.id} looked at {newest.data_rows} rows; {self.least_rows} are asked for"
+        if self.least_rows and newest.evaluated_rows < self.least_rows:
+            reason = f"{newest.id} looked at {newest.evaluated_rows} rows; {self.least_rows} are asked for"
             return GateResult(asked, Verdict.INCONCLUSIVE, (reason,), (_evidence(newest),))
         reason = f"{newest.id} is {newest.verdict}"
         return GateResult(asked, newest.verdict, (reason,), (_evidence(newest),))
@@ -120,8 +127,12 @@ class OperationalGate(_Recorded, frozen=True, tag="operational", tag_field="kind
             yield _bounded("asked_rate_per_s", sent, at_least=self.rate_at_least_per_s)
 
 
-class MetricGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="metric", tag_field="kind", kw_only=True):
-    """Business: a number recorded for the version is within bounds, or better than that of production by so much."""
+class MetricGate(_Recorded, frozen=True, tag="metric", tag_field="kind", kw_only=True):
+    """Business: a number recorded for the version is within bounds, or better than that of production by so much.
+
+    Where it says whose word counts, or how old that may be, the metadata do not count: anybody may change those who
+    may register.
+    """
 
     metric: str
     suite: str = ""
@@ -138,6 +149,10 @@ class MetricGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="m
         """Whether it asks for anything."""
         return any(each is not None for each in (self.at_least, self.at_most, self.gain_over_production))
 
+    @property
+    def _is_particular(self) -> bool:
+        return bool(self.recorded_by or self.roles or self.within_days)
+
     def examine(self, candidate: Candidate) -> GateResult:
         """See `Gate`."""
         asked = f"metric {self.metric} {self._wanted()}"
@@ -150,6 +165,9 @@ class MetricGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="m
             parts.append(_bounded(self.metric, value, at_least=self.at_least, at_most=self.at_most))
         if self.gain_over_production is not None:
             parts.append(self._gain(value, candidate.production))
+        doubt = self.doubt(evidence[0].id, evidence[0].at_s, candidate.now_s) if evidence else ""
+        if doubt:
+            parts.append(Judgement(Verdict.INCONCLUSIVE, (doubt,)))
         together = Judgement.together(parts)
         return GateResult(asked, together.verdict, together.reasons, evidence)
 
@@ -161,12 +179,12 @@ class MetricGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="m
         self, metrics: Mapping[str, float], evaluations: Iterable[Evaluation], digest: str
     ) -> tuple[float | None, tuple[Evidence, ...]]:
         """The number of a version with this digest, and where it stands; None where it was never recorded."""
-        known = dict(metrics) if not self.suite else {}
+        known = {} if self.suite or self._is_particular else dict(metrics)
         if self.metric in known:
             value = known[self.metric]
             return value, (Evidence("metadata", self.metric, f"{value:g}"),)
         for each in evaluations:
-            of_suite = not self.suite or each.suite == self.suite
+            of_suite = (not self.suite or each.suite == self.suite) and self.counts(each)
             if of_suite and self.metric in each.numbers and each.digest in ("", digest):
                 return each.numbers[self.metric], (_evidence(each, self.metric),)
             if self.suite and of_suite:
@@ -243,15 +261,10 @@ def _newest(
     if not counting:
         return None, None
     newest = counting[0]
-    age_s = candidate.now_s - newest.at_s
-    doubt = ""
+    doubt = wanted.doubt(newest.id, newest.at_s, candidate.now_s)
     if newest.digest != candidate.digest:
-        said = newest.digest[:12] if newest.digest else "nothing"
-        doubt = f"{newest.id} says of the digest {said}; this version has {candidate.digest[:12]}"
-    elif wanted.within_days and age_s > wanted.within_days * _DAY_S:
-        doubt = f"{newest.id} is {age_s / _DAY_S:.1f} days old; {wanted.within_days:g} are allowed"
-    elif age_s < -_AHEAD_S:
-        doubt = f"{newest.id} was recorded in the future; a clock was wrong"
+        said = f"is about the digest {newest.digest[:12]}" if newest.digest else "does not say which digest it is about"
+        doubt = f"{newest.id} {said}; this version has {candidate.digest[:12]}"
     if doubt:
         return newest, GateResult(asked, Verdict.INCONCLUSIVE, (doubt,), (_evidence(newest),))
     return newest, None

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, delete, insert, select
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
+from salver.protocol.reasons import checked_why
 from salver.registry.catalog import find_version
 from salver.security.access import Operation, Principal, require
-from salver.storage.database import Database
+from salver.storage.database import Database, raise_revision
 from salver.storage.journal import Journal, occasion
 from salver.storage.registry_schema import holds, retirements
 
 __all__ = ["Hold", "Holds", "hold_of", "require_not_held"]
-
-_LONGEST_WHY: Final = 1000
 
 
 class Hold(msgspec.Struct, frozen=True):
@@ -51,11 +50,9 @@ class Holds:
         Raises PERMISSION_DENIED, NOT_FOUND, INVALID_PARAMETER without a reason.
         """
         require(principal, Operation.HOLD)
-        why = why.strip()
-        if not 0 < len(why) <= _LONGEST_WHY:
-            raise SalverError(
-                "INVALID_PARAMETER", "a hold needs a reason", f"say why in 1 to {_LONGEST_WHY} characters"
-            )
+        why = checked_why(why)
+        if not why:
+            raise SalverError("INVALID_PARAMETER", "a hold needs a reason", "say it with --why")
         with occasion(why=why), self._database.begin() as connection:
             find_version(connection, model, version)
             known = hold_of(connection, model, version)
@@ -65,6 +62,8 @@ class Holds:
             connection.execute(insert(holds).values(msgspec.structs.asdict(made)))
             proposed = (retirements.c.model == model) & (retirements.c.version == version)
             cancelled = connection.execute(delete(retirements).where(proposed)).rowcount > 0
+            if cancelled:
+                raise_revision(connection)
             details = {"why": why, "cancelled_retirement": cancelled}
             self._record(connection, principal, "hold", made.reference, details, after=made)
         return made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from typing import Final
 
 import msgspec
@@ -14,7 +13,7 @@ from salver.registry.history import served_of
 from salver.registry.lineage import dependents_of, is_registered, joined_spans, parse_version_node
 from salver.registry.lineage_rows import EVALUATED_ON, JUDGED_ON, base_node, version_node
 from salver.registry.resolution import resolve
-from salver.registry.stages import stage_of
+from salver.registry.stages import stages_of
 from salver.registry.usage import use_of
 from salver.storage.database import Database
 from salver.storage.registry_schema import lineage
@@ -170,28 +169,37 @@ def _starting(connection: Connection, start: str) -> list[str]:
 
 
 def _affected(connection: Connection, nodes: list[str]) -> tuple[list[Affected], bool]:
-    """The concerned versions, those that name a node first."""
+    """The concerned versions, those that name a node first; and whether there are more."""
     found: dict[str, Affected] = {}
-    ahead: deque[tuple[str, int]] = deque()
     for node in nodes:
         of = parse_version_node(node)
         if of is not None and is_registered(connection, *of):
-            found[node] = Affected(*of, stage_of(connection, *of).stage.value, "is", node, 0)
-        ahead.append((node, 1))
-    seen = set(nodes)
+            found[node] = Affected(*of, "", "is", node, 0)
+    seen, ahead, steps = set(nodes), list(nodes), 0
     while ahead:
-        node, steps = ahead.popleft()
-        for model, version, relation in dependents_of(connection, node):
+        steps += 1
+        further: list[str] = []
+        for node, model, version, relation in dependents_of(connection, ahead):
             identity = version_node(model, version)
             if identity not in found:
                 if len(found) >= _MOST_VERSIONS:
-                    return list(found.values()), True
-                stage = stage_of(connection, model, version).stage.value
-                found[identity] = Affected(model, version, stage, relation, node, steps)
+                    return _staged(connection, found), True
+                found[identity] = Affected(model, version, "", relation, node, steps)
             if identity not in seen and relation not in _JUDGING:
                 seen.add(identity)
-                ahead.append((identity, steps + 1))
-    return list(found.values()), False
+                further.append(identity)
+        ahead = further
+    return _staged(connection, found), False
+
+
+def _staged(connection: Connection, found: dict[str, Affected]) -> list[Affected]:
+    """The same with the stages they are in."""
+    stages = {
+        (each.model, each.version): each.stage.value
+        for model in {each.model for each in found.values()}
+        for each in stages_of(connection, model)
+    }
+    return [msgspec.structs.replace(each, stage=stages.get((each.model, each.version), "")) for each in found.values()]
 
 
 def _use(connection: Connection, affected: list[Affected]) -> tuple[tuple[Serving, ...], tuple[Asking, ...]]:

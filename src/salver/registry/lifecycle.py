@@ -15,6 +15,7 @@ from sqlalchemy import Connection, delete
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
+from salver.protocol.reasons import checked_why
 from salver.protocol.stages import Stage
 from salver.protocol.tables import VersionManifest
 from salver.protocol.verdict import Verdict
@@ -27,6 +28,7 @@ from salver.registry.decisions import (
     decisions_of,
     next_id,
     record_of,
+    was_in,
     write_decision,
 )
 from salver.registry.description_rows import description_of
@@ -44,7 +46,7 @@ from salver.registry.policy import Policy, policy_in_force
 from salver.registry.revocations import require_unrevoked
 from salver.registry.stages import VersionStage, require_way, stage_of, stages_of, write_stage
 from salver.security.access import Operation, Principal, Role, require
-from salver.storage.database import Database
+from salver.storage.database import Database, raise_revision
 from salver.storage.journal import Journal, occasion
 from salver.storage.registry_schema import retirements
 
@@ -53,14 +55,14 @@ __all__ = ["Checklist", "Lifecycle", "Promotion", "PromotionRequest"]
 Checklist = Callable[[Connection, str, str], GateResult]
 """What a gate `checklist` asks about a model and a version, by its name."""
 
-_LONGEST_WHY: Final = 1000
 _OUT: Final = frozenset({Stage.ARCHIVED, Stage.REJECTED})
 _IN_USE: Final = frozenset({Stage.SHADOW, Stage.PRODUCTION})
+_STAGED: Final = (Stage.STAGING, Stage.SHADOW, Stage.PRODUCTION)
 _FORWARD: Final = frozenset({"submit", "accept", "copy", "release", "revive"})
 """Moves that bring a version nearer to use."""
 
 
-class PromotionRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+class PromotionRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A way that a version is to go."""
 
     model: str
@@ -113,7 +115,7 @@ class Lifecycle:
         for an emergency without a reason; then nothing has changed.
         """
         require(principal, Operation.PROMOTE)
-        _check_why(request)
+        request = _with_reason(request)
         opened = self._database.read() if request.dry_run else self._database.begin()
         with occasion(why=request.why), opened as connection:
             return self._promote(connection, principal, request)
@@ -192,7 +194,10 @@ class Lifecycle:
         self, connection: Connection, manifest: VersionManifest, here: VersionStage, target: Stage, policy: Policy
     ) -> Candidate:
         model, version = manifest.model, manifest.version
-        named = [gate.name for gate in policy.gates(model, here.stage, target) if isinstance(gate, ChecklistGate)]
+        skipped = _skipped(connection, here)
+        ways = (*skipped, (here.stage, target))
+        gates = [gate for source, to in ways for gate in policy.gates(model, source, to)]
+        named = {gate.name for gate in gates if isinstance(gate, ChecklistGate)}
         return Candidate(
             model,
             version,
@@ -201,6 +206,7 @@ class Lifecycle:
             here.stage,
             target,
             self._clock.wall_s(),
+            skipped=skipped,
             metrics=description_of(connection, model, version).metrics,
             evaluations=evaluations_of(connection, model, version),
             approvals=approvals_of(connection, model, version, target),
@@ -321,16 +327,24 @@ class Lifecycle:
         return there
 
 
+def _skipped(connection: Connection, here: VersionStage) -> tuple[tuple[Stage, Stage], ...]:
+    """The ways before staging that an archived version never went: the archive is none around their gates."""
+    if here.stage is not Stage.ARCHIVED or was_in(connection, here, _STAGED):
+        return ()
+    return ((Stage.DEVELOPMENT, Stage.VALIDATION), (Stage.VALIDATION, Stage.STAGING))
+
+
 def _put(connection: Connection, there: VersionStage) -> None:
     """Write a new stage; what was said for the old one is void."""
     write_stage(connection, there)
     drop_approvals(connection, there.model, there.version)
     proposed = (retirements.c.model == there.model) & (retirements.c.version == there.version)
-    connection.execute(delete(retirements).where(proposed))
+    if connection.execute(delete(retirements).where(proposed)).rowcount:
+        raise_revision(connection)
 
 
-def _check_why(request: PromotionRequest) -> None:
-    if len(request.why) > _LONGEST_WHY:
-        raise SalverError("INVALID_PARAMETER", f"why has {len(request.why)} characters", f"use at most {_LONGEST_WHY}")
-    if request.emergency and not request.why.strip():
+def _with_reason(request: PromotionRequest) -> PromotionRequest:
+    why = checked_why(request.why)
+    if request.emergency and not why:
         raise SalverError("INVALID_PARAMETER", "an emergency needs a reason", "say it with --why")
+    return msgspec.structs.replace(request, why=why)

@@ -8,7 +8,7 @@ name what nobody knows, and even each other in a circle. Each node is visited on
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -27,6 +27,7 @@ from salver.storage.schema import versions
 __all__ = ["Edge", "Graph", "Lineage", "Node", "dependents_of", "is_registered", "joined_spans", "parse_version_node"]
 
 MOST_NODES: Final = 1000
+_AT_ONCE: Final = 400
 
 
 class Node(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -88,11 +89,15 @@ def parse_version_node(node: str) -> tuple[str, str] | None:
     return (model, version) if kind == "version" and at else None
 
 
-def dependents_of(connection: Connection, node: str) -> list[tuple[str, str, str]]:
-    """The versions that name a node in their lineage: model, version and relation."""
-    query = select(lineage.c.model, lineage.c.version, lineage.c.relation).where(lineage.c.node == node)
-    rows = connection.execute(query.order_by(lineage.c.model, lineage.c.version))
-    return [(row.model, row.version, row.relation) for row in rows]
+def dependents_of(connection: Connection, nodes: Sequence[str]) -> list[tuple[str, str, str, str]]:
+    """The versions that name one of some nodes in their lineage: the node, model, version and relation."""
+    query = select(lineage.c.node, lineage.c.model, lineage.c.version, lineage.c.relation)
+    found: list[tuple[str, str, str, str]] = []
+    for start in range(0, len(nodes), _AT_ONCE):
+        wanted = query.where(lineage.c.node.in_(nodes[start : start + _AT_ONCE]))
+        rows = connection.execute(wanted.order_by(lineage.c.model, lineage.c.version, lineage.c.relation))
+        found += [(row.node, row.model, row.version, row.relation) for row in rows]
+    return found
 
 
 def joined_spans(served: Iterable[Served]) -> list[Served]:
@@ -171,7 +176,7 @@ class _Walk:
             of = parse_version_node(here)
             assert of is not None
             self._deployments(here, *of)
-            for model, version, relation in dependents_of(self._connection, here):
+            for _, model, version, relation in dependents_of(self._connection, [here]):
                 node = self._version(model, version)
                 if relation == BASED_ON and self._add(node):
                     self._edges[Edge(here, node.id, relation)] = None

@@ -10,10 +10,12 @@ from salver.protocol.stages import Stage
 from salver.protocol.tables import VersionManifest
 from salver.registry.catalog import find_version
 from salver.registry.description_rows import Alias, aliases_of, description_of, tags_of
+from salver.registry.holds import hold_of
+from salver.registry.in_use import endpoints_of
 from salver.registry.resolution import resolve
+from salver.registry.stages import stage_of
 from salver.storage.database import Database
-from salver.storage.registry_schema import holds, stages
-from salver.storage.schema import deployments, versions
+from salver.storage.schema import versions
 
 __all__ = ["Pages", "VersionPage"]
 
@@ -24,7 +26,7 @@ class VersionPage(msgspec.Struct, frozen=True):
     manifest: VersionManifest
     registered_s: float
     registered_by: str
-    stage: str
+    stage: Stage
     stage_since_s: float
     emergency: bool
     """It once came into production past its gates."""
@@ -76,27 +78,18 @@ def page_of(connection: Connection, manifest: VersionManifest) -> VersionPage:
             (versions.c.model == model) & (versions.c.version == version)
         )
     ).one()
-    staged = connection.execute(
-        select(stages).where((stages.c.model == model) & (stages.c.version == version))
-    ).one_or_none()
-    held = connection.execute(
-        select(holds.c.why).where((holds.c.model == model) & (holds.c.version == version))
-    ).scalar_one_or_none()
-    deployed = connection.execute(
-        select(deployments.c.endpoint)
-        .where((deployments.c.model == model) & (deployments.c.version == version))
-        .order_by(deployments.c.endpoint)
-    )
+    here = stage_of(connection, model, version)
+    held = hold_of(connection, model, version)
     return VersionPage(
         manifest,
         registered.created_s,
         registered.created_by,
-        staged.stage if staged else Stage.DEVELOPMENT.value,
-        staged.since_s if staged else registered.created_s,
-        bool(staged and staged.emergency),
-        held or "",
+        here.stage,
+        registered.created_s if here.since_s is None else here.since_s,
+        here.emergency,
+        held.why if held else "",
         tuple(each.alias for each in aliases_of(connection, model) if each.version == version),
         tags_of(connection, model, version),
         description_of(connection, model, version),
-        tuple(deployed.scalars()),
+        endpoints_of(connection, here),
     )

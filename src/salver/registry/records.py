@@ -26,6 +26,7 @@ from salver.registry.pages import Pages
 from salver.registry.policy import Policies
 from salver.registry.retirements import Retirements
 from salver.registry.retiring import Retiring
+from salver.registry.retraining import Retrainings
 from salver.registry.revocations import Revocations
 from salver.registry.search import Search
 from salver.registry.semantic import Embeddings
@@ -65,6 +66,7 @@ class Records:
         self.lifecycle = Lifecycle(database, self.journal, clock, checklists)
         self.policies = Policies(database, self.journal)
         self.retirements = Retirements(database, self.journal, clock, self.lifecycle)
+        self.retrainings = Retrainings(database, self.journal, clock)
         self.change_positions = ChangePositions(database, self.journal)
         self.impacts = Impacts(database)
         self.isolations = Isolations(home, database, self.journal)

@@ -21,7 +21,7 @@ from salver.registry.retirement import Consumer, Proposal, Retiree, propose
 from salver.registry.stages import VersionStage, stages_of
 from salver.registry.usage import use_of
 from salver.security.access import Operation, Principal, require
-from salver.storage.database import Database
+from salver.storage.database import Database, raise_revision
 from salver.storage.journal import Journal
 from salver.storage.registry_schema import holds, retirements, usage
 from salver.storage.schema import deployments, versions
@@ -67,6 +67,8 @@ class Retirements:
                 return self._new_proposals(connection, principal, rule)
         with self._database.begin() as connection:
             found = self._new_proposals(connection, principal, rule)
+            if found:
+                raise_revision(connection)  # whoever asks those that are deployed is told
             for each in found:
                 connection.execute(insert(retirements).values(_row(each)))
                 details = {
@@ -234,3 +236,4 @@ def _row(proposal: Proposal) -> dict[str, Any]:
 def _drop(connection: Connection, proposal: Proposal) -> None:
     same = (retirements.c.model == proposal.model) & (retirements.c.version == proposal.version)
     connection.execute(delete(retirements).where(same))
+    raise_revision(connection)

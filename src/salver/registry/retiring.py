@@ -20,26 +20,18 @@ from salver.registry.lineage import dependents_of
 from salver.registry.lineage_rows import BASED_ON, version_node
 from salver.registry.matrix import MOST, compatibility_matrix
 from salver.registry.resolution import resolve
+from salver.registry.retirement import Consumer
 from salver.registry.stages import in_stage, stage_of, stages_of
 from salver.registry.usage import VersionUse, use_of
 from salver.storage.database import Database
 from salver.storage.registry_schema import revocations
 from salver.storage.schema import versions
 
-__all__ = ["LateClient", "RetirementImpact", "Retiring"]
+__all__ = ["RetirementImpact", "Retiring"]
 
 _DAY_S: Final = 86_400.0
 _OUT: Final = frozenset({Stage.ARCHIVED, Stage.REJECTED})
 _NEARNESS: Final = (Stage.PRODUCTION, Stage.SHADOW, Stage.STAGING, Stage.VALIDATION, Stage.DEVELOPMENT)
-
-
-class LateClient(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A client that asked the version lately."""
-
-    client: str
-    endpoint: str
-    requests: int
-    last_s: float
 
 
 class RetirementImpact(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -52,7 +44,8 @@ class RetirementImpact(msgspec.Struct, frozen=True, omit_defaults=True):
     endpoints: tuple[str, ...] = ()
     """Where it is deployed."""
     aliases: tuple[str, ...] = ()
-    clients: tuple[LateClient, ...] = ()
+    clients: tuple[Consumer, ...] = ()
+    """Who asked it lately."""
     substitutes: tuple[str, ...] = ()
     """Versions that its clients would understand, the nearest to production first."""
     dependents: tuple[str, ...] = ()
@@ -86,7 +79,7 @@ def _impact(connection: Connection, manifest: VersionManifest, since_s: float) -
     here = stage_of(connection, model, version)
     hold = hold_of(connection, model, version)
     late = [use for use in use_of(connection, model, version) if use.last_s >= since_s]
-    dependents = dependents_of(connection, version_node(model, version))
+    dependents = dependents_of(connection, [version_node(model, version)])
     others = [each.version for each in in_stage(connection, model, Stage.PRODUCTION) if each.version != version]
     found = RetirementImpact(
         manifest.reference,
@@ -95,9 +88,9 @@ def _impact(connection: Connection, manifest: VersionManifest, since_s: float) -
         (),
         endpoints_of(connection, here),
         tuple(each.alias for each in aliases_of(connection, model) if each.version == version),
-        tuple(LateClient(use.client, use.endpoint, use.requests, use.last_s) for use in late),
+        tuple(Consumer(use.client, use.endpoint, use.requests, use.last_s) for use in late),
         _substitutes(connection, manifest, late),
-        tuple(f"{name}@{number}" for name, number, relation in dependents if relation == BASED_ON),
+        tuple(f"{name}@{number}" for _, name, number, relation in dependents if relation == BASED_ON),
         here.stage is Stage.PRODUCTION and not others,
         hold.why if hold else "",
         since_s,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from sqlalchemy import Connection, insert, select
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
+from salver.protocol.reasons import checked_why
 from salver.protocol.tables import Revocation
 from salver.registry.catalog import find_version
 from salver.security.access import Operation, Principal, require
@@ -16,8 +15,6 @@ from salver.storage.journal import Journal
 from salver.storage.registry_schema import revocations
 
 __all__ = ["Revocations", "read_revocations", "require_unrevoked"]
-
-_LONGEST_WHY: Final = 1000
 
 
 class Revocations:
@@ -41,18 +38,15 @@ class Revocations:
         Raises PERMISSION_DENIED, NOT_FOUND, INVALID_PARAMETER without a reason, ALREADY_EXISTS.
         """
         require(principal, Operation.DEPLOY)
-        if not 0 < len(why.strip()) <= _LONGEST_WHY:
-            raise SalverError(
-                "INVALID_PARAMETER",
-                "what is wrong with it is not said, or at too much length",
-                f"say it with --why in 1 to {_LONGEST_WHY} characters",
-            )
+        why = checked_why(why)
+        if not why:
+            raise SalverError("INVALID_PARAMETER", "what is wrong with it is not said", "say it with --why")
         with self._database.begin() as connection:
             find_version(connection, model, version)
             known = _read(connection, model, version)
             if known is not None:
                 raise SalverError("ALREADY_EXISTS", f"{known.reference} is revoked already: {known.why}")
-            revoked = Revocation(model, version, why.strip(), principal.name, self._clock.wall_s())
+            revoked = Revocation(model, version, why, principal.name, self._clock.wall_s())
             connection.execute(
                 insert(revocations).values(
                     model=model,

@@ -85,7 +85,7 @@ class Search:
         self._embeddings = embeddings
 
     def catch_up(self) -> int:
-        """Index the versions from before there was an index; returns how many. REQUIRES nothing, does so once."""
+        """Index the versions from before there was an index; returns how many. To be called when a home is opened."""
         with self._database.read() as connection:
             if not unindexed(connection):
                 return 0
@@ -108,40 +108,38 @@ class Search:
         wanted = parse_filter(filter) if filter.strip() else None
         with self._database.read() as connection:
             condition = _condition(connection, wanted)
+            where = condition.where if condition else None
+            # What the database cannot judge is judged of all that it lets through.
+            most = limit if condition is None or condition.exact else None
             if meaning is not None:
-                ranked = self._embeddings.nearest(
-                    connection, meaning.embedder, meaning.vector, condition.where if condition else None
-                )
-                return self._ranked(connection, ranked, wanted, condition, limit, "meaning", meaning.embedder.reference)
+                embedder = meaning.embedder
+                near = self._embeddings.nearest(connection, embedder, meaning.vector, where, most)
+                return _ranked(connection, near, condition, limit, "meaning", embedder.reference)
             if words.strip():
-                exact = condition is None or condition.exact
-                where = condition.where if condition else None
-                ranked, total = rank(connection, words, where, limit if exact else None)
-                found = self._ranked(connection, ranked, wanted, condition, limit, "words", "")
-                return msgspec.structs.replace(found, total=total) if exact else found
-            assert wanted is not None
-            assert condition is not None
-            if condition.exact:
+                return _ranked(connection, rank(connection, words, where, most), condition, limit, "words")
+            assert condition is not None  # or nothing would be asked for
+            if condition.rest is None:
                 keys, total = fulfilling(connection, condition.where, limit)
             else:
-                keys = matching(connection, wanted, condition.where)
+                keys = matching(connection, condition.rest, condition.where)
                 total = len(keys)
             return Found(_hits(connection, [(*key, None) for key in keys[:limit]]), total, "filter")
 
-    def _ranked(
-        self,
-        connection: Connection,
-        ranked: list[tuple[str, str, float]],
-        wanted: Filter | None,
-        condition: Condition | None,
-        limit: int,
-        way: str,
-        embedder: str,
-    ) -> Found:
-        if wanted is not None and condition is not None and not condition.exact:
-            passed = set(matching(connection, wanted, condition.where))
-            ranked = [each for each in ranked if each[:2] in passed]
-        return Found(_hits(connection, ranked[:limit]), len(ranked), way, embedder=embedder)
+
+def _ranked(
+    connection: Connection,
+    ranked: tuple[list[tuple[str, str, float]], int],
+    condition: Condition | None,
+    limit: int,
+    way: str,
+    embedder: str = "",
+) -> Found:
+    best, total = ranked
+    if condition is not None and condition.rest is not None:
+        passed = set(matching(connection, condition.rest, condition.where))
+        best = [each for each in best if each[:2] in passed]
+        total = len(best)
+    return Found(_hits(connection, best[:limit]), total, way, embedder=embedder)
 
 
 def _check(words: str, filter: str, limit: int) -> None:

@@ -88,9 +88,17 @@ class Embeddings:
                     connection.execute(insert(embeddings).values(model=card.model, version=card.version, **values))
 
     def nearest(
-        self, connection: Connection, embedder: Embedder, asked: NDArray[np.float32], where: ColumnElement[bool] | None
-    ) -> list[tuple[str, str, float]]:
-        """The versions with a vector by this embedder and their cosines to `asked`, the nearest first."""
+        self,
+        connection: Connection,
+        embedder: Embedder,
+        asked: NDArray[np.float32],
+        where: ColumnElement[bool] | None = None,
+        most: int | None = None,
+    ) -> tuple[list[tuple[str, str, float]], int]:
+        """The versions with a vector by this embedder and their cosines to `asked`, the nearest first.
+
+        Only those that fulfil `where`, a condition of `versions`, and at most `most`; and how many there are.
+        """
         (query,) = _checked(asked, 1)
         same = and_(versions.c.model == embeddings.c.model, versions.c.version == embeddings.c.version)
         wanted = select(embeddings.c.model, embeddings.c.version, embeddings.c.vector).where(
@@ -101,11 +109,15 @@ class Embeddings:
             wanted = wanted.join_from(embeddings, versions, same).where(where)
         rows = connection.execute(wanted).all()
         if not rows:
-            return []
+            return [], 0
         table = np.frombuffer(b"".join(row[2] for row in rows), np.float32).reshape(len(rows), -1)
         cosines = table @ query
-        order = np.argsort(-cosines, kind="stable")
-        return [(rows[place][0], rows[place][1], float(cosines[place])) for place in order]
+        order = np.argsort(-cosines, kind="stable")[:most]
+        found = [
+            (rows[place][0], rows[place][1], cosine)
+            for place, cosine in zip(order.tolist(), cosines[order].tolist(), strict=True)
+        ]
+        return found, len(rows)
 
 
 def _card_of(connection: Connection, card: Card) -> Card:

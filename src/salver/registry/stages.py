@@ -41,7 +41,6 @@ __all__ = [
     "LIFECYCLE",
     "VersionStage",
     "in_stage",
-    "parse_stage",
     "require_way",
     "stage_of",
     "stages_of",
@@ -86,14 +85,6 @@ class VersionStage(msgspec.Struct, frozen=True):
     def reference(self) -> str:
         """NAME@VERSION."""
         return f"{self.model}@{self.version}"
-
-
-def parse_stage(text: str) -> Stage:
-    """A stage by its name; raises INVALID_PARAMETER."""
-    try:
-        return Stage(text)
-    except ValueError:
-        raise SalverError("INVALID_PARAMETER", f"there is no stage {text[:80]!r}", f"use {', '.join(Stage)}") from None
 
 
 def require_way(here: VersionStage, target: Stage) -> Move[Stage]:

@@ -22,6 +22,8 @@ class Target(NamedTuple):
     spec: DeploymentSpec
     manifest: VersionManifest
     service: Service
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """What every answer of it says beside: that it is to be retired, and when."""
 
 
 class Router:

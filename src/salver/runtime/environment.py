@@ -17,6 +17,7 @@ __all__ = [
     "child_environment",
     "die_with_parent",
     "ending_copies",
+    "environment_without_settings",
     "give_back_freed_memory",
     "keep_one_heap",
     "require_users_code",
@@ -44,6 +45,11 @@ def child_environment(threads: int = 1) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     settings = {"PYTHONUNBUFFERED": "1", "ORT_DISABLE_TELEMETRY": "1"}
     return kept | settings | {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+
+
+def environment_without_settings() -> dict[str, str]:
+    """The environment of this process but for Salver's own settings: they name another home's database, and tokens."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SALVER_")}
 
 
 def die_with_parent(parent_pid: int) -> None:

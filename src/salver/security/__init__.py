@@ -1,8 +1,8 @@
 """Who may do what, and where doors may open.
 
 Pure rules and values: principals, roles and the table of what each role may do; tokens, of
-which only a keyed hash is ever kept; the limit on guessing them; the rule for listeners. Nothing
-here reads a file or opens a socket.
+which only a keyed hash is ever kept; the limit on guessing them; the rule for listeners; keys and
+what is signed with them; where this server may be sent to. Nothing here reads a file or opens a socket.
 """
 
 from salver.security.access import (

@@ -39,6 +39,15 @@ class EgressTarget(NamedTuple):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
+    def url_at(self, address: str) -> str:
+        """The URL with an address that was checked in place of the name, so that nobody resolves the name again.
+
+        >>> EgressTarget("https", "a.example", 443, "/x?y").url_at("2606:2800:220:1::1")
+        'https://[2606:2800:220:1::1]:443/x?y'
+        """
+        host = f"[{address}]" if ":" in address else address
+        return f"{self.scheme}://{host}:{self.port}{self.path}"
+
 
 def parse_target(url: str, *, allow_private: bool = False) -> EgressTarget:
     """The parts of an https URL without user, fragment or anything odd; raises INVALID_SETTING.

@@ -25,7 +25,7 @@ from salver.protocol.errors import SalverError
 from salver.protocol.formats import MAX_FILES
 from salver.storage.snapshot import full_disk_is_reported
 
-__all__ = ["ArchiveLimits", "extract", "is_archive"]
+__all__ = ["ArchiveLimits", "extract"]
 
 _CHUNK_BYTES: Final = 1 << 20
 _LARGEST_READ_BYTES: Final = 1 << 24
@@ -56,13 +56,6 @@ class _Member(NamedTuple):
     name: str
     is_directory: bool
     size_bytes: int
-
-
-def is_archive(path: Path) -> bool:
-    """Whether the first bytes are those of something that `extract` unpacks."""
-    with path.open("rb") as file:
-        head = file.read(512)
-    return head.startswith((b"PK\x03\x04", b"\x1f\x8b")) or head[257:262] == b"ustar"
 
 
 def extract(archive: Path, into: Path, limits: ArchiveLimits | None = None) -> list[str]:

@@ -35,11 +35,12 @@ _CONNECTIONS: Final = POOL_SIZE + POOL_OVERFLOW
 class Database:
     """One open database. Made by `Database.open`; usable from any thread; not across fork."""
 
-    __slots__ = ("_backend", "_engine")
+    __slots__ = ("_backend", "_engine", "_opened")
 
     def __init__(self, backend: Backend, engine: Engine) -> None:
         self._backend = backend
         self._engine = engine
+        self._opened = False
         event.listen(engine, "before_cursor_execute", _refuse_odd_texts)
 
     def __repr__(self) -> str:
@@ -51,8 +52,8 @@ class Database:
 
         An older schema is brought up to date, unless `upgrade` is false: then it is a CONFLICT. Raises
         REFUSED_BY_POLICY for one that a newer Salver wrote, CORRUPT_ARTIFACT for a file that is no
-        database, INVALID_SETTING for a URL that leads to none, STORAGE_FULL, CONTROL_UNAVAILABLE and
-        CONFLICT as `begin` does. Then nothing has changed.
+        database, INVALID_SETTING for a URL that leads to none, STORAGE_FULL and CONTROL_UNAVAILABLE as
+        `begin` does. Then nothing has changed.
         """
         backend = _backend(place)
         database = cls(backend, backend.engine())
@@ -62,6 +63,7 @@ class Database:
         except BaseException:
             database.close()
             raise
+        database._opened = True
         return database
 
     @property
@@ -78,9 +80,9 @@ class Database:
         """A write transaction: committed durably when the block ends, undone when it raises.
 
         Takes the write lock at once, so what the block reads stays true until it commits.
-        Raises CONFLICT when another writer does not finish in time, STORAGE_FULL, CORRUPT_ARTIFACT, or
-        CONTROL_UNAVAILABLE while the database is away; then nothing has changed - except that a server
-        lost in the very moment of the commit leaves open which it was, and the error says so. Not
+        Raises STORAGE_FULL, INVALID_PARAMETER for a text that no database keeps, or CONTROL_UNAVAILABLE while
+        the database is away or damaged and when another writer does not finish in time; then nothing has changed -
+        except that a server lost in the very moment of the commit leaves open which it was, and the error says so. Not
         re-entrant: an inner `begin` waits for the outer one in vain. After a statement that failed the
         block can only end.
         """
@@ -106,8 +108,13 @@ class Database:
             refusal = self._backend.refusal(cause, writing=writing)
             if refusal is None:
                 raise
-            if committing and refusal.code == "CONTROL_UNAVAILABLE":
+            if committing and refusal.code == "CONTROL_UNAVAILABLE" and self.shared:
                 raise _unknown_outcome(refusal) from error
+            if self._opened and refusal.code == "CORRUPT_ARTIFACT":
+                # One that was sound before: whoever asks cannot help it, and it may be sound again.
+                raise SalverError(
+                    "CONTROL_UNAVAILABLE", refusal.message, f"serving goes on; {refusal.remedy}"
+                ) from error
             raise refusal from error
         except PoolTimeoutError as error:
             raise SalverError(

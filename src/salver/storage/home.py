@@ -8,6 +8,7 @@
     serve.json         who serves: pid and addresses
     isolated.json      versions that crashed or hung once and run in a process of their own
     usage/             counts of requests on their way into the database
+    retraining.json    which commands of this machine's retrain which models; retraining/ has their locks
     jobs.db            jobs: what was asked, and answers until they expire
     lock               flock of the one process that may change this home
     run/               sockets and pulses of the processes that serve; gone when they are
@@ -37,6 +38,7 @@ from salver.protocol.errors import SalverError
 from salver.storage.snapshot import (
     TEMPORARY_SUFFIX,
     create_once,
+    discard_temporaries,
     full_disk_is_reported,
     read_json,
     sync_directory,
@@ -304,6 +306,11 @@ class Home:
         serving = read_json(self.serving_path, Serving)
         holder = self.holder()
         return serving if serving and holder and serving.pid == holder.pid else None
+
+    def discard_temporaries(self) -> None:
+        """Remove what processes left that were killed while they replaced a file of the home."""
+        for directory in (self.path, self.secrets_path, self.trust_path, self.usage_path, self.path / "audit"):
+            discard_temporaries(directory)
 
     def clear_serving(self) -> None:
         """Remove the record of who serves. REQUIRES the lock."""

@@ -97,9 +97,10 @@ class PostgreSQL:
         state = getattr(error, "sqlstate", None)
         if state in _WAITED:
             return SalverError(
-                "CONFLICT",
+                "CONTROL_UNAVAILABLE",
                 f"another writer has held the database for {LOCK_TIMEOUT_S:g} s",
-                "repeat, and look for a stopped process that uses this database",
+                "nothing has changed: repeat, and look for a stopped process that uses this database",
+                retry_after_s=1.0,
             )
         if state in _FULL:
             return SalverError(

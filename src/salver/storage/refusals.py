@@ -26,9 +26,10 @@ def sqlite_refusal(
         )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return SalverError(
-            "CONFLICT",
+            "CONTROL_UNAVAILABLE",
             f"another writer has held {what} for {waited_s:g} s",
-            "repeat, and look for a stopped process that uses this home",
+            "nothing has changed: repeat, and look for a stopped process that uses this home",
+            retry_after_s=1.0,
         )
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return SalverError("CORRUPT_ARTIFACT", f"{what} is damaged", "restore the home from a backup")

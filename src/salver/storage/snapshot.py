@@ -17,11 +17,13 @@ from typing import Final, TypeVar
 import msgspec
 
 from salver.protocol.errors import SalverError
+from salver.storage.owners import lives, this_process
 
 __all__ = [
     "TEMPORARY_SUFFIX",
     "FollowedFile",
     "create_once",
+    "discard_temporaries",
     "full_disk_is_reported",
     "read_json",
     "sync_directory",
@@ -94,7 +96,8 @@ def create_once(path: Path, data: bytes, mode: int = 0o600) -> bool:
 
 @contextlib.contextmanager
 def _temporary(path: Path, data: bytes, mode: int) -> Iterator[Path]:
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX, dir=path.parent)
+    prefix = f".{path.name}.{this_process()}."
+    descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=TEMPORARY_SUFFIX, dir=path.parent)
     temporary = Path(name)
     try:
         try:
@@ -106,6 +109,19 @@ def _temporary(path: Path, data: bytes, mode: int) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def discard_temporaries(directory: Path) -> int:
+    """Remove what processes that were killed while they wrote files in `directory` left; how many files it was."""
+    removed = 0
+    with contextlib.suppress(FileNotFoundError):
+        for path in directory.glob(f".*{TEMPORARY_SUFFIX}"):
+            # .NAME.PID.START.RANDOM.tmp, made by `_temporary`
+            parts = path.name.removesuffix(TEMPORARY_SUFFIX).rsplit(".", 3)
+            if len(parts) == 4 and parts[1].isdecimal() and parts[2].isdecimal() and not lives(".".join(parts[1:3])):
+                path.unlink(missing_ok=True)
+                removed += 1
+    return removed
 
 
 def write_json(path: Path, value: object, mode: int = 0o600) -> None:

@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from salver.protocol.errors import SalverError
 from salver.protocol.usage import Asking
 from salver.storage.snapshot import read_json, write_json
@@ -33,7 +31,7 @@ class UsageSpool:
     def put(self, askings: Sequence[Asking]) -> bool:
         """Leave counts for the controller; False where too many wait. Raises OSError and STORAGE_FULL."""
         self._path.mkdir(mode=0o700, exist_ok=True)
-        if len(os.listdir(self._path)) >= _MOST_FILES:
+        if sum(1 for _ in self._path.iterdir()) >= _MOST_FILES:
             return False
         write_json(self._path / f"{os.urandom(8).hex()}{_SUFFIX}", tuple(askings))
         return True

@@ -42,7 +42,7 @@ def test_only_what_passes_is_tried_again(code):
     outcome = outcome_of(JOB, SalverError(code, "it failed"), LIMITS)
     if code in ("QUEUE_FULL", "OVERLOADED", "NOT_READY"):
         assert (outcome.state, outcome.counts, outcome.pause_s) == (JobState.QUEUED, False, 2.0)
-    elif code in ("WORKER_LOST", "CONTROL_UNAVAILABLE"):
+    elif code in ("WORKER_LOST", "CONTROL_UNAVAILABLE", "STORE_UNAVAILABLE"):
         assert (outcome.state, outcome.counts, outcome.pause_s) == (JobState.QUEUED, True, 4.0)
     else:
         assert outcome.state is JobState.FAILED

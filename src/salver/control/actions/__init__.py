@@ -18,11 +18,13 @@ from salver.control.actions import (
     lifecycle,
     lineage,
     retirement,
+    retraining,
     search,
     signing,
     storage,
     tokens,
     uploads,
+    webhooks,
 )
 
 __all__ = ["ACTIONS"]
@@ -40,9 +42,11 @@ ACTIONS: Final[tuple[Action[Any, Any], ...]] = (
     *lifecycle.ACTIONS,
     *lineage.ACTIONS,
     *retirement.ACTIONS,
+    *retraining.ACTIONS,
     *search.ACTIONS,
     *signing.ACTIONS,
     *storage.ACTIONS,
     *tokens.ACTIONS,
     *uploads.ACTIONS,
+    *webhooks.ACTIONS,
 )

@@ -34,26 +34,8 @@ __all__ = [
     "NewPolicy",
     "OfDecisions",
     "OfStages",
-    "Promote",
     "Withdraw",
 ]
-
-
-class Promote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bring a version to a stage. See `salver.registry.lifecycle.PromotionRequest`."""
-
-    model: str
-    version: str
-    target: Stage
-    why: str = ""
-    if_stage: Stage | None = None
-    """Only if it is in this stage now."""
-    if_production: str | None = None
-    """Only if this version is in production now; empty for none."""
-    emergency: bool = False
-    """Past the gates, with a reason, and marked for ever."""
-    dry_run: bool = False
-    """Only say what the gates say."""
 
 
 class OfStages(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,9 +75,9 @@ class NewPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
 
 
-def _promote(admin: LocalAdministration, asked: Promote) -> Promotion:
-    fields = msgspec.structs.asdict(asked) | {"version": admin.records.pages.number_of(asked.model, asked.version)}
-    return admin.records.lifecycle.promote(admin.principal, PromotionRequest(**fields))
+def _promote(admin: LocalAdministration, asked: PromotionRequest) -> Promotion:
+    version = admin.records.pages.number_of(asked.model, asked.version)
+    return admin.records.lifecycle.promote(admin.principal, msgspec.structs.replace(asked, version=version))
 
 
 def _approve(admin: LocalAdministration, asked: Approve) -> Approved:
@@ -131,7 +113,7 @@ PROMOTE: Final = Action(
     "/v1/models/{model}/versions/{version}/stage",
     Operation.PROMOTE,
     "Bring a version to another stage, if the gates on the way are open",
-    Promote,
+    PromotionRequest,
     Promotion,
     _promote,
 )

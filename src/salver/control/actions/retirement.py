@@ -53,14 +53,24 @@ class NewHold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     why: str
 
 
+def _propose(admin: LocalAdministration, asked: ProposeRetirements) -> tuple[Proposal, ...]:
+    proposed = admin.records.retirements.propose(admin.principal, asked.rule, dry_run=asked.dry_run)
+    admin.publish()
+    return proposed
+
+
 def _cancel(admin: LocalAdministration, asked: OneVersion) -> Proposal:
     version = admin.records.pages.number_of(asked.model, asked.version)
-    return admin.records.retirements.cancel(admin.principal, asked.model, version)
+    cancelled = admin.records.retirements.cancel(admin.principal, asked.model, version)
+    admin.publish()
+    return cancelled
 
 
 def _hold(admin: LocalAdministration, asked: NewHold) -> Hold:
     version = admin.records.pages.number_of(asked.model, asked.version)
-    return admin.records.holds.hold(admin.principal, asked.model, version, asked.why)
+    held = admin.records.holds.hold(admin.principal, asked.model, version, asked.why)
+    admin.publish()
+    return held
 
 
 def _release(admin: LocalAdministration, asked: OneVersion) -> Hold:
@@ -75,7 +85,7 @@ PROPOSE_RETIREMENTS: Final = Action(
     "Propose the versions that the policy retires",
     ProposeRetirements,
     tuple[Proposal, ...],
-    lambda admin, asked: admin.records.retirements.propose(admin.principal, asked.rule, dry_run=asked.dry_run),
+    _propose,
 )
 RETIREMENTS: Final = Action(
     "GET",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from salver.control.action import Action, Nothing
+from salver.control.actions.descriptions import OfVersion
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import Revocation
 from salver.registry.attestation import Attestation, attestation_of
@@ -25,7 +26,6 @@ __all__ = [
     "REVOKE",
     "ROTATE_KEY",
     "TRUST_KEY",
-    "AskedAttestation",
     "AskedRevocation",
     "KeyFile",
     "KeyNamed",
@@ -52,13 +52,6 @@ class KeyNamed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A key by its fingerprint, or the beginning of it."""
 
     fingerprint: str
-
-
-class AskedAttestation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Asks about one version: a number, an alias, a stage or "latest"."""
-
-    model: str
-    version: str = "latest"
 
 
 class AskedRevocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,7 +108,7 @@ def _distrust(admin: LocalAdministration, asked: KeyNamed) -> KeyDescription:
     return KeyDescription(key.key_id, "distrusted", "", key.pem.decode())
 
 
-def _attestation(admin: LocalAdministration, asked: AskedAttestation) -> Attestation:
+def _attestation(admin: LocalAdministration, asked: OfVersion) -> Attestation:
     version = admin.records.pages.number_of(asked.model, asked.version)
     with admin.records.database.read() as connection:
         found = attestation_of(connection, asked.model, version)
@@ -173,10 +166,10 @@ DISTRUST_KEY: Final = Action(
 )
 ATTESTATION: Final = Action(
     "GET",
-    "/v1/models/{model}/attestation",
+    "/v1/models/{model}/versions/{version}/attestation",
     Operation.READ,
-    "The signed manifest of a version, by default of the highest release",
-    AskedAttestation,
+    "The signed manifest of a version",
+    OfVersion,
     Attestation,
     _attestation,
 )

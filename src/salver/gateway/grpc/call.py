@@ -108,6 +108,7 @@ class Call:
     """
 
     __slots__ = (
+        "also",
         "answered",
         "arrived",
         "begun",
@@ -183,6 +184,8 @@ class Call:
         self.begun = False
         """Whether the headers of the answer have been sent."""
         self.answered = False
+        self.also = b""
+        """Headers of the answer beside those that all have."""
         self.id = b""
         self.tenant = ""
         self.client = ANYBODY
@@ -283,7 +286,11 @@ class Call:
 
     def head_block(self) -> bytes:
         """The headers of an answer."""
-        return b"%b%b" % (_BEGIN, literal(b"x-request-id", self.id)) if self.id else _BEGIN
+        return b"%b%b%b" % (_BEGIN, literal(b"x-request-id", self.id), self.also) if self.id else _BEGIN + self.also
+
+    def add_header(self, name: bytes, value: bytes) -> None:
+        """Add to the headers of the answer, if they are not on their way yet."""
+        self.also += literal(name, value)
 
     def refuse(
         self,
