@@ -27,16 +27,13 @@ def act(home, *words):
 COMMANDS: Final[dict[str, list[str]]] = {
     "register": ["register", "double", "{new}", "--tag", "team=risk", "--set", "owner=Ann"],
     "promote": ["promote", "double@1.0.1", "validation", "--why", "a test"],
-    "reject": ["promote", "double@1.0.1", "rejected", "--why", "a test"],
     "deploy": ["deploy", "double@1.0.1"],
     "alias": ["alias", "set", "double", "champion", "1.0.1"],
-    "hold": ["hold", "double@1.0.0", "--why", "a test"],
     "token": ["token", "create", "eve", "--role", "predictor"],
     "collect": ["storage", "collect", "--grace", "0"],
-    "begin": ["models"],
     "head": ["audit", "head"],
 }
-"""Each changes the prepared home, or brings one into order that was killed in the middle of that."""
+"""Each changes the prepared home."""
 
 
 def prepared(place: Path, models: Iterable[Path], stray: bytes) -> None:
@@ -80,7 +77,7 @@ def attempts(
                 now = kept(place)
                 assert now in (before, after), f"{words} killed at step {number} left {now}"
                 sound(place)
-                if words[0] != "token":
+                if words[0] != "token" and died % 4 == 0:
                     run(place, *words)  # which has happened, or happens now
                     assert kept(place)["versions"] == after["versions"]
     return died

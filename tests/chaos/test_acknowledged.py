@@ -68,7 +68,7 @@ class Books:
         try:
             while not self._stopped.is_set():
                 self._version(f"m{worker}")
-        except BaseException as error:  # noqa: BLE001 - the test looks
+        except BaseException as error:
             self.problems.append(repr(error))
 
     def _version(self, model: str) -> None:

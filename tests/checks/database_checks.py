@@ -195,6 +195,18 @@ def test_nothing_can_be_written_while_reading(database: Database) -> None:
         assert raise_revision(connection) == 1
 
 
+@pytest.mark.parametrize("text", ["a\0b", "half a pair \ud800"])
+def test_a_text_that_no_database_keeps_is_refused_by_both(database: Database, text: str) -> None:
+    with pytest.raises(SalverError) as raised, database.begin() as connection:
+        connection.execute(models.insert().values(name=text, created_s=1.0))
+    assert raised.value.code == "INVALID_PARAMETER"
+    with pytest.raises(SalverError) as raised, database.read() as connection:
+        connection.execute(select(models).where(models.c.name == text))
+    assert raised.value.code == "INVALID_PARAMETER"
+    with database.read() as connection:
+        assert connection.execute(select(models)).all() == []
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_writer_that_does_not_finish_is_told_to_the_others(place: Path | str) -> None:
     database = Database.open(place)

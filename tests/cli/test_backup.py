@@ -32,7 +32,7 @@ def test_a_home_that_serves_is_backed_up_and_the_copy_serves_the_same(deployed, 
 def test_people_are_told_what_is_in_it_and_to_keep_it_safe(deployed, tmp_path: Path) -> None:
     done = deployed.command("backup", tmp_path / "all.tar")
     assert done.returncode == 0
-    assert b"1 versions, " in done.stdout
+    assert b"1 version, " in done.stdout
     assert b"keep it as safe" in done.stderr
     done = deployed.command("backup", tmp_path / "open.tar", "--without-secrets")
     assert b"without secrets" in done.stdout

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import io
 import itertools
+import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -203,3 +206,26 @@ def test_a_disk_that_fills_at_any_write_is_said_to_be_full(
     assert kept(home) != before
     sound(home)
     assert failing > 1
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+from salver.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("words", [["backup", "{out}.tar"], ["backup", "{out}.tar.gz"], ["export", "large", "{out}"]])
+def test_no_half_file_is_left_where_there_is_no_room_for_it(salver, home, models, tmp_path, words) -> None:
+    artifact = tmp_path / "artifact"
+    artifact.mkdir()
+    shutil.copy(models / "times2.onnx", artifact / "model.onnx")
+    (artifact / "weights.bin").write_bytes(os.urandom(100_000))
+    assert salver("register", "large", artifact).code == 0
+    before = sorted(tmp_path.iterdir())
+    command = [sys.executable, "-c", LIMITED, "--json", *(word.format(out=tmp_path / "out") for word in words)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert (done.returncode, json.loads(done.stderr)["error"]["code"]) == (1, "STORAGE_FULL"), done
+    assert sorted(tmp_path.iterdir()) == before
+    assert salver(*(word.format(out=tmp_path / "out") for word in words)).code == 0

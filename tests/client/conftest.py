@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import pytest
 import trustme
+from tests.signing import KEY, signed
 
 from salver.client import AsyncClient, Client
 from salver.clock import SYSTEM_CLOCK
@@ -30,6 +31,7 @@ from salver.security.tokens import mint_token
 from salver.storage.blobs import BlobStore
 from salver.storage.home import Home
 from salver.storage.publication import publish
+from salver.storage.trust import TrustDirectory
 
 
 @pytest.fixture(scope="session")
@@ -76,24 +78,15 @@ def onnx_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def deploy(home: Home, files: dict[str, Path], revision: int, tokens: tuple[TokenRecord, ...] = ()) -> None:
     """Publish a home's tables: each file as version 1.0.0 of the endpoint it is named after."""
     versions, deployments = [], []
+    TrustDirectory(home.trust_path).add(KEY.key_id, KEY.public.pem)
     for name, file in files.items():
         artifact = read_artifact(file)
         blob = BlobStore(home.blobs_path).put_file(file)
         rows = file.with_name("rows.npy")
         profile = Profile.measure(np.load(rows), artifact.signature) if name == "iris" else None
         entry = FileEntry(file.name, blob.sha256, blob.size_bytes)
-        versions.append(
-            VersionManifest(
-                name,
-                "1.0.0",
-                1,
-                blob.sha256,
-                artifact.format,
-                (entry,),
-                artifact.signature,
-                profile=profile,
-            )
-        )
+        fields = (name, "1.0.0", 1, blob.sha256, artifact.format, (entry,), artifact.signature)
+        versions.append(signed(VersionManifest(*fields, profile=profile)))
         deployments.append(DeploymentSpec(name, name, "1.0.0", generation=revision))
     publish(home, Tables(revision, tuple(versions), tuple(deployments), tokens))
 

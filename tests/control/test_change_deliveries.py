@@ -277,7 +277,9 @@ def test_a_webhook_begins_with_what_comes_after_it_and_ends_with_all_that_is_kep
         with pytest.raises(SalverError, match="no webhook 'chat'"):
             made.positions.of("chat")
         made.webhook("chat", receiver)
-        made.positions.told(due)  # of the one before
+        made.positions.failed(due, "of the one before", 0.0)
+        made.positions.given_up(due, "of the one before", 0.0)
+        assert (made.positions.of("chat").waiting, made.positions.of("chat").dead) == ((), ())
         assert made.positions.due(made.clock.wall_s()) == ()
 
     told(test)

@@ -85,7 +85,7 @@ def test_a_home_whose_own_key_was_distrusted_by_hand_signs_nothing_until_it_has_
 @pytest.mark.parametrize("fingerprint", ["", "0" * 64, "abc", "../../x"])
 def test_a_key_that_is_not_there_cannot_be_distrusted(keyring: Keyring, fingerprint: str) -> None:
     keyring.signing()
-    with pytest.raises(SalverError, match="no one trusted key has the fingerprint") as raised:
+    with pytest.raises(SalverError, match="no single trusted key has the fingerprint") as raised:
         keyring.distrust(fingerprint)
     assert raised.value.code == "NOT_FOUND"
 

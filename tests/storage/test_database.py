@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 import stat
@@ -89,6 +90,25 @@ def test_a_file_that_is_no_database_is_refused(home: Home) -> None:
     with pytest.raises(SalverError, match="the database is damaged") as raised:
         Database.open(home.database_path)
     assert raised.value.code == "CORRUPT_ARTIFACT"
+
+
+def test_a_file_that_is_damaged_while_it_is_open_is_unavailable_and_used_again_when_it_is_sound(
+    database: Database, home: Home
+) -> None:
+    with database.begin() as connection:
+        raise_revision(connection)
+    with contextlib.closing(sqlite3.connect(home.database_path)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    kept = home.database_path.read_bytes()
+    for damaged in (b"garbage!" * (len(kept) // 8), kept[:100]):
+        home.database_path.write_bytes(damaged)  # in place
+        for _ in range(2):
+            assert "damaged" in fails(database, "CONTROL_UNAVAILABLE").message
+        home.database_path.write_bytes(kept)
+        with database.read() as connection:
+            assert current_revision(connection) == 1
+    with database.begin() as connection:
+        assert raise_revision(connection) == 2
 
 
 @pytest.mark.parametrize("replaced", [False, True])

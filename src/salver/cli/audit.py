@@ -85,6 +85,10 @@ def show(
         for row in records
     ]
     here.say(records, table(head_row, rows) or "no records")
+    if len(records) == limit:
+        here.note(
+            f"note: these are the {'last' if last else 'first'} {limit}; there may be more: --limit, --after, --last"
+        )
 
 
 def _found(admin: Administration, query: JournalQuery) -> Iterator[JournalRecord]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from salver.cli.context import Context
+from salver.cli.tables import counted
 from salver.protocol.errors import SalverError
 
 if TYPE_CHECKING:
@@ -112,8 +113,8 @@ def _document(manifest: BackupManifest, size_bytes: int) -> dict[str, Any]:
 def _summary(manifest: BackupManifest) -> str:
     secrets = "with" if manifest.secrets else "without"
     return (
-        f"{manifest.versions} versions, {manifest.records} records in the journal, {len(manifest.members)} files, "
-        f"{secrets} secrets"
+        f"{counted(manifest.versions, 'version')}, {counted(manifest.records, 'record')} in the journal, "
+        f"{counted(len(manifest.members), 'file')}, {secrets} secrets"
     )
 
 

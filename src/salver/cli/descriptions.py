@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from salver.cli.context import Context
-from salver.cli.tables import date, table
+from salver.cli.tables import counted, date, table
 from salver.protocol.errors import SalverError
 from salver.protocol.names import split_reference
 
@@ -210,7 +210,7 @@ def _described(page: VersionPage) -> list[str]:
         f"  registered  {date(page.registered_s)} by {page.registered_by}",
         f"  stage       {page.stage} since {date(page.stage_since_s)}{'  (EMERGENCY)' if page.emergency else ''}",
         f"  digest      sha256:{manifest.digest}",
-        f"  format      {manifest.format}, {len(manifest.files)} files, {manifest.size_bytes:,} bytes",
+        f"  format      {manifest.format}, {counted(len(manifest.files), 'file')}, {manifest.size_bytes:,} bytes",
         describe_signature(manifest.signature, 11),
     ]
     if page.held:

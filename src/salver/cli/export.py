@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from salver.cli.context import Context, Exit
+from salver.cli.tables import counted
 from salver.protocol.errors import SalverError
 from salver.protocol.names import named_version, split_reference
 
@@ -50,7 +51,8 @@ def export(
             "key_id": found.key_id,
             "revoked": found.revoked,
         },
-        f"wrote {manifest.reference} to {directory} ({len(manifest.files)} files, {manifest.size_bytes:,} bytes)\n"
+        f"wrote {manifest.reference} to {directory} "
+        f"({counted(len(manifest.files), 'file')}, {manifest.size_bytes:,} bytes)\n"
         f"  signed by {found.key_id}\n"
         f"  salver verify {directory}\n"
         f"  model_signing verify key {directory}/model --signature {directory}/model.sig"
@@ -107,7 +109,7 @@ def _check_stored(here: Context, reference: str, keys: TrustedKeys) -> Checked:
 
 
 def _told(checked: Checked) -> str:
-    lines = [f"{checked.subject}: {'verified' if checked.ok else 'NOT verified'}, {checked.files} files"]
+    lines = [f"{checked.subject}: {'verified' if checked.ok else 'NOT verified'}, {counted(checked.files, 'file')}"]
     lines.append(f"  signed by {checked.key_id}")
     return "\n".join(lines + [f"  {problem}" for problem in checked.problems])
 

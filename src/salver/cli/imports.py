@@ -130,15 +130,19 @@ def _register(here: Context, made: Imported, name: str, version: str | None, *, 
         "version": manifest.version,
         "reference": manifest.reference,
         "created": done.created,
+        "against": done.against,
+        "changes": [{"level": change.level.word, "what": change.what} for change in done.changes],
         "digest": manifest.digest,
         "format": manifest.format,
         "signature": manifest.signature,
         "metadata": manifest.metadata,
         "notes": made.notes,
     }
+    changes = "".join(f"  {each.level.word:<10} {each.what}, against {done.against}\n" for each in done.changes)
     here.say(
         document,
         f"{manifest.reference}{'' if done.created else '  (was registered already)'}\n"
+        f"{changes}"
         f"  from       {made.metadata.get('flavor', made.format)}\n"
         f"  digest     sha256:{manifest.digest}\n"
         f"  format     {manifest.format}\n"

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to"]
 
-_EVIDENCE: Final = "  try: evidence is made by `salver evaluate --record`, `salver check`, `salver describe --metric`, `salver approve`"
+_EVIDENCE: Final = (
+    "  try: evidence is made by `salver evaluate --record`, `salver check`, `salver describe`, `salver approve`"
+)
 
 
 def add_to(app: typer.Typer) -> None:

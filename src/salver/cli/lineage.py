@@ -8,7 +8,7 @@ import typer
 
 from salver.cli.context import Context
 from salver.cli.graphs import dot, mermaid, tree
-from salver.cli.tables import date, table
+from salver.cli.tables import counted, date, table
 from salver.protocol.errors import SalverError
 from salver.protocol.names import split_reference
 
@@ -75,7 +75,7 @@ def impact(
 
 
 def _described(found: Impact) -> list[str]:
-    lines = [f"{len(found.versions)} versions, {found.requests} predictions"]
+    lines = [f"{counted(len(found.versions), 'version')}, {counted(found.requests, 'prediction')}"]
     if found.nodes != (found.node,):
         lines.append(f"{found.node} stands for {', '.join(found.nodes)}")
     rows = [[each.reference, each.stage, f"{each.relation} {each.by}", str(each.requests)] for each in found.versions]

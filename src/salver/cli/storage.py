@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from salver.cli.context import Context, Exit
-from salver.cli.tables import table
+from salver.cli.tables import counted, table
 from salver.protocol.errors import SalverError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def verify(context: typer.Context) -> None:
     bad = list(scrub(blobs, owners | unowned))
     document = {"ok": not bad, "files": len(owners | unowned), "unreferenced": len(unowned), "bad": bad}
     if not bad:
-        here.say(document, f"{_files(len(owners | unowned))} read, each what its name says")
+        here.say(document, f"{counted(len(owners | unowned), 'file')} read, each what its name says")
         return
     rows = [[", ".join(each.versions) or "none", each.problem, each.remedy] for each in bad]
     here.say(document, table(["versions", "problem", "what to do"], rows))
@@ -100,7 +100,7 @@ def collect(
     here: Context = context.obj
     with here.administration() as admin:
         done = admin.do(COLLECT, CollectionRequest(dry_run, grace))
-    what = f"{_files(done.blobs)}, {done.size_bytes:,} bytes,"
+    what = f"{counted(done.blobs, 'file')}, {done.size_bytes:,} bytes,"
     here.say(done, f"{what} would go" if dry_run else f"{what} gone")
 
 
@@ -154,11 +154,7 @@ def upload(context: typer.Context) -> None:
     missing = {item.sha256 for store in blobs.copies for item in store.items() if item.kind in kinds} - there
     for sha256 in sorted(missing):
         blobs.upload(sha256)
-    here.say({"uploaded": len(missing)}, f"{_files(len(missing))} uploaded")
-
-
-def _files(count: int) -> str:
-    return f"{count} file{'' if count == 1 else 's'}"
+    here.say({"uploaded": len(missing)}, f"{counted(len(missing), 'file')} uploaded")
 
 
 def _each(here: Context, done: str, kind: Any, change: Callable[[Blobs, Item], bool]) -> None:
@@ -174,7 +170,7 @@ def _each(here: Context, done: str, kind: Any, change: Callable[[Blobs, Item], b
                 bad.append(error)
     here.say(
         {"changed": changed, "bad": [error.message for error in bad]},
-        "\n".join([f"{_files(changed)} {done}", *(f"left as it is: {error.message}" for error in bad)]),
+        "\n".join([f"{counted(changed, 'file')} {done}", *(f"left as it is: {error.message}" for error in bad)]),
     )
     if bad:
         raise Exit(1)

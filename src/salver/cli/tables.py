@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
-__all__ = ["date", "table"]
+__all__ = ["counted", "date", "table"]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -23,6 +23,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
     )
+
+
+def counted(count: int, noun: str) -> str:
+    """How many there are, for people.
+
+    >>> counted(1, "file"), counted(1200, "record")
+    ('1 file', '1,200 records')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def date(wall_s: float) -> str:

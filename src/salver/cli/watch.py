@@ -30,7 +30,7 @@ def add_to(app: typer.Typer) -> None:
 def watch(
     context: typer.Context,
     source: str = typer.Argument(
-        metavar="DIR|URI", help="A model repository as Triton or TensorFlow Serving has it: a directory, or s3://..."
+        metavar="SOURCE", help="A model repository as Triton or TensorFlow Serving has it: a directory, or s3://..."
     ),
     once: bool = typer.Option(
         False, "--once", help="Take what is there and end, with exit code 1 if some was refused."

@@ -1,4 +1,7 @@
-"""Several homes on one database: what another home has changed is published in this one too."""
+"""What is committed gets published: what another home on the same database has changed, and what could not be before.
+
+A change is committed and then published; where the disk is full in between, it waits here for room.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _TICK_S: Final = 1.0
 
 
 class Following:
-    """Looks at the revision of a shared database and publishes when it has moved.
+    """Looks at the revision of the database and publishes when it has moved.
 
     A look is one query of one row. While the database is away, what was published last stays.
     """

@@ -36,6 +36,10 @@ _REFUSED: Final = {
     "keras": "is a model of Keras; write it with model.export(), and import that directory",
     "npz": "is an archive of numpy's arrays, which is no model; make a salver.Model that reads it",
 }
+_TAKEN: Final = (
+    "files are taken of joblib, pickle, skops, ONNX, XGBoost, LightGBM, torch.export and TorchServe "
+    "(a zip archive with MAR-INF/MANIFEST.json)"
+)
 
 
 def kind_of_file(path: Path) -> str:
@@ -61,9 +65,8 @@ def convert(source: Path, into: Path) -> Imported:
     kind = kind_of_file(source)
     if kind not in _SUFFIXES:
         why = _REFUSED.get(kind, f"is {content_of(source) or 'nothing that is known'}")
-        raise SalverError(
-            "INVALID_ARTIFACT", f"{source.name!r} {why.partition('; ')[0]}", why.partition("; ")[2] or "check the file"
-        )
+        what, _, remedy = why.partition("; ")
+        raise SalverError("INVALID_ARTIFACT", f"{source.name!r} {what}", remedy or _TAKEN)
     suffix = ".json" if kind == "xgboost" and not _is_binary(source) else _SUFFIXES[kind]
     copy_file(source, into / f"model{suffix}")
     if kind == "onnx":

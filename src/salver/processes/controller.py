@@ -123,9 +123,8 @@ async def _control(order: Order) -> None:
         asyncio.ensure_future(Retraining(home, administration, SYSTEM_CLOCK).run()),
         asyncio.ensure_future(keep_sealed(administration.records.audit)),
     ]
-    if administration.records.database.shared:
-        following = Following(administration.records.deployments.revision, administration.publish)
-        background.append(asyncio.ensure_future(following.run()))
+    following = Following(administration.records.deployments.revision, administration.publish)
+    background.append(asyncio.ensure_future(following.run()))
     await asyncio.gather(*tasks)
     for task in background:
         task.cancel()

@@ -146,9 +146,7 @@ class Evaluations:
             if newest is not None and (newest.document, newest.recorded_by) == (text, principal.name):
                 return RecordedEvaluation(_evaluation(newest), False)
             identity = _free_id(connection, model, version, canonical_json(document))
-            connection.execute(insert(evaluations).values(row | {"id": identity}))
-            note_judged_on(connection, model, version, read.data_digest)
-            self._journal.append(
+            recorded = self._journal.append(
                 connection,
                 actor=principal.name,
                 action="record_evaluation",
@@ -156,6 +154,8 @@ class Evaluations:
                 details={"id": identity, "suite": read.suite, "verdict": read.verdict.value},
                 after=document,
             )
+            connection.execute(insert(evaluations).values(row | {"id": identity, "seq": recorded.seq}))
+            note_judged_on(connection, model, version, read.data_digest)
             made = connection.execute(_query(model, version).where(evaluations.c.id == identity)).one()
         return RecordedEvaluation(_evaluation(made), True)
 
@@ -176,7 +176,7 @@ def _query(model: str, version: str | None) -> Any:
     query = select(evaluations).where(evaluations.c.model == model)
     if version is not None:
         query = query.where(evaluations.c.version == version)
-    return query.order_by(evaluations.c.at_s.desc(), evaluations.c.id)
+    return query.order_by(evaluations.c.seq.desc())
 
 
 def _free_id(connection: Connection, model: str, version: str, document: str) -> str:

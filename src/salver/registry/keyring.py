@@ -116,7 +116,7 @@ class Keyring:
         if len(found) != 1:
             known = ", ".join(key[:16] for key in keys) or "none"
             raise SalverError(
-                "NOT_FOUND", f"no one trusted key has the fingerprint {fingerprint[:64]!r}", f"trusted are {known}"
+                "NOT_FOUND", f"no single trusted key has the fingerprint {fingerprint[:64]!r}", f"trusted are {known}"
             )
         key_id = found[0]
         if key_id == signing_key(self._home).key_id:

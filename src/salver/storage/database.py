@@ -111,7 +111,9 @@ class Database:
             if committing and refusal.code == "CONTROL_UNAVAILABLE" and self.shared:
                 raise _unknown_outcome(refusal) from error
             if self._opened and refusal.code == "CORRUPT_ARTIFACT":
-                # One that was sound before: whoever asks cannot help it, and it may be sound again.
+                # One that was sound before: whoever asks cannot help it, and it may be sound again. Connections keep
+                # pages that they have read, so the next who asks gets a new one.
+                self._engine.dispose()
                 raise SalverError(
                     "CONTROL_UNAVAILABLE", refusal.message, f"serving goes on; {refusal.remedy}"
                 ) from error

@@ -147,6 +147,7 @@ evaluations: Final = written_once(
         Column("suite", Text, nullable=False),
         Column("verdict", Text, nullable=False),
         Column("at_s", Float, nullable=False),
+        Column("seq", Integer, nullable=False),  # of its record in the journal: clocks may be set back
         Column("recorded_by", Text, nullable=False),
         Column("document", Text, nullable=False),
     )

@@ -122,7 +122,7 @@ def _copy(source: Path, target: Path) -> None:
             ours.backup(theirs)  # all pages in one step, so of one moment
             theirs.execute("PRAGMA journal_mode = DELETE")
         except sqlite3.Error as error:
-            refusal = refusals.sqlite_refusal(error)
+            refusal = refusals.sqlite_refusal(error, "the copy of the database")
             if refusal is None:
                 raise
             raise refusal from error

@@ -189,6 +189,7 @@ def _make_stages() -> None:
         _text("suite"),
         _text("verdict"),
         _real("at_s"),
+        _whole("seq"),
         _text("recorded_by"),
         _text("document"),
         _of_a_version(),
