@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -90,15 +91,20 @@ def bodies(kind: Any, text: str) -> list[Any]:
     return [_filled(kind, text, place) for place in range(strings_in(kind))]
 
 
+@functools.cache
+def _type_of(kind: Any) -> msgspec.inspect.Type:
+    return msgspec.inspect.type_info(kind)
+
+
 def strings_in(kind: Any) -> int:
     """How many strings a document of a type has."""
     counter = [0]
-    _sample(msgspec.inspect.type_info(kind), "", counter, -1, "", 0)
+    _sample(_type_of(kind), "", counter, -1, "", 0)
     return counter[0]
 
 
 def _filled(kind: Any, text: str, place: int) -> Any:
-    return _sample(msgspec.inspect.type_info(kind), text, [0], place, "", 0)
+    return _sample(_type_of(kind), text, [0], place, "", 0)
 
 
 def _text(odd: str, counter: list[int], place: int, name: str) -> str:

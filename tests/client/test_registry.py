@@ -166,8 +166,9 @@ def test_approvals_are_those_of_the_token(served: Listening, certificates, model
     token = served.token("approver", "ann")
     with salver.Registry(served.url, token=token, verify=certificates[1]) as ann:
         assert ann.approve("approved", "1.0.0", "validation", comment="seen").approval.approver == "ann"
-        with is_error("PERMISSION_DENIED"):
+        with pytest.raises(SalverError, match="the token may not register; use one with the role") as refused:
             ann.publish_model("approved", models / "times3.onnx")
+        assert refused.value.code == "PERMISSION_DENIED"
 
 
 def test_what_a_token_may_not_do_is_refused_before_a_byte_is_sent(served, certificates, models, tmp_path) -> None:

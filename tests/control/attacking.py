@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import inspect
 import itertools
@@ -85,6 +86,7 @@ def _target(name: str, changed: dict[str, str]) -> str:
     return _PARAMETER.sub(lambda found: changed.get(found[1], valid.get(found[1], "double")), ROUTE[name].template)
 
 
+@functools.cache
 def _body(name: str) -> Any:
     """A body that gets past the check of its structure."""
     route = ROUTE[name]

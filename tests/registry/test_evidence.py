@@ -92,7 +92,15 @@ def test_recording_takes_the_right_to(house, role) -> None:
     ],
 )
 def test_a_record_that_cannot_be_read_or_was_edited_is_an_error_and_never_passes(house, database, text, suite) -> None:
-    row = {"model": "digits", "version": "1.0.0", "id": "x", "suite": suite, "verdict": "successful", "at_s": 1.0, "seq": 1}
+    row = {
+        "model": "digits",
+        "version": "1.0.0",
+        "id": "x",
+        "suite": suite,
+        "verdict": "successful",
+        "at_s": 1.0,
+        "seq": 1,
+    }
     with database.begin() as connection:
         connection.execute(evaluations.insert().values(row | {"recorded_by": "ci", "document": text}))
     (found,) = house.records.evaluations.of("digits", "1.0.0")

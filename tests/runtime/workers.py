@@ -33,9 +33,7 @@ class Serving:
     def __init__(self, store: Any, manifest: VersionManifest, clock: Any, silence_s: float, **spec: Any) -> None:
         self.metrics = VersionMetrics()
         self.pool = Pool(make_spec(**spec), signed(manifest), self.metrics, clock)
-        self.replica = WorkerReplica(
-            self.pool, store.blobs, store.scratch, clock, provenance(), silence_s=silence_s
-        )
+        self.replica = WorkerReplica(self.pool, store.blobs, store.scratch, clock, provenance(), silence_s=silence_s)
 
     def ask(self, *values: float, **changes: Any) -> asyncio.Future[Any]:
         return self.pool(make_request([[value, value] for value in values], **changes))

@@ -31,7 +31,7 @@ _LARGEST_KEPT_BYTES: Final = 1 << 30
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
     group = typer.Typer(
-        help="Show who changed what and why, and check that the record is whole.",
+        help="Show who changed what and why, and check it.",
         invoke_without_command=True,
         epilog="Example: salver audit --actor ann --since 2026-03-01 --last",
     )
@@ -54,7 +54,7 @@ def show(
     last: bool = typer.Option(False, "--last", help="The newest first."),
     lines: bool = typer.Option(False, "--lines", help="Print each record as one line of JSON."),
 ) -> None:
-    """Show who changed what, oldest first; with a command below, check it."""
+    """Show who changed what, oldest first. The commands below check it."""
     if context.invoked_subcommand is not None:
         return
     from salver.clock import SYSTEM_CLOCK

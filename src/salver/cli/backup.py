@@ -38,7 +38,7 @@ def backup(
     ),
     plain: bool = typer.Option(False, "--plain", help="Write artifacts unencrypted that the home keeps encrypted."),
 ) -> None:
-    """Write everything in the home to one file, of one moment, also while it serves."""
+    """Write everything in the home to one file. It is of one moment, also while the home serves."""
     from salver.clock import SYSTEM_CLOCK
     from salver.storage.backup import make_backup
 
@@ -67,7 +67,7 @@ def restore(
         None, help="The passphrase of an encrypted backup, in this file.", show_default=False
     ),
 ) -> None:
-    """Make the new directory --home from a backup, after everything in it was checked."""
+    """Make a home from a backup. --home names the new directory; everything is checked before."""
     from salver.storage.restore import restore_backup
 
     here: Context = context.obj

@@ -46,7 +46,7 @@ def card(
     form: Form | None = typer.Option(None, "--format", help="html or md; else by the name of the file, or md."),
     out: Path | None = typer.Option(None, help="Write it to this file instead of printing it."),
 ) -> None:
-    """Write the model card of a version, made from what the registry knows of it."""
+    """Write the model card of a version. It is made from what the registry knows."""
     from salver.control.actions.cards import CARD
 
     here: Context = context.obj
@@ -63,7 +63,7 @@ def datasheet(
     form: Form | None = typer.Option(None, "--format", help="html or md; else by the name of the file, or md."),
     out: Path | None = typer.Option(None, help="Write it to this file instead of printing it."),
 ) -> None:
-    """Write the data sheet of what a version was trained on, of a file, or of a file held against the version."""
+    """Write the data sheet of training data. Of a version, of a file, or of a file held against the version."""
     from salver.control.actions.cards import DATASHEET
 
     here: Context = context.obj
@@ -107,7 +107,7 @@ def show_checklist(
     form: Form | None = typer.Option(None, "--format", help="html or md; without it, or a file, a table."),
     out: Path | None = typer.Option(None, help="Write it to this file instead of printing it."),
 ) -> None:
-    """Show whether everything is there that a version needs before production, and what to do.
+    """Show what a version lacks before production. And what to do about it.
 
     Exit code: 0 all required points are successful, 1 one failed, 2 inconclusive, 3 error.
     """

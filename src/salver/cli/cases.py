@@ -31,9 +31,7 @@ _HOW: Final = (
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    case = typer.Typer(
-        help="Inputs that once went wrong: every later version of the model is asked them.", no_args_is_help=True
-    )
+    case = typer.Typer(help="Inputs that once went wrong, for every version.", no_args_is_help=True)
     case.command(
         "add",
         epilog='Example: salver case add cancer --input request.json --expect label=1 --from "incident 12"',

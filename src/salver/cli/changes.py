@@ -43,7 +43,7 @@ def changes(
     limit: int = typer.Option(100, min=1, help="Changes to show at most, without --follow."),
     follow: bool = typer.Option(False, "--follow", help="Go on with what changes from now on, until interrupted."),
 ) -> None:
-    """Show what has changed: one line each, or with --json one JSON object each."""
+    """Show what has changed. A line each, or with --json a JSON object each."""
     from salver.control.actions.changes import OfChanges
 
     here: Context = context.obj

@@ -76,7 +76,7 @@ def check(
     input: Path | None = typer.Option(None, help="File with a request as JSON; else rows like the training data."),
     record: bool = typer.Option(True, "--record/--no-record", help="Record the result as evidence for gates."),
 ) -> None:
-    """Start a server with nothing but this version, send it load, and record what came of it.
+    """Try a version under load. Starts a server with nothing else, sends it load, and records what came of it.
 
     Exit code: 0 successful, 1 failed, 2 inconclusive, 3 error (nothing could be judged).
     """

@@ -46,7 +46,7 @@ def compare(
     report: Path | None = typer.Option(None, help="Directory for comparison.html and comparison.json."),
     record: bool = typer.Option(False, "--record", help="Record the result as evidence about the first version."),
 ) -> None:
-    """Compare two versions on the same rows: metrics, slices, calibration, agreement, latency, size.
+    """Compare two versions on the same rows. Metrics, slices, calibration, agreement, latency, size.
 
     Exit code: 0 the first is better or equivalent, 1 it is worse, 2 inconclusive, 3 error (nothing could be compared).
     """

@@ -27,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
         describe
     )
     app.command("tag", epilog="Example: salver tag digits@1.0.0 team=vision old=")(tag)
-    alias = typer.Typer(help="Names that stand for one version of a model, until they are moved.", no_args_is_help=True)
+    alias = typer.Typer(help="Names for versions that can be moved.", no_args_is_help=True)
     alias.command("set", epilog="Example: salver alias set digits champion 1.2.0")(set_alias)
     alias.command("remove", epilog="Example: salver alias remove digits champion")(remove_alias)
     alias.command("list", epilog="Example: salver alias list digits")(list_aliases)
@@ -56,7 +56,7 @@ def describe(
     metric: list[str] = typer.Option([], "--metric", help="NAME=NUMBER."),
     parameter: list[str] = typer.Option([], "--parameter", help="NAME=VALUE, a hyperparameter."),
 ) -> None:
-    """Change what is said of a version: description, owner, intended use, training data, metrics and so on."""
+    """Change what is said of a version. Its owner, intended use, training data, metrics and so on."""
     from salver.control.actions.descriptions import DESCRIBE, Changes
 
     here: Context = context.obj

@@ -27,7 +27,7 @@ def history(
     at: str | None = typer.Option(None, help="Only what served then: a date (UTC), a time with zone, or '3 days ago'."),
     endpoint: str | None = typer.Option(None, help="Only on this endpoint."),
 ) -> None:
-    """Show what a model or endpoint served, when, and who deployed it why; without --at, all that happened."""
+    """Show what a model or endpoint served when. And who deployed it why; without --at, all that happened."""
     from salver.clock import SYSTEM_CLOCK
     from salver.control.actions.audit import HISTORY, OfName
     from salver.protocol.names import check_name

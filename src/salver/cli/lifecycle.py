@@ -54,7 +54,7 @@ def promote(
     deploy: bool = typer.Option(False, "--deploy", help="Then deploy it to the endpoint named like the model."),
     endpoint: str | None = typer.Option(None, help="Then deploy it to this endpoint."),
 ) -> None:
-    """Bring a version to another stage, if the gates of the policy are open.
+    """Bring a version to another stage. The gates of the policy must be open.
 
     Exit codes: 0 it is there, also if it was before; 1 a gate failed, or something else is in the way; 2 evidence is
     missing; 3 evidence cannot be read, or the move is not permitted.
@@ -168,7 +168,7 @@ def decisions(
     reference: str = typer.Argument(metavar="NAME[@VERSION]", help="A model or one of its versions."),
     limit: int = typer.Option(20, help="Decisions to show at most, the newest."),
 ) -> None:
-    """Show what was decided about versions, by which gates and from which evidence."""
+    """Show what was decided about versions. By which gates, and from which evidence."""
     from salver.control.actions.lifecycle import DECISIONS, OfDecisions
 
     here: Context = context.obj

@@ -37,7 +37,7 @@ def lineage(
     ),
     as_mermaid: bool = typer.Option(False, "--mermaid", help="For Mermaid, which pages in Markdown draw."),
 ) -> None:
-    """Show what a version was made of, where it was deployed, and how many predictions it gave."""
+    """Show what a version was made of and what came of it. Where it was deployed, and how many predictions it gave."""
     from salver.control.actions.descriptions import OfVersion
     from salver.control.actions.lineage import LINEAGE
 
@@ -59,7 +59,7 @@ def impact(
     retire: bool = typer.Option(False, "--retire", help="Of NAME@VERSION: what would break if it were retired."),
     days: float = typer.Option(30.0, help="With --retire: how far back clients count."),
 ) -> None:
-    """Show which versions, endpoints, clients and predictions something has reached."""
+    """Show what something has reached. Versions, endpoints, clients and predictions."""
     from salver.control.actions.lineage import IMPACT, RETIREMENT_IMPACT, OfRetiring, OfSubject
 
     here: Context = context.obj

@@ -15,7 +15,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    policy = typer.Typer(help="Which gates stand before which stage, and when versions retire.", no_args_is_help=True)
+    policy = typer.Typer(help="Gates before stages, and rules of retirement.", no_args_is_help=True)
     policy.command("set", epilog="Example: salver policy set policy.toml")(set_policy)
     policy.command("show", epilog="Example: salver policy show")(show)
     policy.command("check", epilog="Example: salver policy check policy.toml")(check)

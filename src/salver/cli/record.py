@@ -41,7 +41,7 @@ def record(
     token: str | None = typer.Option(None, envvar="SALVER_TOKEN", help="A token, where the server asks for one."),
     ca: Path | None = typer.Option(None, help="File with certificates to trust, in PEM."),
 ) -> None:
-    """Ask an endpoint and keep what was asked and answered, refusals too: what a [[contract]] of a suite replays.
+    """Ask an endpoint and keep what it answers. Refusals too: a [[contract]] of a suite replays them.
 
     What goes on, goes on: a server that is gone ends it, and what was recorded stays.
     """

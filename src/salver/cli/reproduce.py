@@ -58,7 +58,7 @@ def reproduce(
     timeout: float = typer.Option(3600.0, help="Seconds that the command may take."),
     record: bool = typer.Option(False, "--record", help="Record the result as evidence, of suite reproduction."),
 ) -> None:
-    """Evaluate a version again from its verified bytes, and compare data, environment and metrics with the record.
+    """Evaluate a version again and compare. From its verified bytes: data, environment and metrics with the record.
 
     Exit code: 0 successful, 1 failed, 2 inconclusive, 3 error.
     """

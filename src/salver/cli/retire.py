@@ -104,7 +104,7 @@ def hold(
     reference: str | None = typer.Argument(None, metavar="[NAME@VERSION]", help="A version; without it all that are."),
     release: bool = typer.Option(False, "--release", help="Give it free again."),
 ) -> None:
-    """Keep a version as evidence, with --why: it is neither retired nor archived. Without a version list the holds."""
+    """Keep a version as evidence. It is neither retired nor archived; needs --why. Without a version list the holds."""
     from salver.control.action import Nothing
     from salver.control.actions.retirement import HOLD, HOLDS, RELEASE, NewHold, OneVersion
 

@@ -20,7 +20,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    group = typer.Typer(help="Have a command of yours make a new version when verdicts turn bad.", no_args_is_help=True)
+    group = typer.Typer(help="Retrain by a command when verdicts are bad.", no_args_is_help=True)
     group.command("set", epilog='Example: salver retrain set digits --command "python /srv/train.py"')(set_hook)
     group.command("list", epilog="Example: salver retrain list")(list_hooks)
     group.command("remove", epilog="Example: salver retrain remove digits")(remove)

@@ -97,7 +97,7 @@ def recommend(
     like: str = typer.Option("", help="NAME or NAME@VERSION, whose clients must be able to go on."),
     limit: int = typer.Option(10, help="Show so many at most."),
 ) -> None:
-    """Propose registered models for a task, a set of data or the clients of another version, with reasons."""
+    """Propose registered models, with reasons. For a task, for a set of data, or for the clients of another version."""
     from salver.control.actions.search import RECOMMEND, OfRecommendation
 
     here: Context = context.obj

@@ -46,7 +46,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - one argument for each option
     replicas: int | None = typer.Option(None, help="Copies that compute side by side; as deployed."),
     seed: int = typer.Option(0, help="Start of the random arrival times."),
 ) -> None:
-    """Show latency, batches and refusals of each policy under a load. Nothing is sent, and nothing changes."""
+    """Show what each policy would do under a load. Latency, batches and refusals; nothing is sent or changed."""
     from salver.scaling import simulation
 
     here: Context = context.obj

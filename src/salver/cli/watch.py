@@ -42,7 +42,7 @@ def watch(
     trust_code: bool = typer.Option(False, "--trust-code", help="Vouch for pickles, as for `salver register`."),
     converter: Path | None = typer.Option(None, help="The Python that has tensorflow and tf2onnx, for SavedModels."),
 ) -> None:
-    """Register each version that appears in a model repository of another server, once.
+    """Register what appears in a model repository. Each version of the other server's directory once.
 
     What is still being written is left until it is quiet; what cannot be registered is said once and passed by.
     """

@@ -204,7 +204,7 @@ class ServerPlace:
             with self._http.stream(method, path, content=content, headers=given) as answer:
                 if answer.status_code >= 400 and not (method == "HEAD" and answer.status_code == 404):
                     answer.read()
-                    raise refusal_of(answer)
+                    raise _refused(answer)
                 yield answer
         except httpx2.HTTPError as error:
             raise SalverError(
@@ -216,6 +216,13 @@ class ServerPlace:
         self._http.close()
 
 
+def _refused(answer: httpx2.Response) -> SalverError:
+    """Why it was refused; the answer to a HEAD has no body that could say so."""
+    error = refusal_of(answer)
+    said = _REFUSED_HEADS.get(error.code) if answer.request.method == "HEAD" else None
+    return SalverError(error.code, *said) if said else error
+
+
 def _registered(admin: Administration, asked: Upload) -> Registered:
     # The same under the same number is the same version; without a number another one may have come between.
     method = "PUT" if asked.version is not None else "POST"
@@ -223,6 +230,10 @@ def _registered(admin: Administration, asked: Upload) -> Registered:
     return found
 
 
+_REFUSED_HEADS: Final = {
+    "UNAUTHENTICATED": ("no valid token came with the request", "give one as `token`"),
+    "PERMISSION_DENIED": ("the token may not register", "use one with the role admin, operator or developer"),
+}
 _REGISTER: Final[Action[Upload, Registered]] = REGISTER_FILES
 
 

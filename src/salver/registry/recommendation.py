@@ -192,7 +192,9 @@ def _by_data(offer: Offer, data: DataShape | None) -> Iterator[_Said]:
     yield from _by_target(offer.manifest, data)
     trained = offer.description.training_data
     if trained and data.digest and trained.digest.removeprefix("sha256:").lower() == data.digest:
-        yield _Said(1.0, "it was trained on these very rows", "an evaluation on rows that it was trained on says little")
+        yield _Said(
+            1.0, "it was trained on these very rows", "an evaluation on rows that it was trained on says little"
+        )
 
 
 def _by_inputs(required: list[TensorSpec], data: DataShape) -> _Said:
