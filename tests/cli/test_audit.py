@@ -49,6 +49,8 @@ def test_records_say_why_and_on_which_command(salver: Callable, history: Path) -
 def test_records_are_listed_by_what_they_say(salver: Callable, history: Path) -> None:
     assert seqs(salver("--json", "audit", "--action", "revoke_token")) == [5]
     assert seqs(salver("--json", "audit", "--last", "--limit", 2)) == [5, 4]
+    assert "note: these are the first 2; there may be more" in salver("audit", "--limit", 2).err
+    assert salver("audit").err == ""
     assert seqs(salver("--json", "audit", "--after", 3)) == [4, 5]
     assert seqs(salver("--json", "audit", "--since", "1 hour ago", "--limit", 1)) == [1]
     assert seqs(salver("--json", "audit", "--until", "2020-01-01")) == []

@@ -109,6 +109,10 @@ def test_a_model_is_registered_described_and_listed(salver, models) -> None:
     assert "double@1.0.0  (was registered already)" in again.out
     assert f"sha256:{done.json['digest']}" in again.out
     assert "x  FP32 [any, 2]" in again.out
+    assert again.err == ""
+    said = salver("register", "double", models / "times2.onnx", "--version", "1.0.0", "--set", "owner=me")
+    assert said.code == 0
+    assert "was left as it is; `salver describe`" in said.err
     other = salver("--json", "register", "double", models / "times3.onnx", "--version", "1.0.0")
     assert (other.code, other.error["code"], other.out) == (1, "ALREADY_EXISTS", "")
     assert salver("--json", "register", "double", models / "times3.onnx").json["version"] != "1.0.0"

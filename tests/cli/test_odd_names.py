@@ -43,3 +43,12 @@ def test_a_file_whose_name_is_not_utf_8_can_be_told_of(deployed, tmp_path) -> No
     assert told.json["written"] == odd
     missing = deployed("--json", "register", "double", "no\udcff.onnx")
     assert (missing.code, missing.error["code"]) == (1, "INVALID_ARTIFACT")
+
+
+def test_a_path_that_is_too_long_and_a_text_that_is_not_utf_8_are_refused_as_such(deployed) -> None:
+    long = deployed("--json", "datasheet", "--data", "a" * 5000)
+    assert (long.code, long.error["code"]) == (1, "INVALID_PARAMETER")
+    assert "too long" in long.error["message"]
+    undecodable = deployed("--json", "retrain", "set", "double", "--command", "true", "--suite", "a\udcff")
+    assert (undecodable.code, undecodable.error["code"]) == (1, "INVALID_PARAMETER")
+    assert "not UTF-8" in undecodable.error["message"]

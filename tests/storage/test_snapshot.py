@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +13,15 @@ import msgspec
 import pytest
 
 from salver.protocol.errors import SalverError
-from salver.storage.snapshot import create_once, read_json, write_all, write_atomically, write_json
+from salver.storage.owners import this_process
+from salver.storage.snapshot import (
+    create_once,
+    discard_temporaries,
+    read_json,
+    write_all,
+    write_atomically,
+    write_json,
+)
 
 COUNT = """
 import sys
@@ -141,3 +151,23 @@ def test_damaged_json_is_named_without_its_directory(tmp_path: Path, content: by
         read_json(tmp_path / "point.json", Point)
     assert raised.value.code == "CORRUPT_ARTIFACT"
     assert str(tmp_path) not in str(raised.value)
+
+
+def test_what_a_killed_writer_left_goes_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, pathlib; from salver.storage import snapshot\n"
+        "os.fsync = lambda _: os.kill(os.getpid(), 9)\n"
+        "snapshot.write_atomically(pathlib.Path(sys.argv[1]), b'half')\n"
+    )
+    for name in ("tables.json", "pepper"):
+        assert subprocess.run([sys.executable, "-c", program, str(tmp_path / name)], check=False).returncode == -9
+    (left, _) = sorted(path.name for path in tmp_path.iterdir())
+    assert left.startswith(".pepper.")
+    (tmp_path / f".tables.json.{this_process()}.abc.tmp").write_bytes(b"of one who lives")
+    (tmp_path / ".others.tmp").write_bytes(b"of nobody known")
+    assert discard_temporaries(tmp_path) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".others.tmp",
+        f".tables.json.{this_process()}.abc.tmp",
+    ]
+    assert discard_temporaries(tmp_path / "nothing") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -163,6 +164,10 @@ def run(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001 - a person gets a line, not a stack trace
+        odd = _odd_argument(error)
+        if odd:
+            _complain(as_json, "INVALID_PARAMETER", odd, "give another one")
+            return 1
         if os.environ.get("SALVER_DEBUG"):
             traceback.print_exc()
         _complain(as_json, "INTERNAL", _in_a_line(error), "set SALVER_DEBUG=1 to see where it happened")
@@ -182,6 +187,15 @@ def _misused(as_json: bool, error: Any) -> int:
         return 2
     _complain(as_json, "USAGE", message, f"see `{command} --help`")
     return 2
+
+
+def _odd_argument(error: Exception) -> str:
+    """What is wrong with the arguments, where an error can only come from them."""
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"the path {str(error.filename)[:80]!r}... is too long"
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object[:80]!r} is not UTF-8"
+    return ""
 
 
 def _in_a_line(error: Exception) -> str:
