@@ -121,7 +121,9 @@ def test_users_code_runs_in_a_worker_and_nothing_is_left(house, evaluated) -> No
     assert verdicts(record)["accuracy"] == "successful"
     assert set(Path(tempfile.gettempdir()).glob("salver-evaluation-*")) <= scratch
     assert not [
-        child for child in psutil.Process(os.getpid()).children(recursive=True) if "salver.runtime" in " ".join(child.cmdline())
+        child
+        for child in psutil.Process(os.getpid()).children(recursive=True)
+        if "salver.runtime" in " ".join(child.cmdline())
     ]
 
 

@@ -30,6 +30,7 @@ def test_a_change_in_one_home_reaches_the_other_and_serving_outlives_the_databas
     first.start()
     second.start()
     first.deploy("double")
+    first.until(lambda: first.infer("double", [1, 2]).status == 200, "this home serves it")
     second.until(lambda: second.infer("double", [1, 2]).status == 200, "the other home serves it")
     assert second.predict("double", [1, 2]) == [2, 4]
     server.stop()
