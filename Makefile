@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Every process of the tests would compile Salver anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo demo-registry test test-chaos test-engines check format bench bench-peers lock proto clean venv
 

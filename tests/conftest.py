@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--database", choices=("sqlite", "postgresql"), default="sqlite", help="the database of the homes of tests"
     )
+
+
+def pytest_configure() -> None:
+    # A home syncs every change, for which tests need no disk where there is memory enough.
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage("/dev/shm").free > 4 * 2**30:
+            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
 
 
 def until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
@@ -95,8 +103,8 @@ def rows(values: Any, **parameters: Any) -> dict[str, Any]:
 class Tree:
     """One `salver serve` and all its processes.
 
-    Everything in it has a TMPDIR of its own, workers included: that tells its processes from
-    all others, also when the supervisor is dead.
+    Everything in it has a TMPDIR of its own or one in that, workers included: that tells its processes
+    from all others, also when the supervisor is dead.
     """
 
     def __init__(self, home: Path, scratch: Path) -> None:
@@ -194,7 +202,7 @@ class Tree:
             with contextlib.suppress(psutil.Error):
                 if (
                     process.status() != psutil.STATUS_ZOMBIE
-                    and process.environ().get("TMPDIR") == str(self.scratch)
+                    and process.environ().get("TMPDIR", "").startswith(str(self.scratch))
                     and process.pid != os.getpid()
                 ):
                     found.append(process)
@@ -383,6 +391,16 @@ class Times3(Model):
 """
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_checkout() -> Iterator[None]:
+    """What tests register is of no commit, though they stand in a checkout."""
+    from salver.control import origin
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(origin, "checkout_of", lambda _path: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def trees(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Tree]]:
     """Makes trees on fresh homes; whatever a failed test left is ended."""
@@ -411,11 +429,11 @@ def tree(trees: Callable[[], Tree]) -> Iterator[Tree]:
 
 
 @contextlib.contextmanager
-def serving_double(tree: Tree, models: Path, **environment: str) -> Iterator[Tree]:
+def serving_double(tree: Tree, models: Path, *arguments: str, **environment: str) -> Iterator[Tree]:
     """A tree that serves double@1.0.0 at the endpoint `double`."""
     tree.salver("register", "double", models / "times2.onnx")
     tree.salver("deploy", "double")
-    tree.start(**environment)
+    tree.start(*arguments, **environment)
     yield tree
     assert tree.stop() == 0
     until(tree.is_gone, "no process of the shared server is left", 5)

@@ -50,7 +50,7 @@ def first(walk: Walk, approver: str) -> None:
     walk.salver("promote", "cancer@1.0.0", "validation")
     walk.salver("promote", "cancer@1.0.0", "staging")
     walk.salver("promote", "cancer@1.0.0", "production", ends=2)
-    walk.salver("approve", "cancer@1.0.0", "production", "--comment", "looked at the report", token=approver)
+    walk.salver("approve", "cancer@1.0.0", "production", "--why", "looked at the report", token=approver)
     walk.salver("promote", "cancer@1.0.0", "production", why="the first one")
     ask(walk, "1.0.0")
 
@@ -86,7 +86,7 @@ def incident(walk: Walk) -> None:
     rows = np.loadtxt(walk.folder / "cancer.csv", delimiter=",", skiprows=1)
     tensor = {"name": "X", "shape": [1, 30], "datatype": "FP32", "data": rows[0, :30].tolist()}
     (walk.folder / "incident-12.json").write_text(json.dumps({"inputs": [tensor]}))
-    walk.salver("case", "add", "cancer", "--input", "incident-12.json", "--expect", "label=1", "--from", "incident 12")
+    walk.salver("case", "add", "cancer", "--input", "incident-12.json", "--expect", "label=1", "--source", "incident 12")
     walk.salver("evaluate", "cancer@1.0.2", "--suite", CASES, *DATA, ends=1)
     walk.salver("evaluate", "cancer@1.0.1", "--suite", CASES, *DATA)
 
@@ -97,6 +97,7 @@ def looking_back(walk: Walk) -> None:
     walk.salver("evaluations", "cancer")
     walk.salver("decisions", "cancer@1.0.1")
     walk.salver("history", "cancer")
+    walk.salver("audit", "head")
     walk.salver("audit", "verify")
 
 

@@ -53,6 +53,7 @@ def main(folder: Path, wheels: Path) -> None:
         walk.step("Who was it?")
         walk.salver("decisions", "rooms@1.0.1")
         walk.salver("history", "rooms")
+        walk.salver("audit", "head")
         walk.salver("audit", "verify")
     walk.done()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from tests.cards.facts import fact
 
 from salver.cards.card import model_card
 from salver.protocol.description import DataReference, Description
@@ -54,7 +55,8 @@ def test_every_field_that_somebody_stated_stands_in_the_card(desk) -> None:
         for field in msgspec.structs.fields(Description)
         if field.type is str and f"stated-{field.name}" not in text
     ]
-    assert missing == ["environment"], "of the lock file only the length is told"
+    assert missing == ["environment", "environment_digest"], "of the lock file its length and digest are told"
+    assert f"a lock file of 1 lines, SHA-256 {said.lock_digest}" in text
     for each in (
         "stated-data",
         "s3://stated-uri",
@@ -69,8 +71,8 @@ def test_every_field_that_somebody_stated_stands_in_the_card(desk) -> None:
 def test_what_nobody_stated_is_said_not_to_be(desk) -> None:
     card = model_card(desk.dossier(desk.register()))
     for name in ("Description", "Owner", "Licence", "Intended use", "Limitations", "Training data", "Base model"):
-        fact = card.fact(name)
-        assert (fact.value, fact.stated) == ("not stated", False)
+        found = fact(card, name)
+        assert (found.value, found.stated) == ("not stated", False)
     assert any("Not stated by anybody" in note for note in notes(card, "Caveats"))
     assert any("No evaluation" in note for note in notes(card, "Caveats"))
 
@@ -80,10 +82,10 @@ def test_identity_comes_from_the_registry(desk) -> None:
     dossier = desk.dossier(version)
     card = model_card(dossier)
     assert card.title == "digits@1.0.0"
-    assert card.fact("SHA-256 of its files").value == dossier.manifest.digest
-    assert card.fact("Signed").value.endswith(dossier.key_id[:16])
-    assert "by ann" in card.fact("Registered").value
-    assert "1000 rows of 'x' with 2 features" in card.fact("Profile of the inputs").value
+    assert fact(card, "SHA-256 of its files").value == dossier.manifest.digest
+    assert fact(card, "Signed").value.endswith(dossier.key_id[:16])
+    assert "by ann" in fact(card, "Registered").value
+    assert "1000 rows of 'x' with 2 features" in fact(card, "Profile of the inputs").value
 
 
 def test_evaluations_stand_with_intervals_and_tables_of_groups(desk) -> None:
@@ -94,7 +96,7 @@ def test_evaluations_stand_with_intervals_and_tables_of_groups(desk) -> None:
         row for section in card.sections for table in section.tables for row in table.rows
     ]
     assert {"women", "men"} <= set(cells(card))
-    assert card.fact("Rows evaluated").value == "228"
+    assert fact(card, "Rows evaluated").value == "228"
 
 
 def test_only_what_was_found_about_these_bytes_counts(desk) -> None:
@@ -123,7 +125,7 @@ def test_the_way_here_names_who_decided_who_approved_and_what_was_passed(desk) -
     assert "bob" in told
     assert "the old one burns" in told
     assert "moved, past its gates" in told
-    assert card.fact("Promoted past its gates").value.startswith("yes")
+    assert fact(card, "Promoted past its gates").value.startswith("yes")
     assert any("past its gates" in warning for warning in card.warnings)
 
 
@@ -132,8 +134,8 @@ def test_deployments_and_use_are_told_without_the_names_of_clients(desk) -> None
     desk.records.deployments.deploy(desk.admin, DeploymentSpec("numbers", "digits", version))
     desk.records.usage.add([Asking("digits", version, "numbers", "secret-client", 42, desk.clock.wall_s())])
     card = model_card(desk.dossier(version))
-    assert card.fact("Deployed as").value == "numbers"
-    assert card.fact("Asked").value.startswith("42 requests of 1 clients")
+    assert fact(card, "Deployed as").value == "numbers"
+    assert fact(card, "Asked").value.startswith("42 requests of 1 clients")
     assert "secret-client" not in msgspec.json.encode(card).decode()
     assert "numbers" in cells(card)
 
@@ -149,7 +151,7 @@ def test_what_it_was_made_of_and_what_was_made_of_it(desk) -> None:
     tuned = desk.register("b")
     desk.describe(tuned, base_model=f"digits@{base}", training_data={"name": "scans"})
     assert f"version:digits@{base}" in cells(model_card(desk.dossier(tuned)))
-    assert model_card(desk.dossier(base)).fact("Versions based on this one").value == f"digits@{tuned}"
+    assert fact(model_card(desk.dossier(base)), "Versions based on this one").value == f"digits@{tuned}"
 
 
 @pytest.mark.parametrize("checks", [[{"name": "odd", "tables": 3}], [{"name": "odd", "verdict": 7}]])

@@ -101,7 +101,25 @@ def test_lines_of_a_description_do_not_break_markdown() -> None:
     assert "- **Intended use:** one \\# two - three\n" in page
 
 
+def test_a_question_ends_with_its_own_mark() -> None:
+    facts = (Fact("Who made it?", "ann"), Fact("Owner", "ben"))
+    page = render(Document("Data sheet", "a@1.0.0", 0.0, sections=(Section("Use", facts=facts),)), "md")
+    assert "- **Who made it?** ann\n- **Owner:** ben\n" in page
+
+
 def test_a_verdict_is_marked_only_where_it_is_one() -> None:
     grid = Grid("", ("what", "verdict"), (("failed", "failed"),))
     page = render(Document("Model card", "a@1.0.0", 0.0, sections=(Section("S", tables=(grid,)),)), "html")
     assert page.count('class="mark failed"') == 1
+
+
+def test_what_would_steer_a_terminal_or_turn_a_line_is_written_out_in_both() -> None:
+    steering = "a\x1b[2J\u202eb\x9b"
+    section = Section(
+        steering, (steering,), (Fact(steering, steering),), (Grid(steering, (steering,), ((steering,),)),)
+    )
+    document = Document("Model card", steering, 0.0, (steering,), sections=(section,))
+    for form, shown in (("html", r"a\x1b[2J\u202eb\x9b"), ("md", r"a\\x1b\[2J\\u202eb\\x9b")):
+        page = render(document, form)
+        assert not {"\x1b", "\u202e", "\x9b"} & set(page)
+        assert page.count(shown) >= 7

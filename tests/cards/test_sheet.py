@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+from tests.cards.facts import fact
 
 from salver.cards.drift import measure_drift
 from salver.cards.sheet import ANSWERS, data_sheet
@@ -105,10 +106,10 @@ def test_the_sheet_of_a_version_comes_from_its_profile_and_description(desk) -> 
     version = desk.register()
     desk.describe(version, training_data={"name": "scans", "digest": "ab" * 32, "rows": 900})
     sheet = data_sheet(desk.dossier(version).page, None, NOW_S)
-    assert sheet.fact("How many rows are there?").value == "900, as stated"
-    assert sheet.fact("What has it been used for?").value == f"to train digits@{version}"
-    assert sheet.fact("SHA-256, as stated").value == "ab" * 32
-    assert sheet.fact("Are there duplicates?").stated is False
+    assert fact(sheet, "How many rows are there?").value == "900, as stated"
+    assert fact(sheet, "What has it been used for?").value == f"to train digits@{version}"
+    assert fact(sheet, "SHA-256, as stated").value == "ab" * 32
+    assert fact(sheet, "Are there duplicates?").stated is False
     assert len(sheet.sections[1].tables[0].rows) == 2
 
 
@@ -116,11 +117,11 @@ def test_every_question_can_be_answered_and_else_is_not_stated(desk) -> None:
     version = desk.register()
     page = desk.dossier(version).page
     for _, question in ANSWERS.values():
-        assert data_sheet(page, None, NOW_S).fact(question).value == "not stated"
+        assert fact(data_sheet(page, None, NOW_S), question).value == "not stated"
     desk.describe(version, extra={key: f"answer to {key}" for key in ANSWERS})
     sheet = data_sheet(desk.dossier(version).page, None, NOW_S)
     for key, (_, question) in ANSWERS.items():
-        assert sheet.fact(question).value == f"answer to {key}"
+        assert fact(sheet, question).value == f"answer to {key}"
 
 
 def test_a_file_that_is_not_the_one_it_was_trained_on_is_a_warning(desk, columns) -> None:
@@ -129,5 +130,5 @@ def test_a_file_that_is_not_the_one_it_was_trained_on_is_a_warning(desk, columns
     page = desk.dossier(version).page
     other, same = (measure_table(columns, "rows.csv", digest, "bought") for digest in ("cd" * 32, "ab" * 32))
     assert data_sheet(page, other, NOW_S, columns).warnings
-    assert data_sheet(page, other, NOW_S, columns).fact("What has it been used for?").stated is False
+    assert fact(data_sheet(page, other, NOW_S, columns), "What has it been used for?").stated is False
     assert data_sheet(page, same, NOW_S, columns).warnings == ()

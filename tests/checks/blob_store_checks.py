@@ -135,13 +135,14 @@ def test_encrypted_or_plain_is_what_was_asked_for(bench: Bench) -> None:
 
 def test_what_is_held_can_be_read_by_a_worker_with_the_data_keys_alone(bench: Bench) -> None:
     from salver.storage.blob_keys import GivenKeys
+    from salver.storage.blob_reader import BlobReader
 
     one, other = bench.put(b"one" * 500_000), bench.put(b"other")
     store = bench.open(cache="another")
     with store.hold([one.sha256]):
         keys = store.data_keys([one.sha256])
         assert set(keys) == ({one.sha256} if bench.kind == "encrypted" else set())
-        workers = BlobStore(store.root, GivenKeys(keys))
+        workers = BlobReader(store.root, GivenKeys(keys))
         assert workers.read_verified(one.sha256) == b"one" * 500_000
         if bench.kind == "encrypted":
             refuses("CORRUPT_ARTIFACT", lambda: workers.read_verified(other.sha256))

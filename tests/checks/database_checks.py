@@ -51,7 +51,7 @@ Database.open(place).close()
 print("open", flush=True)
 """
 VERSION = {"model": "m", "version": "1.0.0", "ordinal": 1, "digest": "d", "format": "f", "kind": "k"}
-VERSION |= {"created_s": 0, "created_by": "me", "manifest": "{}"}
+VERSION |= {"created_s": 0, "created_by": "me", "manifest": "{}", "sort_key": "", "prerelease": False}
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

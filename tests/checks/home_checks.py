@@ -57,6 +57,7 @@ def sound(place: Path) -> None:
     """Bring the home into order by one command, and check all of it: then nothing is left of what went wrong."""
     run(place, "models")
     run(place, "storage", "collect")  # where half a blob goes, if no registration comes before
+    run(place, "audit", "head")
     told = run(place, "audit", "verify")
     assert told["ok"], told
     home = Home.open(place)

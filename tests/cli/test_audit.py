@@ -10,6 +10,7 @@ import pytest
 
 from salver.cli.times import moment
 from salver.protocol.errors import SalverError
+from salver.storage.verification import UNSIGNED
 
 MODEL = """
 import salver
@@ -69,16 +70,14 @@ def test_more_records_than_a_page_are_listed_in_both_directions(
 
 
 def test_a_whole_journal_is_told_as_such(salver: Callable, history: Path) -> None:
-    assert salver("audit", "verify", "--json").json == {
-        "ok": True,
-        "records": 5,
-        "heads": 0,
-        "bad_seq": None,
-        "reason": "",
-    }
+    done = salver("audit", "verify", "--json")
+    assert done.json == {"ok": True, "records": 5, "heads": 0, "bad_seq": None, "reason": UNSIGNED}
+    assert done.code == 2, "nothing but the chain itself tells"
+    assert "`salver audit head` signs one" in salver("audit", "verify").err
     head = salver("audit", "head", "--json").json
     assert head["size"] == 5
-    assert salver("audit", "verify").out == "5 records, chain is whole; signed tree heads compared: 1\n"
+    done = salver("audit", "verify")
+    assert (done.code, done.out) == (0, "5 records, chain is whole; signed tree heads compared: 1\n")
     assert head["root"] in salver("audit", "head").out
 
 
@@ -117,11 +116,11 @@ def test_heads_kept_elsewhere_know_of_records_that_are_gone(salver: Callable, hi
     kept.write_text(salver("audit", "head", "--json").out)
     shutil.copytree(history, copy)
     (copy / "audit" / "heads.jsonl").unlink()
-    assert salver("audit", "verify", "--against", kept).code == 0
-    assert salver("--home", copy, "audit", "verify", "--against", kept).code == 0
+    assert salver("audit", "verify", "--heads", kept).code == 0
+    assert salver("--home", copy, "audit", "verify", "--heads", kept).code == 0
     other = tmp_path / "other"
     salver("--home", other, "token", "create", "ann", "--role", "developer")
-    done = salver("--home", other, "audit", "verify", "--against", kept)
+    done = salver("--home", other, "audit", "verify", "--heads", kept)
     assert done.code == 1
     assert "the journal ends at 2; a tree head that is signed with key" in done.out
     # Whoever writes the whole chain anew, with all that is beside it, is found only by what was kept.
@@ -130,10 +129,34 @@ def test_heads_kept_elsewhere_know_of_records_that_are_gone(salver: Callable, hi
     tamper(copy / "salver.db", f"UPDATE journal_head SET seq = 4, hash = '{hash_of_4}', peaks = '{peaks}'")
     assert salver("--home", copy, "audit", "verify").code == 1, "the copies in the home know of record 5"
     (copy / "audit" / "heads.jsonl").unlink()
-    assert salver("--home", copy, "audit", "verify").code == 0
-    done = salver("--home", copy, "audit", "verify", "--against", kept, "--json")
+    assert salver("--home", copy, "audit", "verify").code == 2
+    done = salver("--home", copy, "audit", "verify", "--heads", kept, "--json")
     assert (done.code, done.json["bad_seq"]) == (1, 5)
     assert done.json["reason"] == "the journal ends at 4; a signed tree head says 5"
+
+
+def test_who_writes_the_home_and_exchanges_its_key_is_found_by_one_that_is_pinned(
+    salver: Callable, history: Path, tmp_path: Path
+) -> None:
+    salver("audit", "head")
+    pinned, eve = tmp_path / "pinned.pub", tmp_path / "eve.pub"
+    pinned.write_text(salver("keys", "show", "--audit", "--pem").out)
+    assert salver("audit", "verify", "--public-key", pinned).code == 0
+    assert salver("audit", "rotate").out.startswith("signs the journal now")
+    assert salver("audit", "verify", "--public-key", pinned).code == 0
+    assert salver("audit", "verify").code == 0
+    # Eve puts a key of hers in the place of the home's, and beside the heads, and signs.
+    other = tmp_path / "other"
+    eve.write_text(salver("--home", other, "keys", "show", "--audit", "--pem").out)
+    shutil.copy(eve, history / "audit" / "eve.pub")
+    assert salver("audit", "verify").code == 0, "nothing is signed with it"
+    shutil.copy(other / "secrets" / "audit.key", history / "secrets" / "audit.key")
+    salver("token", "create", "mallory", "--role", "admin")
+    salver("audit", "head")
+    for options in ((), ("--public-key", pinned), ("--public-key", eve)):
+        done = salver("audit", "verify", *options)
+        assert (done.code, "is not known here and which no known key is linked to" in done.out) == (1, True)
+    assert salver("audit", "verify", "--public-key", pinned, "--public-key", eve).code == 0
 
 
 def test_a_copy_of_the_database_is_checked_where_it_lies(salver: Callable, history: Path, tmp_path: Path) -> None:
@@ -148,7 +171,7 @@ def test_a_copy_of_the_database_is_checked_where_it_lies(salver: Callable, histo
     finally:
         folder.chmod(0o700)
     (key,) = (history / "audit").glob("*.pub")
-    done = salver("--home", tmp_path / "none", "audit", "verify", "--database", copy, "--key", key, "--json")
+    done = salver("--home", tmp_path / "none", "audit", "verify", "--database", copy, "--public-key", key, "--json")
     assert (done.code, done.json["heads"]) == (0, 1)
     tamper(copy, "UPDATE journal SET subject = 'x' WHERE seq = 2")
     assert salver("audit", "verify", "--database", copy, "--json").json["bad_seq"] == 2
@@ -162,7 +185,7 @@ def test_a_proof_is_checked_without_the_home(salver: Callable, history: Path, tm
     proof = tmp_path / "proof.json"
     proof.write_text(salver("audit", "prove", 3).out)
     (key,) = (history / "audit").glob("*.pub")
-    done = salver("--home", tmp_path / "none", "audit", "verify", "--proof", proof, "--key", key, "--json")
+    done = salver("--home", tmp_path / "none", "audit", "verify", "--proof", proof, "--public-key", key, "--json")
     assert (done.code, done.json) == (0, {"ok": True, "seq": 3, "size": 5, "reason": ""})
     assert "für die Nacht" in salver("audit", "verify", "--proof", proof).out
     proof.write_text(proof.read_text().replace("Nacht", "Katz"))
@@ -209,7 +232,7 @@ def test_history_says_what_served_then_and_who_saw_to_it(salver: Callable, home:
 
 
 @pytest.mark.parametrize(
-    ("text", "from_s", "to_s"),
+    ("text", "since_s", "until_s"),
     [
         ("2026-03-03", 1772496000.0, 1772582400.0),
         ("2026-03-03T00:00:00Z", 1772496000.0, 1772496000.0),
@@ -218,10 +241,11 @@ def test_history_says_what_served_then_and_who_saw_to_it(salver: Callable, home:
         ("1772496000.5", 1772496000.5, 1772496000.5),
         ("90 seconds ago", 910.0, 910.0),
         ("1 minute ago", 940.0, 940.0),
+        ("now", 1000.0, 1000.0),
     ],
 )
-def test_moments_are_understood(text: str, from_s: float, to_s: float) -> None:
-    assert moment(text, 1000.0) == (from_s, to_s)
+def test_moments_are_understood(text: str, since_s: float, until_s: float) -> None:
+    assert moment(text, 1000.0) == (since_s, until_s)
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-13-03", "2026-03-03T10:00", "-5", "1e400", "3 years ago", "²"])

@@ -49,20 +49,20 @@ def asked(shared, salver, monkeypatch):
 
 def test_a_case_is_added_listed_and_removed_through_a_running_server(asked, shared) -> None:
     request = json.dumps(shared.rows([1, 2])).encode()
-    words = ("case", "add", "double", "--expect", "y:equal=[[2,4]]", "--from", "incident 12")
+    words = ("case", "add", "double", "--expect", "y:equal=[[2,4]]", "--source", "incident 12")
     done = asked(*words, stdin=request)
     assert (done.code, done.json["created"]) == (0, True), done.err
-    identity = done.json["known"]["id"]
+    identity = done.json["case"]["id"]
     assert asked(*words, stdin=request).json["created"] is False
     (listed,) = asked("case", "list", "double").json
-    assert (listed["id"], listed["case"]["request"]) == (identity, request.decode())
+    assert (listed["id"], listed["request"]) == (identity, request.decode())
     assert asked("case", "remove", "double", identity).json["id"] == identity
     assert asked("case", "list", "double").json == []
     assert asked("case", "remove", "double", identity).error["code"] == "NOT_FOUND"
 
 
 def test_a_case_of_nobody_or_of_bytes_that_are_no_text_is_refused(asked) -> None:
-    words = ("case", "add", "nobody", "--expect", "refused", "--from", "x")
+    words = ("case", "add", "nobody", "--expect", "refused", "--source", "x")
     assert asked(*words, stdin=b"{}").error["code"] == "NOT_FOUND"
     assert asked(*words, stdin=b"\xff\xfe").error["code"] == "INVALID_PARAMETER"
 

@@ -100,10 +100,10 @@ def test_a_model_is_registered_described_and_listed(salver, models) -> None:
     done = salver("--json", "register", "double", models / "times2.onnx")
     assert done.code == 0
     assert set(done.json) == {
-        "model", "version", "reference", "created", "digest", "format", "signature", "profiled",
+        "model", "version", "created", "digest", "format", "signature", "profiled",
         "against", "changes",
     }  # fmt: skip
-    assert (done.json["reference"], done.json["created"], done.json["format"]) == ("double@1.0.0", True, "onnx")
+    assert (done.json["version"], done.json["created"], done.json["format"]) == ("1.0.0", True, "onnx")
     again = salver("register", "double", models / "times2.onnx", "--version", "1.0.0")
     assert again.code == 0
     assert "double@1.0.0  (was registered already)" in again.out
@@ -146,7 +146,7 @@ def test_a_number_says_what_its_version_changes(salver, tmp_path) -> None:
         "scores@1.1.0\n  minor      output 'sure' is new, against 1.0.0\n  minor      the code"
     )
     third = register("", "--json").json
-    assert (third["reference"], third["against"]) == ("scores@2.0.0", "1.1.0")
+    assert (third["version"], third["against"]) == ("2.0.0", "1.1.0")
     assert third["changes"][0] == {"level": "major", "what": "output 'sure' is gone"}
     (tmp_path / "model.py").write_text(MODEL.replace("MORE", sure).replace("FP32", "FP64"))
     refused = salver("--json", "register", "scores", tmp_path / "model.py", "--version", "2.0.1")
@@ -314,10 +314,10 @@ def test_a_profile_that_fits_no_input_is_answered_with_the_inputs(salver, models
 def test_a_recipe_of_ones_own_code_says_that_its_imports_are_ones_own_business(salver, models, tmp_path) -> None:
     salver("register", "m", models / "times3.py")
     salver("deploy", "m")
-    done = salver("package", "m", "--output", tmp_path / "image")
+    done = salver("package", "m", "--out", tmp_path / "image")
     assert done.code == 0, done.err
     assert "--requirement" in done.err
-    again = salver("package", "m", "--output", tmp_path / "other", "--requirement", "numpy")
+    again = salver("package", "m", "--out", tmp_path / "other", "--requirement", "numpy")
     assert again.err == ""
 
 

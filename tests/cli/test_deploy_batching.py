@@ -8,6 +8,7 @@ import pytest
 
 from salver.cli import deployments
 from salver.cli.context import Context
+from salver.control.actions.status import ServerStatus
 from salver.runtime.status import EndpointStatus, LoadState
 from salver.testing import make_spec
 
@@ -61,7 +62,7 @@ def test_an_objective_that_no_request_can_meet_is_noted(home, capsys, slo_s, cur
     now = EndpointStatus(
         "arithmetic", LoadState.READY, True, "", "", True, None, None, "inline", 1, 0, 0, (), 0, spec.generation, curve
     )
-    admin = SimpleNamespace(status=lambda: SimpleNamespace(serving=True, endpoints=(now,)))
+    admin = SimpleNamespace(do=lambda *_: ServerStatus(serving=True, deployments=(spec,), endpoints=(now,)))
     deployments._wait(Context(home, json=False), admin, spec, 1.0)
     said = capsys.readouterr().err
     assert ("even the smallest batch takes 0.011 s: no request meets the objective of 0.001 s" in said) is noted
@@ -103,7 +104,7 @@ def test_labels_are_kept_by_the_next_deployment_and_taken_away_again(registered)
         (["--policy", "deferred"], "policy deferred needs an objective"),
         (["--max-wait", "0.01"], "policy eager does not heed it"),
         (["--min-batch", "2"], "only policy hybrid heeds it"),
-        (["--slo", "-1"], "setting slo_s is -1"),
+        (["--slo", "-1"], "--slo is -1"),
         (["--max-age", "nan"], "max_age_s"),
         (["--priority", "default"] * 17, "17 levels"),
     ],

@@ -14,7 +14,7 @@ def digits(salver, models: Path):
 def test_a_version_is_described_when_it_is_registered_and_later(digits, salver, tmp_path: Path) -> None:
     said = tmp_path / "said.toml"
     said.write_text('intended_use = "tests"\n[training_data]\ndigest = "abc"\n')
-    words = ("--file", said, "--set", "training_data.uri=s3://x", "--set", "owner=", "--parameter", "name=deep")
+    words = ("--description", said, "--set", "training_data.uri=s3://x", "--set", "owner=", "--parameter", "name=deep")
     assert salver("describe", "times@1.0.0", *words).code == 0
     assert salver("--json", "show", "times").json["description"] == {
         "intended_use": "tests",
@@ -48,7 +48,7 @@ def test_show_tells_a_person_where_a_version_stands(digits, salver) -> None:
         ("describe", "times@1.0.0"),
         ("describe", "times@1.0.0", "--metric", "auc=high"),
         ("describe", "times@1.0.0", "--set", "owner"),
-        ("describe", "times@1.0.0", "--file", "nothing.toml"),
+        ("describe", "times@1.0.0", "--description", "nothing.toml"),
         ("describe", "times@", "--set", "owner=x"),
         ("tag", "times@1.0.0", "novalue"),
         ("show", "times@nobody"),

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.cli.odd_arguments import COMMANDS
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,43 @@ def test_each_refusal_has_an_exit_code_a_name_and_says_what_is_wrong(
     assert "Traceback" not in plain.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["deploy", "m", "--max-batch", "0"], "--max-batch is 0"),
+        (["deploy", "m", "--max-wait=-1"], "--max-wait is -1.0"),
+        (["check", "m@1.0.0", "--rate", "0"], "--rate is 0"),
+        (["check", "m@1.0.0", "--duration", "-1"], "--duration is -1"),
+        (["retrain", "set", "m", "--command", "x", "--timeout", "0"], "Expected `float` > 0.0 - at --timeout"),
+        (["token", "create", "x", "--role", "operator", "--expires-in", "0d"], "--expires-in is 0"),
+        (["history", "m@1.0.0"], "model or endpoint name 'm@1.0.0' is not allowed"),
+        (["show", "n"], "there is no model 'n'"),
+    ],
+)
+def test_what_was_typed_is_named_and_not_the_field_behind_it(salver, models, arguments, says) -> None:
+    assert salver("register", "m", models / "times2.onnx").code == 0
+    assert says in salver("--json", *arguments).error["message"]
+
+
+def test_each_command_answers_wrong_arguments_with_words_and_a_remedy(salver, models, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert salver("register", "m", models / "times2.onnx").code == 0
+    refused = 0
+    for words, command in COMMANDS.items():
+        given = [f"{each.opts[0]}=nosuch" for each in command.params if each.required and each.opts[0][0] == "-"]
+        for more in ([], ["nosuch"], ["m@9.9.9"], ["m", "nosuch"], ["--nosuch"]):
+            typed = [*words, *given, *more]
+            done = salver("--json", *typed)
+            assert done.code in (0, 1, 2, 3), typed
+            assert "Traceback" not in done.err, typed
+            if done.code and not done.out:  # a command that judges ends so with its verdict as well
+                refused += 1
+                assert done.error["code"] != "INTERNAL", (typed, done.error)
+                assert done.error["message"], typed
+                assert done.error["remedy"], (typed, done.error)
+    assert refused > 3 * len(COMMANDS)
+
+
 READING = [
     ["models"], ["status"], ["audit"], ["isolated"], ["token", "list"], ["predict", "m"], ["bench", "m"],
     ["package", "m"], ["deploy", "m"], ["undeploy", "m"],
@@ -97,12 +135,12 @@ def test_without_a_command_the_help_is_shown(salver) -> None:
 
 
 def test_a_fault_of_ours_is_one_line_and_a_stack_trace_only_on_request(salver, made, monkeypatch) -> None:
-    from salver.control.administration import LocalAdministration
+    from salver.registry.catalog import Catalog
 
     def fail(_self) -> None:
         raise RuntimeError("the first line\nthe second line")
 
-    monkeypatch.setattr(LocalAdministration, "models", fail)
+    monkeypatch.setattr(Catalog, "models", fail)
     done = salver("--json", "models")
     assert (done.code, done.out) == (1, "")
     assert done.error["code"] == "INTERNAL"
@@ -138,22 +176,29 @@ def test_a_reader_that_has_seen_enough_is_no_error_worth_a_word(home) -> None:
 
 
 def test_an_interrupted_command_ends_with_130(salver, made, monkeypatch) -> None:
-    from salver.control.administration import LocalAdministration
+    from salver.registry.catalog import Catalog
 
     def interrupt(_self) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(LocalAdministration, "models", interrupt)
+    monkeypatch.setattr(Catalog, "models", interrupt)
     assert salver("models").code == 130
 
 
 def test_a_full_disk_is_said_to_be_one(salver, made, monkeypatch) -> None:
     import errno
 
-    from salver.control.administration import LocalAdministration
+    from salver.registry.catalog import Catalog
 
     def fail(_self) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/somewhere")
 
-    monkeypatch.setattr(LocalAdministration, "models", fail)
+    monkeypatch.setattr(Catalog, "models", fail)
     assert salver("--json", "models").error["code"] == "STORAGE_FULL"
+
+
+def test_a_token_that_is_not_heeded_is_said_to_be(salver, made, monkeypatch) -> None:
+    assert salver("models").err == ""
+    monkeypatch.setenv("SALVER_TOKEN", "slv_of_somebody_else")
+    assert "SALVER_TOKEN is not heeded" in salver("models").err
+    assert salver("models", "--json").err == ""

@@ -28,7 +28,7 @@ def model(tmp_path: Path) -> Path:
 def exported(salver, model: Path, tmp_path: Path) -> Path:
     assert salver("register", "only", model).code == 0
     done = salver("export", "only", tmp_path / "out", "--json")
-    assert (done.code, done.json["reference"], done.json["files"]) == (0, "only@1.0.0", 2)
+    assert (done.code, done.json["model"], done.json["version"], done.json["files"]) == (0, "only", "1.0.0", 2)
     return tmp_path / "out"
 
 
@@ -89,6 +89,13 @@ def test_what_is_not_there_cannot_be_verified_or_exported(salver, exported: Path
         assert (done.code, done.error["code"]) == (1, "NOT_FOUND")
 
 
+def test_a_directory_that_is_not_there_is_no_model(salver, exported: Path, tmp_path: Path) -> None:
+    for target in ("nothing", tmp_path / "nothing", exported / "model.sig"):
+        done = salver("verify", target, "--json")
+        assert done.error["message"] == f"there is no directory {str(target)!r}"
+        assert "NAME@VERSION" in done.error["remedy"]
+
+
 def test_another_home_takes_an_export_once_it_trusts_the_key(salver, exported: Path, tmp_path: Path) -> None:
     other = ("--home", tmp_path / "other", "--json")
     register = ("register", "only", exported / "model", "--signature", exported / "model.sig")
@@ -99,10 +106,10 @@ def test_another_home_takes_an_export_once_it_trusts_the_key(salver, exported: P
     (exported / "model" / "more.py").write_text("")
     assert "'more.py' is not signed" in salver(*other, *register).error["message"]
     (exported / "model" / "more.py").unlink()
-    assert salver(*other, *register).json["reference"] == "only@1.0.0"
+    assert salver(*other, *register).json["version"] == "1.0.0"
     assert salver(*other, "export", "only", tmp_path / "again").code == 0
     assert (tmp_path / "again" / "publisher.sig").read_bytes() == (exported / "model.sig").read_bytes()
-    assert salver(*other, "keys", "distrust", trusted.json["fingerprint"]).code == 0
+    assert salver(*other, "keys", "distrust", trusted.json["key_id"]).code == 0
     done = salver(*other, "verify", "only@1.0.0")
     assert done.code == 3
     audited = [record["action"] for record in salver(*other, "audit").json]
@@ -112,7 +119,7 @@ def test_another_home_takes_an_export_once_it_trusts_the_key(salver, exported: P
 def test_rotated_keys_keep_what_they_signed_and_distrusted_ones_do_not(salver, exported: Path) -> None:
     rotated = salver("keys", "rotate", "--json").json
     assert salver("verify", exported).code == 0
-    shown = {each["fingerprint"]: each["use"] for each in salver("keys", "show", "--json").json}
+    shown = {each["key_id"]: each["use"] for each in salver("keys", "show", "--json").json}
     assert (shown[rotated["before"]], shown[rotated["after"]]) == ("trusted", "signs")
     assert salver("keys", "distrust", rotated["after"]).code == 1, "it signs now"
     assert salver("keys", "distrust", rotated["before"][:12]).code == 0
@@ -127,10 +134,11 @@ def test_a_revoked_version_is_not_deployed_packaged_or_called_good(salver, expor
     assert salver("revoke", "only", "--why", "x", "--json").error["code"] == "INVALID_VERSION"
     done = salver("revoke", "only@1.0.0", "--why", "wrong labels", "--json")
     assert (done.code, done.json["endpoints"], done.json["revocation"]["why"]) == (0, ["only"], "wrong labels")
-    for arguments in (("deploy", "only"), ("package", "only", "--output", tmp_path / "image")):
+    for arguments in (("deploy", "only@1.0.0"), ("package", "only", "--out", tmp_path / "image")):
         done = salver(*arguments, "--json")
         assert (done.code, done.error["code"]) == (3, "REFUSED_BY_POLICY")
         assert "wrong labels" in done.error["message"]
     assert not (tmp_path / "image").exists()
+    assert "no version of model 'only' may serve: 1.0.0 is revoked" in salver("deploy", "only").err
     done = salver("verify", "only@1.0.0", "--json")
     assert (done.code, done.json["problems"]) == (1, ["it was revoked: wrong labels"])

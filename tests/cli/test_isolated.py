@@ -11,7 +11,7 @@ def test_what_is_isolated_is_shown_with_its_reason_and_can_be_undone(salver, mod
     salver("deploy", "m")
     isolate(Home.open(made), [digest], Cause.HUNG, 0.0)
     assert salver("--json", "isolated").json == [
-        {"digest": digest, "versions": ["m@1.0.0"], "cause": "hung", "at_s": 0.0}
+        {"digest": digest, "references": ["m@1.0.0"], "cause": "hung", "at_s": 0.0}
     ]
     assert "m@1.0.0  hung" in salver("isolated").out
     told = "m@1.0.0 is isolated: it hung the server process at 1970-01-01 00:00:00; `salver isolated --clear m@1.0.0`"

@@ -61,15 +61,15 @@ def test_exit_codes_say_what_the_gates_said(salver, registered, policy, tmp_path
     assert salver("describe", registered, "--metric", "revenue=1.3").code == 0
     document = tmp_path / "evaluation.json"
     digest = salver("show", registered, "--json").json["manifest"]["digest"]
-    document.write_text(json.dumps({"suite": "release", "verdict": "successful", "version": {"digest": digest}}))
-    listed = salver("evaluations", registered, "--record", document)
+    document.write_text(json.dumps({"suite": "release", "verdict": "successful", "digest": digest}))
+    listed = salver("evaluations", registered, "--document", document)
     assert listed.code == 0
     assert "release  successful" in listed.out
     done = salver("promote", registered, "production", "--deploy", "--json")
     assert done.code == 0
-    assert (done.json["moved"], done.json["deployed"]) == (True, "digits")
+    assert (done.json["moved"], done.json["endpoint"]) == (True, "digits")
     again = salver("promote", registered, "production", "--deploy", "--json")
-    assert (again.code, again.json["already"], again.json["deployed"]) == (0, True, "digits")
+    assert (again.code, again.json["already"], again.json["endpoint"]) == (0, True, "digits")
     assert salver("audit", "--action", "deploy", "--json").json[0]["subject"] == "digits"
     assert "digits@1.0.0  production" in salver("stage", "digits").out
 
@@ -95,6 +95,11 @@ def test_the_author_cannot_approve(salver, registered) -> None:
 def test_a_policy_is_checked_shown_and_refused(salver, registered, policy, tmp_path) -> None:
     assert salver("policy", "show").out == POLICY
     assert salver("policy", "check", policy).out == "2 gates, 0 rules for models, 1 for retirement\n"
+    warning = "the gate evaluation 'release' before"
+    assert warning in salver("policy", "check", policy).err
+    assert warning in salver("policy", "set", policy).err
+    assert warning in salver("policy", "check", policy, "--json").json["warnings"][0]
+    assert warning in salver("policy", "set", policy, "--json").json["warnings"][0]
     wrong = tmp_path / "wrong.toml"
     wrong.write_text('[[transition]]\nto = "live"')
     assert "Invalid enum value 'live'" in salver("policy", "check", wrong).err

@@ -39,9 +39,9 @@ def test_impact_goes_from_data_to_endpoints(two, salver) -> None:
     assert "2 versions, 0 predictions" in shown
     assert "triple@1.0.0  development  based-on version:times@1.0.0" in shown
     found = salver("--json", "impact", "run:7").json
-    assert [(each["endpoint"], each["reference"], "until_s" in each) for each in found["endpoints"]] == [
-        ("numbers", "triple@1.0.0", False),
-        ("numbers", "times@1.0.0", True),
+    assert [(each["endpoint"], each["model"], "until_s" in each) for each in found["endpoints"]] == [
+        ("numbers", "triple", False),
+        ("numbers", "times", True),
     ]
     assert salver("impact", "data:nothing").code == 1
 

@@ -40,7 +40,7 @@ def test_a_file_whose_name_is_not_utf_8_can_be_told_of(deployed, tmp_path) -> No
     assert (plain.code, "card\\udcff.md" in plain.out + plain.err) == (0, True)
     told = deployed("--json", "card", "double", "--format", "md", "--out", odd)
     assert told.code == 0
-    assert told.json["written"] == odd
+    assert told.json["file"] == odd
     missing = deployed("--json", "register", "double", "no\udcff.onnx")
     assert (missing.code, missing.error["code"]) == (1, "INVALID_ARTIFACT")
 

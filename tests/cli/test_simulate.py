@@ -107,7 +107,7 @@ def test_a_recording_that_is_none_is_refused_with_its_line(deployed, tmp_path, w
         (["double", "--curve", "0=1", "--rate", "5"], "INVALID_PARAMETER", "no sound point"),
         (["double", "--curve", "1=nan", "--rate", "5"], "INVALID_PARAMETER", "no sound point"),
         (["double", *LINE, "--rate", "5", "--policy", "deferred"], "INVALID_SETTING", "needs an objective"),
-        (["double", *LINE, "--rate", "5", "--max-wait", "99"], "INVALID_SETTING", "max_wait_s is 99"),
+        (["double", *LINE, "--rate", "5", "--max-wait", "99"], "INVALID_SETTING", "--max-wait is 99"),
         (["double", *LINE, "--rate", "5", "--replicas", "0"], "INVALID_SETTING", "replicas is 0"),
         (["double", *LINE, "--recorded", "/no/such.csv"], "INVALID_ARTIFACT", "/no/such.csv"),
     ],

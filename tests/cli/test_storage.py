@@ -39,7 +39,7 @@ def test_a_home_is_encrypted_rekeyed_and_still_read(salver, registered: Path, mo
     assert salver(*rekey).json == {"changed": 0, "bad": []}
     verified = salver("storage", "verify", "--json")
     assert verified.code == 1
-    assert verified.json["bad"][0]["versions"] == ["double@1.0.0"]
+    assert verified.json["bad"][0]["references"] == ["double@1.0.0"]
     assert "is encrypted under the key" in verified.json["bad"][0]["problem"]
 
     both = f'encryption_key = "file:{key_file}"\nprevious_encryption_key = "env:SALVER_ONE"\n'

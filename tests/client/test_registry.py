@@ -75,7 +75,7 @@ def test_a_version_is_published_once_and_found_by_all_its_names(registry, models
     second = registry.publish_model("double", models / "times3.onnx", description="three times")
     assert (second.version, second.description.description) == ("1.0.1", "three times")
     listed = registry.list_model_versions("double")
-    assert [(each.manifest.version, each.stage.stage) for each in listed] == [
+    assert [(each.manifest.version, each.stage) for each in listed] == [
         ("1.0.0", Stage.DEVELOPMENT),
         ("1.0.1", Stage.DEVELOPMENT),
     ]
@@ -139,12 +139,12 @@ def test_a_stage_is_reached_or_the_gates_that_are_closed_are_raised(registry, mo
         with pytest.raises(SalverError, match="release") as raised:
             registry.update_model_stage("staged", "1.0.0", "production")
         assert raised.value.code == "REFUSED_BY_POLICY"
-        document = {"suite": "release", "verdict": "successful", "version": {"digest": version.digest}}
+        document = {"suite": "release", "verdict": "successful", "digest": version.digest}
         assert registry.record_evaluation("staged", "1.0.0", document).created
         assert not registry.record_evaluation("staged", "1.0.0", document).created
         assert registry.evaluations("staged")[0].suite == "release"
         done = registry.update_model_stage("staged", "1.0.0", "production", if_stage="staging")
-        assert done.stage.stage == "production"
+        assert done.stage == "production"
     finally:
         _set_policy(registry, "")
     with is_error("ILLEGAL_TRANSITION"):
@@ -165,7 +165,7 @@ def test_approvals_are_those_of_the_token(served: Listening, certificates, model
         boss.publish_model("approved", models / "times2.onnx")
     token = served.token("approver", "ann")
     with salver.Registry(served.url, token=token, verify=certificates[1]) as ann:
-        assert ann.approve("approved", "1.0.0", "validation", comment="seen").approval.approver == "ann"
+        assert ann.approve("approved", "1.0.0", "validation", why="seen").approval.approved_by == "ann"
         with pytest.raises(SalverError, match="the token may not register; use one with the role") as refused:
             ann.publish_model("approved", models / "times3.onnx")
         assert refused.value.code == "PERMISSION_DENIED"

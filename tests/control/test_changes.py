@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tests.conftest import until
 from tests.control.listening import Listening, listening
+from tests.registry.promoting import person
 
 from salver.control.waiting import Followed, Followers, follow
 from salver.protocol.errors import SalverError
@@ -27,8 +28,8 @@ def served(tmp_path_factory):
         yield made
 
 
-def ask(served: Listening, query: str):
-    return served.ask("GET", f"/v1/changes?{query}", token=served.auditor)
+def ask(served: Listening, query: str, token: str = ""):
+    return served.ask("GET", f"/v1/changes?{query}", token=token or served.auditor)
 
 
 def change(served: Listening, name: str) -> int:
@@ -77,10 +78,11 @@ def test_who_waits_is_told_as_soon_as_there_is_something_that_concerns_them(serv
 
 
 def test_many_wait_without_a_thread_each_and_more_are_refused(served: Listening) -> None:
+    tokens = [served.token("operator", name) for name in ("ann", "ben")]
     head = served.admin.records.journal.head()[0]
     threads = threading.active_count()
     with ThreadPoolExecutor(70) as pool:
-        waiting = [pool.submit(ask, served, f"after={head}&wait_s=60") for _ in range(70)]
+        waiting = [pool.submit(ask, served, f"after={head}&wait_s=60", tokens[each % 2]) for each in range(70)]
         until(lambda: sum(each.done() for each in waiting) == 6, "six find no place")
         # This process has the clients' threads and the server's: of the latter no more than the pool of a few.
         assert threading.active_count() - threads < 70 + 45
@@ -117,9 +119,12 @@ def test_a_look_that_finds_nothing_of_interest_goes_on_waiting_behind_it(run) ->
 
 def test_places_are_bounded(run) -> None:
     async def body(_: ManualLoop) -> None:
-        followers = Followers(lambda: 0, most=1)
-        with followers.place(), pytest.raises(SalverError, match="1 requests wait for changes"), followers.place():
-            pass
+        followers, ann = Followers(lambda: 0, most=4), person("ann")
+        with followers.place(ann), followers.place(ann):
+            with pytest.raises(SalverError, match="ann has 2 of the 4 places for requests that wait for changes"):
+                followers.place(ann).__enter__()
+            with followers.place(person("ben")):
+                pass
 
     run(body)
 

@@ -40,14 +40,14 @@ def test_a_version_goes_on_when_others_agree_and_the_evidence_is_there(shared, d
     try:
         refused = ask("POST", f"{root}/stage", {"target": "validation"}, dev)
         assert (refused["moved"], refused["decision"]["verdict"]) == (False, "inconclusive")
-        ask("POST", f"{root}/approvals", {"target": "validation", "comment": "fine"}, bea)
+        ask("POST", f"{root}/approvals", {"target": "validation", "why": "fine"}, bea)
         again = shared.administer("POST", f"{root}/approvals", {"target": "validation"}, token=dev)
         assert (again.status, again.code) == (403, "PERMISSION_DENIED")
-        document = {"suite": "release", "verdict": "successful", "version": {"digest": digest}}
+        document = {"suite": "release", "verdict": "successful", "digest": digest}
         made = ask("POST", f"{root}/evaluations", {"document": document}, dev)
         assert (made["created"], made["evaluation"]["role"]) == (True, "developer")
         done = ask("POST", f"{root}/stage", {"target": "validation", "why": "all agree"}, dev)
-        assert (done["moved"], done["stage"]["stage"]) == (True, "validation")
+        assert (done["moved"], done["stage"]) == (True, "validation")
         assert [gate["verdict"] for gate in done["decision"]["gates"]] == ["successful", "successful"]
         illegal = shared.administer("POST", f"{root}/stage", {"target": "production"}, token=dev)
         assert (illegal.status, illegal.code) == (409, "ILLEGAL_TRANSITION")

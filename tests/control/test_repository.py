@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.conftest import serving_double
 
-from salver.control.administration import ServerStatus
+from salver.control.actions.models import MODELS
+from salver.control.actions.status import STATUS, ServerStatus
 from salver.control.repository import repository_index
 from salver.protocol.tables import DeploymentSpec
 from salver.registry.catalog import ModelSummary
@@ -152,12 +155,12 @@ class Administration:
     def __init__(self, *endpoints: EndpointStatus) -> None:
         self.endpoints = endpoints
 
-    def status(self) -> ServerStatus:
-        return ServerStatus(bool(self.endpoints), (DeploymentSpec("e", "m", "2.0.0"),), self.endpoints)
-
-    def models(self) -> tuple[ModelSummary, ...]:
-        early = ModelSummary("early", 0.0, ("1.0.0-a", "1.0.0-b"), None)
-        return (early, ModelSummary("m", 0.0, ("1.0.0", "2.0.0"), "2.0.0"))
+    def do(self, action: Any, _: Any) -> Any:
+        if action is STATUS:
+            return ServerStatus(bool(self.endpoints), (DeploymentSpec("e", "m", "2.0.0"),), self.endpoints)
+        assert action is MODELS
+        early = ModelSummary("early", 0.0, 2, "1.0.0-b", None)
+        return (early, ModelSummary("m", 0.0, 2, "2.0.0", "2.0.0"))
 
 
 def doing(state: LoadState, serving: str | None, *, available: bool = True, wanted: str = "m@2.0.0") -> EndpointStatus:

@@ -9,17 +9,29 @@ import sys
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.conftest import until
 from tests.homes import database, home
 
 from salver.clock import SYSTEM_CLOCK
-from salver.control.administration import DeployRequest, LocalAdministration
+from salver.control.action import Nothing
+from salver.control.actions.deployments import DEPLOY
+from salver.control.actions.models import VERSIONS, OfModel
+from salver.control.actions.registration import REGISTER
+from salver.control.actions.retraining import ANNOUNCE_HOOK, RETRAINING
+from salver.control.actions.status import STATUS
+from salver.control.administration import LocalAdministration
+from salver.control.registration import draft_version
 from salver.control.retraining import Retraining, retrain
 from salver.control.retraining_hooks import RetrainingHook, command_of, read_hooks, remove_hook, set_hook
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
+from salver.registry.deploy_request import DeployRequest
+from salver.registry.retraining import RunEnd
+from salver.registry.retraining_runs import RetrainingState
 from salver.security.access import local_principal
+from salver.storage.opening import open_blobs
 
 __all__ = ["database", "home"]
 
@@ -30,14 +42,11 @@ class Bench:
     """A home with a model in use, and a hook for it."""
 
     def __init__(self, home, database, models: Path, folder: Path) -> None:
-        from salver.control.registration import draft_version
-        from salver.storage.opening import open_blobs
-
         self.home, self.models, self.folder = home, models, folder
         self.admin = LocalAdministration(home, database, ME, SYSTEM_CLOCK)
         self.admin.begin()
-        self.admin.register(draft_version(open_blobs(home), "double", models / "times2.onnx"))
-        self.admin.deploy(DeployRequest("double"))
+        self.admin.do(REGISTER, draft_version(open_blobs(home), "double", models / "times2.onnx"))
+        self.admin.do(DEPLOY, DeployRequest("double"))
 
     def hook(self, program: str, **options) -> RetrainingHook:
         """A hook that runs a Python program, which has the artifact's place in `artifact` and the verdict in `told`."""
@@ -76,9 +85,9 @@ def test_the_command_is_told_the_verdict_and_what_it_makes_is_a_candidate(bench:
     )
     evaluation = bench.judge(numbers={"psi": 0.4})
     done = bench.retrain(evaluation=evaluation)
-    assert (done.reference, done.created, done.problem) == ("double@1.0.1", True, "")
+    assert (done.version, done.created, done.problem) == ("1.0.1", True, "")
     told = json.loads((bench.folder / "told.json").read_text())
-    assert (told["model"], told["version"], told["run"]) == ("double", "double@1.0.0", done.run)
+    assert (told["model"], told["version"], told["run"]) == ("double", "1.0.0", done.run)
     assert told["evaluation"]["verdict"] == "failed"
     assert told["evaluation"]["numbers"] == {"psi": 0.4}
     page = bench.admin.records.pages.page("double", "1.0.1")
@@ -89,15 +98,15 @@ def test_the_command_is_told_the_verdict_and_what_it_makes_is_a_candidate(bench:
     assert page.manifest.metadata["retrained_for"] == evaluation
     (began,), (ended,) = bench.records("retrain_begin"), bench.records("retrain_end")
     assert (began["evaluation"], began["verdict"]) == (evaluation, "failed")
-    assert (ended["run"], ended["reference"], ended["created"]) == (done.run, "double@1.0.1", True)
-    assert bench.admin.status().deployments[0].version == "1.0.0"
+    assert (ended["run"], ended["version"], ended["created"]) == (done.run, "1.0.1", True)
+    assert bench.admin.do(STATUS, Nothing()).deployments[0].version == "1.0.0"
 
 
 def test_an_artifact_where_it_was_asked_for_needs_no_words(bench: Bench) -> None:
     bench.hook(
         "os.mkdir(artifact); shutil.copyfile(f'{models}/times3.onnx', f'{artifact}/m.onnx'); print('done, I think')"
     )
-    assert bench.retrain().reference == "double@1.0.1"
+    assert bench.retrain().version == "1.0.1"
     assert bench.retrain().created is False
 
 
@@ -112,7 +121,7 @@ def test_an_artifact_where_it_was_asked_for_needs_no_words(bench: Bench) -> None
         ("open(artifact, 'w').write('no model')", "no format recognises"),
         ("time.sleep(60)", "not done within 1 s"),
         ("os.close(0); os.close(1); time.sleep(60)", "not done within 1 s"),
-        ("os.kill(os.getpid(), 9)", "ended with code -9"),
+        ("os.kill(os.getpid(), 9)", "was ended by SIGKILL"),
     ],
 )
 def test_a_command_that_fails_is_told_and_leaves_nothing(bench: Bench, program: str, says: str) -> None:
@@ -121,12 +130,12 @@ def test_a_command_that_fails_is_told_and_leaves_nothing(bench: Bench, program: 
         bench.retrain()
     (ended,) = bench.records("retrain_end")
     assert says in ended["problem"]
-    assert len(bench.admin.versions("double")) == 1
+    assert len(bench.admin.do(VERSIONS, OfModel("double"))) == 1
 
 
 def test_a_program_that_is_not_there_is_said(bench: Bench) -> None:
     set_hook(bench.home, "double", RetrainingHook(command=("/no/such/program",)))
-    with pytest.raises(SalverError, match="does not start: '/no/such/program'"):
+    with pytest.raises(SalverError, match="'/no/such/program' does not start: No such file"):
         bench.retrain()
 
 
@@ -148,23 +157,6 @@ def test_it_sees_no_secrets_and_what_it_was_given(bench: Bench, monkeypatch) -> 
     assert not {"SALVER_TOKEN", "AWS_SECRET_ACCESS_KEY", "NOT_SET"} & set(seen)
 
 
-def test_nothing_of_it_goes_on_after_its_end(bench: Bench) -> None:
-    bench.hook(
-        "import subprocess\nchild = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
-        "open(f'{folder}/pid', 'w').write(str(child.pid))\n" + MAKES
-    )
-    bench.retrain()
-    pid = int((bench.folder / "pid").read_text())
-
-    def gone() -> bool:
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"
-        except OSError:
-            return True
-
-    until(gone, "its child is gone")
-
-
 def test_one_at_a_time_and_then_a_rest(bench: Bench) -> None:
     bench.hook(
         "open(f'{folder}/running', 'w').close()\nwhile not os.path.exists(f'{folder}/go'): time.sleep(0.01)\n" + MAKES,
@@ -178,10 +170,47 @@ def test_one_at_a_time_and_then_a_rest(bench: Bench) -> None:
     assert raised.value.code == "CONFLICT"
     (bench.folder / "go").touch()
     thread.join(20)
-    with pytest.raises(SalverError, match="rests for 3600 s"):
+    with pytest.raises(SalverError, match=r"'double' rests for 3[56]\d\d s more: run \d+ made 1\.0\.1"):
         bench.retrain()
     assert bench.retrain(now=True).created is False
     assert len(bench.records("retrain_begin")) == len(bench.records("retrain_end")) == 2
+
+
+def test_a_run_that_failed_is_followed_by_a_short_rest_that_grows(bench: Bench) -> None:
+    bench.hook("sys.exit('no disk')\n", cool_down_s=86_400.0)
+
+    def state() -> RetrainingState:
+        return bench.admin.do(RETRAINING, OfModel("double"))
+
+    assert state() == RetrainingState("double")
+    for failures, rest_s in enumerate((60, 120, 240, 480, 960, 1920, 3600, 3600), 1):
+        with pytest.raises(SalverError, match="no disk"):
+            bench.retrain(now=True)
+        now = state()
+        assert (now.failures, round(now.rests_until_s - now.ended_s)) == (failures, rest_s)
+        assert (now.version, "no disk" in now.problem) == ("", True)
+    with pytest.raises(SalverError, match=r"rests for \d+ s more: run \d+ failed: .*no disk") as raised:
+        bench.retrain()
+    assert raised.value.remedy == "wait, or run it all the same: salver retrain run double --now"
+    bench.hook(MAKES, cool_down_s=86_400.0)
+    bench.retrain(now=True)
+    now = state()
+    assert (now.failures, now.problem, now.version) == (0, "", "1.0.1")
+    assert now.rests_until_s - now.begun_s == 86_400.0
+
+
+def test_a_run_that_was_killed_rests_by_whether_it_had_made_a_candidate(bench: Bench) -> None:
+    bench.hook(MAKES, cool_down_s=86_400.0)
+    retrainings = bench.admin.records.retrainings
+    begun = retrainings.begin(ME, "double", 86_400.0)
+    state = retrainings.state("double", 86_400.0)
+    assert (state.run, state.failures, state.problem) == (begun.run, 1, "it has not ended, or was killed")
+    assert state.rests_until_s - state.begun_s == 60.0
+    draft = draft_version(open_blobs(bench.home), "double", bench.models / "times3.onnx")
+    bench.admin.do(REGISTER, msgspec.structs.replace(draft, metadata={"retraining_run": str(begun.run)}))
+    state = retrainings.state("double", 86_400.0)
+    assert (state.version, state.failures, state.problem) == ("1.0.1", 0, "")
+    assert state.rests_until_s - state.begun_s == 86_400.0
 
 
 def test_the_loop_answers_verdicts_about_what_is_in_use_and_no_others(bench: Bench, database) -> None:
@@ -205,7 +234,7 @@ def test_the_loop_answers_verdicts_about_what_is_in_use_and_no_others(bench: Ben
 
 
 def test_hooks_are_kept_on_this_machine_and_announced_once(bench: Bench) -> None:
-    from salver.control.actions.compatibility import OfModel
+    from salver.control.actions.models import OfModel
     from salver.control.actions.retraining import ANNOUNCE_HOOK
 
     with pytest.raises(SalverError, match="no retraining hook"):
@@ -248,7 +277,7 @@ def test_a_served_home_retrains_by_itself_and_a_killed_controller_takes_the_comm
 
     def fail(number: int) -> None:
         (folder / "verdict.json").write_text(json.dumps({"suite": "drift", "verdict": "failed", "n": number}))
-        tree.salver("evaluations", "double@1.0.0", "--record", folder / "verdict.json")
+        tree.salver("evaluations", "double@1.0.0", "--document", folder / "verdict.json")
 
     # The loop begins with what comes after its first look with a hook.
     tree.until(lambda: fail_until_called(fail, folder), "the command runs")
@@ -272,3 +301,31 @@ def fail_until_called(fail, folder: Path) -> bool:
             return True
     fail(next(NUMBERS))
     return False
+
+
+def test_secrets_of_a_command_reach_neither_the_journal_nor_its_error(bench: Bench, monkeypatch) -> None:
+    monkeypatch.setenv("FEATURE_STORE_KEY", "s3cret-of-the-store")
+    script = bench.folder / "failing.py"
+    script.write_text(
+        "import os, sys\nsys.exit(f\"{sys.argv[2]} and {os.environ['FEATURE_STORE_KEY']} are refused\")\n"
+    )
+    command = (sys.executable, str(script), "--api-key", "hunter2-hunter2")
+    set_hook(bench.home, "double", RetrainingHook(command=command, environment=("FEATURE_STORE_KEY",)))
+    bench.admin.do(ANNOUNCE_HOOK, OfModel("double"))
+    with pytest.raises(SalverError, match=r"\*\*\* and \*\*\* are refused"):
+        bench.retrain()
+    (announced,), (ended,) = bench.records("set_retraining"), bench.records("retrain_end")
+    assert announced["hook"]["command"][-2:] == ["--api-key", "***"]
+    assert ended["problem"].endswith("*** and *** are refused")
+    assert bench.admin.do(ANNOUNCE_HOOK, OfModel("double")).changed is False
+    text = str(bench.admin.records.journal.records(1000))
+    assert "hunter2" not in text
+    assert "s3cret" not in text
+
+
+def test_what_is_said_at_the_end_of_a_run_is_bounded_and_without_secrets(bench: Bench) -> None:
+    with pytest.raises(msgspec.ValidationError, match="1000"):
+        msgspec.convert({"model": "double", "run": 1, "problem": "x" * 1001}, RunEnd)
+    begun = bench.admin.records.retrainings.begin(ME, "double", 0.0)
+    bench.admin.records.retrainings.end(ME, RunEnd("double", begun.run, problem="refused: --token abcdefgh"))
+    assert bench.records("retrain_end")[0]["problem"] == "refused: --token ***"

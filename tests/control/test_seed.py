@@ -7,12 +7,17 @@ import pytest
 from tests.homes import SteppingClock
 from tests.signing import KEY
 
+from salver.control.action import Nothing
+from salver.control.actions.attestation import ATTESTATION
+from salver.control.actions.deployments import DEPLOY
 from salver.control.actions.descriptions import OfVersion
-from salver.control.actions.signing import ATTESTATION
-from salver.control.administration import DeployRequest, LocalAdministration
+from salver.control.actions.registration import REGISTER
+from salver.control.actions.status import STATUS
+from salver.control.administration import LocalAdministration
 from salver.control.seed import write_seed
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import FileEntry, Tables
+from salver.registry.deploy_request import DeployRequest
 from salver.registry.draft import VersionDraft
 from salver.registry.keyring import Keyring
 from salver.security.access import local_principal
@@ -50,16 +55,16 @@ def source(tmp_path: Path, begun) -> tuple[Home, LocalAdministration]:
     (tmp_path / "model.onnx").write_bytes(b"weights")
     blob = BlobStore(home.blobs_path).put_file(tmp_path / "model.onnx")
     files = (FileEntry("model.onnx", blob.sha256, blob.size_bytes),)
-    admin.register(VersionDraft("digits", "onnx", files, SIGNATURE, version="1.0.0"))
-    admin.register(VersionDraft("digits", "onnx", files, SIGNATURE, version="1.1.0", metadata={"owner": "ann"}))
-    admin.deploy(DeployRequest("digits", "1.1.0"))
+    admin.do(REGISTER, VersionDraft("digits", "onnx", files, SIGNATURE, version="1.0.0"))
+    admin.do(REGISTER, VersionDraft("digits", "onnx", files, SIGNATURE, version="1.1.0", metadata={"owner": "ann"}))
+    admin.do(DEPLOY, DeployRequest("digits", "1.1.0"))
     return home, admin
 
 
 def seed(source: tuple[Home, LocalAdministration], destination: Path) -> Home:
     home, admin = source
     manifest = admin.do(ATTESTATION, OfVersion("digits")).manifest
-    (spec,) = admin.status().deployments
+    (spec,) = admin.do(STATUS, Nothing()).deployments
     destination.mkdir()
     write_seed(destination, home, spec, manifest)
     return Home(destination)
@@ -94,7 +99,7 @@ def test_a_seeded_home_signs_for_itself_what_the_first_one_vouches_for(source, t
     Keyring(made).distrust(theirs)
     with pytest.raises(SalverError, match="does not trust any more"):
         require_manifest(tables.versions[0], Keyring(made).trusted())
-    assert [spec.version for spec in admin.status().deployments] == ["1.1.0"]
+    assert [spec.version for spec in admin.do(STATUS, Nothing()).deployments] == ["1.1.0"]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +133,7 @@ def test_a_seed_from_before_there_were_signatures_is_adopted_and_signed(source, 
 
 
 def test_no_seed_is_made_of_what_is_not_signed(source, tmp_path: Path) -> None:
-    (spec,) = source[1].status().deployments
+    (spec,) = source[1].do(STATUS, Nothing()).deployments
     (tmp_path / "seed").mkdir()
     for manifest in (make_manifest(), make_manifest(attestation=KEY.public.pem.decode())):
         with pytest.raises(SalverError):

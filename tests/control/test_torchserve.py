@@ -10,11 +10,17 @@ import pytest
 from tests.conftest import Answer, serving_double
 
 from salver.clock import SYSTEM_CLOCK
-from salver.control.administration import DeployRequest, LocalAdministration
+from salver.control.action import Nothing
+from salver.control.actions.deployments import DEPLOY
+from salver.control.actions.models import VERSIONS, OfModel
+from salver.control.actions.registration import REGISTER
+from salver.control.actions.status import STATUS
+from salver.control.administration import LocalAdministration
 from salver.control.registration import draft_version
 from salver.control.route import Call
 from salver.control.torchserve import MANAGEMENT
 from salver.protocol.errors import SalverError
+from salver.registry.deploy_request import DeployRequest
 from salver.security.access import local_principal
 from salver.storage.blobs import BlobStore
 from salver.storage.database import Database
@@ -180,19 +186,19 @@ def test_what_did_not_load_in_time_takes_nothing_back_that_others_have_deployed(
     database = Database.open(home.database_path)
     admin = LocalAdministration(home, database, local_principal(), SYSTEM_CLOCK)
     for factor in (2, 3):
-        admin.register(draft_version(BlobStore(home.blobs_path), "double", models / f"times{factor}.onnx"))
-    first, second = (each.version for each in admin.versions("double"))
+        admin.do(REGISTER, draft_version(BlobStore(home.blobs_path), "double", models / f"times{factor}.onnx"))
+    first, second = (each.version for each in admin.do(VERSIONS, OfModel("double")))
 
     class Slow:
         """Waits for too long, and meanwhile somebody else comes."""
 
         async def reached(self, *_: object) -> None:
-            admin.deploy(DeployRequest("double", second))
+            admin.do(DEPLOY, DeployRequest("double", second))
 
     route = next(each for each in MANAGEMENT if (each.method, each.template) == ("POST", "/models"))
     query = {"url": f"double@{first}", "initial_workers": "1", "synchronous": "true"}
     begun = route.act(admin, Call({}, query, None))
     with pytest.raises(SalverError, match="failed to load"):
         asyncio.run(route.then(Slow(), begun))
-    assert [spec.version for spec in admin.status().deployments] == [second]
+    assert [spec.version for spec in admin.do(STATUS, Nothing()).deployments] == [second]
     database.close()

@@ -9,14 +9,18 @@ import json
 import os
 import pickle
 import socket
+import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from tests.conftest import until
 from tests.control.listening import Listening, listening
 
+from salver.control import examination
 from salver.control.uploads import TransferLimits, Transfers
+from salver.protocol.errors import SalverError
 from salver.registry.collection import CollectionRequest, collect
 from salver.security.access import local_principal
 from salver.storage.home import Home
@@ -28,8 +32,12 @@ LIMITS = TransferLimits(uploads=2, downloads=2, largest_bytes=LARGEST, stall_s=0
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    with listening(tmp_path_factory.mktemp("uploads") / "home", transfers=Transfers(LIMITS)) as made:
+def served():
+    # Not where other tests have their files: what is in /dev/shm is hidden from who examines an artifact.
+    with (
+        tempfile.TemporaryDirectory(prefix="salver-test-") as folder,
+        listening(Path(folder) / "home", transfers=Transfers(LIMITS)) as made,
+    ):
         made.developer = made.token("developer", "dev")
         made.operator = made.token("operator", "op")
         yield made
@@ -66,11 +74,11 @@ def register(served: Listening, model: str, files: dict[str, bytes], *, token: s
 class Slow:
     """A client that says one thing at a time."""
 
-    def __init__(self, served: Listening, head: str) -> None:
+    def __init__(self, served: Listening, head: str, token: str = "") -> None:
         port = int(served.url.rpartition(":")[2])
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
         OPENED.append(self.socket)
-        authorization = f"Host: localhost\r\nAuthorization: Bearer {served.developer}\r\n"
+        authorization = f"Host: localhost\r\nAuthorization: Bearer {token or served.developer}\r\n"
         self.socket.sendall(f"{head}\r\n{authorization}\r\n".encode())
 
     def answer(self) -> tuple[int, dict]:
@@ -154,7 +162,7 @@ def test_what_stalls_is_cut_off(served: Listening) -> None:
 def test_so_many_come_at_once_and_no_more(served: Listening) -> None:
     data = b"y" * 1000
     head = f"PUT /v1/blobs/{sha256(data)} HTTP/1.1\r\nContent-Length: 1000"
-    first = [Slow(served, head) for _ in range(2)]
+    first = [Slow(served, head, token) for token in (served.developer, served.operator)]
     for each in first:
         each.socket.sendall(data[:500])
     until(lambda: len(list((served.home.blobs_path / "incoming").glob("*"))) == 2, "two come")
@@ -164,6 +172,51 @@ def test_so_many_come_at_once_and_no_more(served: Listening) -> None:
         each.socket.sendall(data[500:])
         assert each.answer()[0] == 200
     assert put(served, b"z").status == 200
+
+
+def test_one_principal_does_not_get_all_places_for_uploads(served: Listening) -> None:
+    data = b"y" * 1000
+    one = Slow(served, f"PUT /v1/blobs/{sha256(data)} HTTP/1.1\r\nContent-Length: 1000")
+    one.socket.sendall(data[:500])
+    until(lambda: len(list((served.home.blobs_path / "incoming").glob("*"))) == 1, "one comes")
+    answer = put(served, b"z")
+    assert (answer.status, answer.code) == (429, "QUEUE_FULL")
+    assert answer.json["message"] == "dev has 1 of the 2 places for uploads, the most for one principal"
+    assert put(served, b"z", token=served.operator).status == 200
+    one.socket.sendall(data[500:])
+    assert one.answer()[0] == 200
+
+
+def test_one_principal_does_not_have_all_artifacts_examined(served: Listening, models: Path, monkeypatch) -> None:
+    begun, end = threading.Event(), threading.Event()
+    really = examination._examine
+
+    def slow(*given, **options):
+        begun.set()
+        assert end.wait(20)
+        return really(*given, **options)
+
+    monkeypatch.setattr(examination, "_examine", slow)
+    data = (models / "times2.onnx").read_bytes()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(register, served, "slowly", {"m.onnx": data})
+        assert begun.wait(20)
+        second = register(served, "second", {"m.onnx": data})
+        other = pool.submit(register, served, "other", {"m.onnx": data}, token=served.operator)
+        end.set()
+        assert (first.result().status, other.result().status) == (200, 200)
+    assert (second.status, second.code) == (429, "QUEUE_FULL")
+    assert "dev has 1 of the 2 places for examinations" in second.json["message"]
+
+
+def test_what_an_examination_says_tells_nothing_of_where_it_was(served: Listening, models: Path, monkeypatch) -> None:
+    def refuse(path: Path, **_) -> None:
+        raise SalverError("INVALID_ARTIFACT", f"cannot read {str(path)!r}", f"look at {path}")
+
+    monkeypatch.setattr(examination, "examine_in_child", refuse)
+    answer = register(served, "refused", {"m.onnx": (models / "times2.onnx").read_bytes()})
+    assert (answer.status, answer.json["message"]) == (400, "cannot read 'refused/m.onnx'")
+    assert str(served.home.path) not in answer.body.decode()
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(served: Listening, monkeypatch) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+from tests.registry.promoting import person
 
 from salver.control.waiting import Watch
 from salver.protocol.errors import SalverError
@@ -128,12 +129,12 @@ def test_a_look_that_fails_is_looked_again(run) -> None:
 
 def test_places_are_bounded_and_come_back(run) -> None:
     async def body(_: ManualLoop) -> None:
-        watch = Watch(Server(), most=2)
-        with watch.place():
-            with watch.place(), pytest.raises(SalverError, match="2 requests wait") as refused, watch.place():
-                pass
+        watch, ann, ben = Watch(Server(), most=2), person("ann"), person("ben")
+        with watch.place(ann):
+            with watch.place(ben), pytest.raises(SalverError, match="2 requests that wait") as refused:
+                watch.place(ann).__enter__()
             assert refused.value.code == "QUEUE_FULL"
-            with watch.place():
+            with watch.place(ben):
                 pass
 
     run(body)

@@ -34,6 +34,7 @@ from salver.protocol.datatypes import DATATYPES
 from salver.protocol.errors import CATALOGUE
 from salver.protocol.formats import FORMATS
 from salver.protocol.jobs import JobLimits
+from salver.protocol.journal_actions import JOURNAL_ACTIONS
 from salver.protocol.tables import DeploymentSpec, RuntimeOptions
 from salver.routing.router import Router
 from salver.runtime.declaration import Declaration
@@ -205,6 +206,11 @@ def test_every_method_of_the_grpc_listener_is_documented(protocols):
 
 async def ask_nobody(path, body, asking):
     raise NotImplementedError
+
+
+def test_every_action_of_the_journal_is_documented():
+    told = [name for _, names in rows(section(page("audit.md"), "### Actions")) for name in re.findall(r"`(\w+)`", names)]
+    assert sorted(told) == sorted(JOURNAL_ACTIONS)
 
 
 def test_every_route_of_the_control_listener_is_documented():

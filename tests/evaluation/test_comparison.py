@@ -16,13 +16,14 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
 from subjects import make_subject, run_salver
 
-from salver.evaluation.checks import Role
+from salver.cli.compare import described
 from salver.evaluation.compared import ComparisonSettings, PairResult, Part, corrected
 from salver.evaluation.compared_metrics import compare_metrics
 from salver.evaluation.compared_parts import compare_agreement, compare_calibration, compare_slices
 from salver.evaluation.comparison import ComparisonRecord, suite_for
 from salver.evaluation.comparison_report import render_comparison
 from salver.evaluation.predictions import Predictions
+from salver.evaluation.results import Role
 from salver.evaluation.suite import MetricSettings
 from salver.stats.intervals import Interval
 from salver.stats.margins import Relation
@@ -177,6 +178,21 @@ def test_a_difference_has_to_be_no_accident_and_to_matter(p, gain, relation) -> 
     assert corrected([a_test(p, gain)], 0.05)[0].relation == relation
 
 
+def test_what_is_open_says_how_many_more_rows_would_decide_and_whether_it_is_not_worse() -> None:
+    tests = [
+        a_test(1e-9, Interval(0.1, 0.05, 0.2)),
+        a_test(1e-9, Interval(0.02, 0.005, 0.035, 0.9)),
+        a_test(0.5, Interval(-0.001, -0.03, 0.03, 0.9)),
+    ]
+    better, open_upwards, open_all = corrected(tests, 0.05)
+    assert (better.standing, better.more_rows) == ("better", None)
+    assert (open_upwards.standing, open_upwards.not_worse) == ("inconclusive, not worse", "successful")
+    assert open_upwards.more_rows == 415, "100 ((1 + .8416 / 1.6449) .015 / .01)^2 less 100, rounded up"
+    assert open_upwards.sentence().endswith("; about 420 more rows would decide")
+    assert (open_all.standing, open_all.not_worse) == ("inconclusive", "inconclusive")
+    assert open_all.more_rows > 2000, "31 of its own margins wide"
+
+
 def test_versions_that_are_alike_are_rarely_told_apart() -> None:
     """Both are equally noisy: of 60 pairs hardly any may be better or worse, whatever is looked at."""
     found = 0
@@ -210,20 +226,28 @@ def test_a_worse_version_of_a_real_model_is_worse_and_the_better_one_better(hous
         "http://creativecommons.org", ""
     ).replace("http-equiv", "").replace("https://matplotlib.org", "")
     kept = msgspec.json.decode((tmp_path / "r" / "comparison.json").read_bytes(), type=ComparisonRecord)
-    assert kept.test("metric", "roc_auc").relation is Relation.BETTER
+    area = next(each for each in kept.tests if each.name == "roc_auc")
+    assert area.relation is Relation.BETTER
     capsys.readouterr()
     assert run_salver(house.home, "evaluations", house.good) == 0
     evidence = json.loads(capsys.readouterr().out)[0]
     assert (evidence["suite"], evidence["verdict"], evidence["against"]) == ("comparison", "successful", house.worse)
-    assert evidence["numbers"]["gain.roc_auc"] == pytest.approx(kept.test("metric", "roc_auc").gain.estimate)
+    assert evidence["numbers"]["gain.roc_auc"] == pytest.approx(area.gain.estimate)
 
 
-def test_two_good_models_are_not_told_apart_by_few_rows(house, capsys) -> None:
-    code, record = compared(
-        house, capsys, house.good, house.boosted, "--target", "target", "--data", house.data, "--requests", 80
-    )
-    assert (code, record["relation"]) in {(2, "inconclusive"), (0, "equivalent")}
+def test_two_good_models_are_not_told_apart_by_few_rows(house, tmp_path, capsys) -> None:
+    given = (house.good, house.boosted, "--target", "target", "--data", house.data, "--requests", 80)
+    code, record = compared(house, capsys, *given, "--margin", 0.004, "--report", tmp_path)
+    assert (code, record["relation"]) == (2, "inconclusive")
     assert record["evaluated_rows"] == 569
+    more = [each["more_rows"] for each in record["tests"] if each["relation"] == "inconclusive" and each["more_rows"]]
+    assert more
+    assert any("more rows would decide" in reason for reason in record["reasons"])
+    page, text = (
+        (tmp_path / "comparison.html").read_text(),
+        described(msgspec.convert(record, ComparisonRecord), (), ""),
+    )
+    assert all(f"<td>{each}</td>" in page and f"  {each:,}  " in text for each in more)
 
 
 def test_rows_that_either_was_trained_on_settle_nothing(house, capsys) -> None:

@@ -79,7 +79,7 @@ def test_a_good_version_passes_and_leaves_a_record_and_a_report(house, evaluated
     }  # fmt: skip
     assert record["data_digest"] == house.rows.digest
     assert (record["data_rows"], record["evaluated_rows"]) == (569, 228)
-    assert record["version"]["reference"] == house.good
+    assert "{model}@{version}".format(**record) == house.good
     kept = json.loads((tmp_path / "report" / "evaluation.json").read_text())
     assert kept == record
     html = (tmp_path / "report" / "evaluation.html").read_text()
@@ -90,7 +90,7 @@ def test_a_good_version_passes_and_leaves_a_record_and_a_report(house, evaluated
 def test_a_version_worse_than_the_other_fails_and_says_by_how_much(house, evaluated) -> None:
     code, record = evaluated(house.worse, GATE, "--against", "1.0.0")
     assert (code, record["verdict"]) == (1, "failed")
-    assert record["against"]["reference"] == house.good
+    assert "{model}@{version}".format(**record["against"]) == house.good
     numbers = next(check for check in record["checks"] if check["name"] == "roc_auc")["numbers"]
     assert (numbers["relation"], numbers["method"]) == ("worse", "DeLong")
 
@@ -158,7 +158,7 @@ def test_a_version_that_does_not_load_is_an_error_and_no_failure(house, tmp_path
 def test_production_is_what_the_endpoint_serves_where_no_stage_says_so(house, evaluated, capsys) -> None:
     assert run_salver(house.home, "deploy", "cancer@1.0.0") == 0
     code, record = evaluated(house.good, GATE)
-    assert record["against"]["reference"] == house.good
+    assert "{model}@{version}".format(**record["against"]) == house.good
     assert record["checks"][1]["numbers"]["method"] == "equal answers"
     assert run_salver(house.home, "undeploy", "cancer") == 0
     assert code == 0

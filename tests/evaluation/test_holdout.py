@@ -12,7 +12,9 @@ from salver.evaluation.suite import MetricSettings
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
 from salver.stats.delong import compare_aucs
+from salver.stats.intervals import wilson
 from salver.stats.paired import mcnemar
+from salver.stats.power import in_words, more_for_bound, more_for_share
 
 RNG = np.random.default_rng(1)
 
@@ -86,6 +88,24 @@ def test_few_rows_do_not_show_that_a_version_is_no_worse() -> None:
     assert result.verdict is Verdict.INCONCLUSIVE
     expected = mcnemar((good > 0.5) == target, (other > 0.5) == target, level=0.9)
     assert result.numbers["p_value"] == expected.mid_p
+    more = more_for_bound(expected.difference, -0.01, 30)
+    assert more is not None
+    assert result.numbers["difference_more_rows"] == more
+    assert result.reasons[0].endswith(in_words(more))
+
+
+def test_a_bound_that_is_not_decided_says_how_many_more_rows_would() -> None:
+    target = np.array([0, 1] * 30)
+    labels = np.concatenate([1 - target[:3], target[3:]])  # 57 of 60 are right
+    found = judged(MetricSettings("accuracy", at_least=0.9), target=target, labels=labels)
+    assert found.numbers["more_rows"] == more_for_share(wilson(57, 60, level=0.9), 0.9, 60) == 124
+    assert found.reasons[0].endswith("wanted at least 0.9; about 130 more rows would decide")
+    grouped = judged(
+        MetricSettings("accuracy", at_least=0.9), target=target, labels=labels, groups=np.repeat(np.arange(12), 5)
+    )
+    assert grouped.numbers["more_rows"] not in (None, 124), "whole groups were drawn, which is no share of rows"
+    decided = judged(MetricSettings("accuracy", at_least=0.5), target=target, labels=labels)
+    assert "more_rows" not in decided.numbers
 
 
 def test_lower_is_better_where_it_is() -> None:

@@ -57,7 +57,7 @@ def test_several_inputs_take_columns_of_their_names_or_those_declared() -> None:
     ("specs", "sections", "message"),
     [
         ((TensorSpec("X", "FP32", (-1, 3)),), {}, "takes 3 features a row, and the data has 2: b, a"),
-        ((TensorSpec("p", "FP32", (-1,)), TensorSpec("q", "FP32", (-1,))), {}, "no column is called like input 'p'"),
+        ((TensorSpec("p", "FP32", (-1,)), TensorSpec("q", "FP32", (-1,))), {}, "no column 'p' for the input of that name"),
         ((X2,), {"about": {"features": ["a", "y"]}}, "the target 'y' is among the features"),
         ((X2,), {"about": {"features": ["a", "c"]}}, "no column 'c'"),
         ((X2,), {"about": {"features": ["a", "who"]}}, "column 'who' holds no numbers"),

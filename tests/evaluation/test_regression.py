@@ -14,7 +14,7 @@ from salver.evaluation.service_sections import CasesSettings
 from salver.protocol.errors import SalverError
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.verdict import Verdict
-from salver.registry.cases import Case, Equal, InRange, KnownCase, Labelled, Refused
+from salver.registry.cases import Equal, InRange, KnownCase, Labelled, Refused
 from salver.testing import make_manifest
 
 USUAL = CasesSettings()
@@ -46,7 +46,7 @@ class Served:
 
 
 def outcome(*expect, answer=ANSWER, settings=USUAL):
-    known = KnownCase("c1", "digits", Case("{}", expect, "incident 12"), 0.0, "me")
+    known = KnownCase("c1", "digits", "{}", expect, "incident 12", 0.0, "me")
     subject = make_subject(target=[0, 1], labels=[0, 1], asked={"served": Served(answer)}, given=Given(cases=(known,)))
     subject.asked.manifest = make_manifest(signature=SIGNATURE)
     return RegressionCheck(settings).run(subject)
@@ -127,11 +127,11 @@ def test_every_suite_asks_the_cases_of_the_model(house, evaluated, tmp_path, cap
     tensor = {"name": "X", "shape": [1, 30], "datatype": "FP32", "data": row}
     (tmp_path / "request.json").write_text(json.dumps({"inputs": [tensor]}))
     (tmp_path / "short.json").write_text(json.dumps({"inputs": [tensor | {"shape": [1, 29], "data": row[:29]}]}))
-    add = ("case", "add", "cancer", "--from", "incident 12", "--input")
+    add = ("case", "add", "cancer", "--source", "incident 12", "--input")
     assert run_salver(house.home, *add, tmp_path / "request.json", "--expect", "label=0") == 0
-    first = json.loads(capsys.readouterr().out)["known"]["id"]
+    first = json.loads(capsys.readouterr().out)["case"]["id"]
     assert run_salver(house.home, *add, tmp_path / "short.json", "--expect", "refused=WRONG_SHAPE") == 0
-    second = json.loads(capsys.readouterr().out)["known"]["id"]
+    second = json.loads(capsys.readouterr().out)["case"]["id"]
     try:
         code, record = evaluated(house.good, "")
         found = next(check for check in record["checks"] if check["name"] == "cases")

@@ -84,6 +84,15 @@ def test_an_unknown_column_is_named_with_those_there_are() -> None:
         Rows({"a": np.zeros(1)}).column("b")
 
 
+def test_an_unknown_column_is_answered_with_the_nearest_and_the_first_twenty() -> None:
+    rows = Rows({name: np.zeros(1) for name in ["worst_area", *(f"c{number}" for number in range(22))]})
+    with pytest.raises(SalverError) as raised:
+        rows.column("worst_areas")
+    assert raised.value.message == "the data has no column 'worst_areas'"
+    assert raised.value.remedy.startswith("did you mean 'worst_area'? its columns are worst_area, c0, c1, ")
+    assert raised.value.remedy.endswith(", c18 and 3 more")
+
+
 def test_text_that_is_no_time_is_refused() -> None:
     with pytest.raises(SalverError, match="column 'day' holds no times"):
         Rows({"day": np.array(["yesterday"], dtype=object)}).times("day")

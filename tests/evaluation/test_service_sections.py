@@ -8,7 +8,7 @@ from salver.evaluation.given import Given
 from salver.evaluation.scripts import read_suite
 from salver.evaluation.service_parts import service_checks
 from salver.protocol.errors import SalverError
-from salver.registry.cases import Case, KnownCase, Refused
+from salver.registry.cases import KnownCase, Refused
 
 HEAD = '[suite]\nname = "s"\ntarget = "y"\n'
 
@@ -46,7 +46,7 @@ def test_files_are_found_beside_the_suite(tmp_path) -> None:
 
 
 def test_cases_are_asked_where_there_are_some_and_nobody_says_otherwise(tmp_path) -> None:
-    known = Given(cases=(KnownCase("c", "m", Case("{}", (Refused(),), "x"), 0.0, "me"),))
+    known = Given(cases=(KnownCase("c", "m", "{}", (Refused(),), "x", 0.0, "me"),))
     for sections, given, names in (
         ("", known, ["cases"]),
         ("", Given(), []),

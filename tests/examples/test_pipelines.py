@@ -200,7 +200,7 @@ def test_a_step_that_is_repeated_changes_nothing_and_a_bad_model_stops_at_its_ga
     runner, admin = GitHub(tmp_path / "checkout", served, trained), served.admin
     with salver.Registry(served.url, token=served.pipeline_token) as registry:
         digest = registry.publish_model("cancer", trained / "good" / "model.onnx").digest
-        verdict = {"suite": "release", "verdict": "successful", "version": {"digest": digest}}
+        verdict = {"suite": "release", "verdict": "successful", "digest": digest}
         registry.record_evaluation("cancer", "1.0.0", verdict)
         for stage in ("validation", "staging", "production"):
             registry.update_model_stage("cancer", "1.0.0", stage)

@@ -42,7 +42,7 @@ def double() -> Iterator[Callable[[Answers], str]]:
                     pass
 
             server = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering))
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
             stack.callback(server.shutdown)
             return f"http://127.0.0.1:{server.server_port}"
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salver.protocol.errors import SalverError
-from salver.protocol.names import SemanticVersion, check_name, parse_reference
+from salver.protocol.names import SemanticVersion, check_name, named_version, parse_reference
 
 
 def version(text: str) -> SemanticVersion:
@@ -149,3 +149,10 @@ def test_a_reference_names_a_model_and_perhaps_a_version() -> None:
     for wrong in ("", "@1.0.0", "digits@", "digits@1", "Digits@1.0.0", "a@1.0.0@1.0.0"):
         with pytest.raises(SalverError):
             parse_reference(wrong)
+
+
+def test_a_number_without_a_name_is_answered_with_how_to_write_it() -> None:
+    with pytest.raises(SalverError, match=r"'1\.0\.1' names no model; write NAME@1\.0\.1"):
+        named_version("1.0.1")
+    with pytest.raises(SalverError, match="'digits' names no version; write digits@VERSION"):
+        named_version("digits")

@@ -34,7 +34,7 @@ def test_two_others_open_the_gate_and_the_decision_names_them(house) -> None:
     approve(house, "cem")
     done = house.promote("1.0.0", "production")
     assert done.moved
-    assert [each.who for each in done.decision.gates[0].evidence] == ["bea", "cem"]
+    assert [each.actor for each in done.decision.gates[0].evidence] == ["bea", "cem"]
 
 
 def test_the_same_person_counts_once_however_often(house) -> None:
@@ -91,8 +91,8 @@ def test_a_withdrawn_approval_counts_no_more(house) -> None:
     assert [action for action in house.actions() if "approv" in action] == ["approve", "approve", "withdraw_approval"]
 
 
-def test_a_comment_has_an_end(house) -> None:
-    with pytest.raises(SalverError, match="the comment has 1001 characters"):
+def test_a_reason_has_an_end(house) -> None:
+    with pytest.raises(SalverError, match="the reason has 1001 characters"):
         house.records.approvals.approve(person("bea"), "digits", "1.0.0", Stage.PRODUCTION, "x" * 1001)
 
 

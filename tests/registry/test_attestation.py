@@ -97,19 +97,7 @@ def test_what_is_published_is_signed_and_edits_of_it_show(
 def put_unsigned(database: Database, manifest: VersionManifest) -> None:
     with database.begin() as connection:
         connection.execute(insert(models).values(name=manifest.model, created_s=1.0))
-        connection.execute(
-            insert(versions).values(
-                model=manifest.model,
-                version=manifest.version,
-                ordinal=1,
-                digest=manifest.digest,
-                format=manifest.format,
-                kind=manifest.kind,
-                created_s=1.0,
-                created_by="ann",
-                manifest=msgspec.json.encode(manifest).decode(),
-            )
-        )
+        connection.execute(insert(versions).values(version_row(manifest, 1.0, "ann")))
 
 
 def test_a_home_from_before_is_signed_once_on_the_journal(

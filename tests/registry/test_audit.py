@@ -13,10 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from salver.protocol.errors import SalverError
-from salver.registry.audit import SIGNED_AFTER_S, Audit, Inclusion, known_keys, proof_flaw
-from salver.security.keys import AUDIT_KEY
+from salver.registry.audit import SIGNED_AFTER_S, Audit, Inclusion, proof_flaw
+from salver.registry.audit_keys import ROTATED, rotation
+from salver.security.access import Principal, PrincipalKind, Role, local_principal
+from salver.security.keys import AUDIT_KEY, AuditKey, AuditPublicKey, new_audit_pem
 from salver.storage.database import Database, open_database
 from salver.storage.home import Home
+from salver.storage.tree_heads import TreeHead
+from salver.storage.verification import UNSIGNED
 from salver.testing import ManualClock
 
 
@@ -111,22 +115,146 @@ def test_a_damaged_file_of_heads_is_not_passed_over(home: Home, audit: Audit, da
     assert (check.ok, check.reason) == (False, "line 1 of heads.jsonl is no tree head")
 
 
-def test_heads_of_a_key_that_was_replaced_are_still_believed(
+def test_heads_of_a_key_that_was_lost_are_believed_only_by_who_knows_it(
     home: Home, audit: Audit, database: Database, hands: ManualClock
 ) -> None:
     write(audit, database)
     audit.seal()
+    (lost,) = audit.keys().values()
     (home.secrets_path / AUDIT_KEY).unlink()
     later = Audit(home, database, hands)
     write(later, database)
     later.seal()
+    check = later.verify()
+    assert (check.ok, check.bad_seq) == (False, 1)
+    assert f"is signed with key {lost.key_id[:16]}, which is not known here" in check.reason
+    assert later.verify(pinned=[lost, *later.keys().values()]).ok
+
+
+def test_a_key_that_somebody_put_beside_the_heads_is_believed_by_nobody(
+    home: Home, audit: Audit, database: Database
+) -> None:
+    write(audit, database, 3)
+    audit.seal()
+    eve = AuditKey.parse(new_audit_pem())
+    (home.path / "audit" / "eve.pub").write_bytes(eve.public.pem)
+    forged = TreeHead(2, "0" * 64, 1.0, eve.key_id, "")
+    forged = msgspec.structs.replace(forged, signature=eve.sign(forged.message).hex())
+    check = audit.verify([forged])
+    assert (check.ok, check.bad_seq) == (False, 2)
+    assert f"key {eve.key_id[:16]}, which is not known here" in check.reason
+
+
+def rotated(audit: Audit, database: Database, times: int = 1) -> list[AuditPublicKey]:
+    """The keys that have signed one after the other, with records between."""
+    keys = list(audit.keys().values())
+    for _ in range(times):
+        write(audit, database)
+        done = audit.rotate(local_principal())
+        assert done.before == keys[-1].key_id
+        keys.append(audit.keys()[done.after])
+    return keys
+
+
+def test_a_key_that_follows_another_is_believed_with_it_both_ways(
+    home: Home, audit: Audit, database: Database, hands: ManualClock
+) -> None:
+    write(audit, database)
+    audit.seal()
+    keys = rotated(audit, database, 2)
+    assert len({key.key_id for key in keys}) == 3
+    again = Audit(home, database, hands)
+    assert again.verify().ok
+    assert again.verify().heads == 5
+    for key in keys:
+        assert again.verify(pinned=[key]).ok
+    check = again.verify(pinned=[AuditKey.parse(new_audit_pem()).public])
+    assert (check.ok, check.bad_seq) == (False, 1)
+    assert [each.action for each in again.journal.records()].count("rotate_audit_key") == 2
+
+
+def test_who_has_stolen_an_old_key_makes_no_new_one_believed(home: Home, audit: Audit, database: Database) -> None:
+    write(audit, database)
+    audit.seal()
+    stolen = AuditKey.parse((home.secrets_path / AUDIT_KEY).read_bytes())
+    rotated(audit, database)
+    eve = AuditKey.parse(new_audit_pem())
+    with database.begin() as connection:
+        details = msgspec.structs.asdict(rotation(stolen, eve))
+        audit.journal.append(connection, actor="eve", action=ROTATED, subject=eve.key_id, details=details)
+    believed = audit.keys()
+    assert eve.key_id not in believed
+    assert stolen.key_id in believed
+
+
+@pytest.mark.parametrize("unsigned", ["signed_by_before", "signed_by_after"])
+def test_a_rotation_that_one_of_the_two_has_not_signed_links_nothing(
+    home: Home, audit: Audit, database: Database, unsigned: str
+) -> None:
+    write(audit, database)
+    audit.seal()
+    own = AuditKey.parse((home.secrets_path / AUDIT_KEY).read_bytes())
+    eve = AuditKey.parse(new_audit_pem())
+    links = rotation(eve, own)
+    other = rotation(eve, eve)
+    for said in (
+        {},
+        {"before": "x", "after": "y", "signed_by_before": "", "signed_by_after": ""},
+        msgspec.structs.asdict(links) | {unsigned: ""},
+        msgspec.structs.asdict(links) | {unsigned: "not hexadecimal"},
+        msgspec.structs.asdict(links) | {unsigned: other.signed_by_before},
+    ):
+        with database.begin() as connection:
+            audit.journal.append(connection, actor="eve", action=ROTATED, subject="x", details=said)
+        assert list(audit.keys()) == [own.key_id]
+    with database.begin() as connection:
+        details = msgspec.structs.asdict(links)
+        audit.journal.append(connection, actor="ann", action=ROTATED, subject=own.key_id, details=details)
+    assert set(audit.keys()) == {own.key_id, eve.key_id}
+
+
+def test_only_who_keeps_keys_rotates_the_journals(audit: Audit, database: Database) -> None:
+    write(audit, database)
+    with pytest.raises(SalverError, match="operator") as refused:
+        audit.rotate(Principal("ann", Role.OPERATOR, "default", PrincipalKind.TOKEN))
+    assert refused.value.code == "PERMISSION_DENIED"
+
+
+def test_a_death_between_the_record_and_the_new_key_leaves_the_old_one(
+    home: Home, audit: Audit, database: Database, hands: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(audit, database)
+    (own,) = audit.keys().values()
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Home, "replace_secret", die)
+    with pytest.raises(KeyboardInterrupt):
+        audit.rotate(local_principal())
+    monkeypatch.undo()
+    later = Audit(home, database, hands)
+    write(later, database)
+    head = later.seal()
+    assert head is not None
+    assert head.key_id == own.key_id
     assert later.verify().ok
-    assert len(known_keys(home.path / "audit")) == 2
+    later.rotate(local_principal())
+    assert later.verify().ok
+
+
+def test_a_journal_without_a_head_is_told_to_prove_little(audit: Audit, database: Database) -> None:
+    assert audit.verify().reason == ""
+    write(audit, database)
+    check = audit.verify()
+    assert (check.ok, check.heads, check.reason) == (True, 0, UNSIGNED)
+    audit.seal()
+    assert audit.verify().reason == ""
 
 
 def test_a_proof_needs_nothing_of_the_home_but_its_public_key(home: Home, audit: Audit, database: Database) -> None:
     write(audit, database, 20)
-    keys = known_keys(home.path / "audit") | dict(audit.keys())
+    keys = audit.keys()
     for seq in range(1, 21):
         assert proof_flaw(audit.prove(seq), keys) == ""
     found = audit.prove(3)

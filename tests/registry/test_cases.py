@@ -46,12 +46,12 @@ def test_the_same_case_again_is_the_same_case_whatever_it_came_from(cases, journ
     first = cases.add(DEVELOPER, "digits", case())
     before = journal.head()
     again = cases.add(OPERATOR, "digits", case(source="incident 13"))
-    assert (again.created, again.known) == (False, first.known)
+    assert (again.created, again.case) == (False, first.case)
     assert journal.head() == before
 
 
 def test_the_journal_has_who_added_and_removed_a_case_and_not_its_input(cases, journal) -> None:
-    known = cases.add(DEVELOPER, "digits", case()).known
+    known = cases.add(DEVELOPER, "digits", case()).case
     cases.remove(OPERATOR, "digits", known.id)
     added, removed = journal.records(after=journal.head()[0] - 2)
     assert [(each.action, each.actor, each.subject) for each in (added, removed)] == [
@@ -64,16 +64,16 @@ def test_the_journal_has_who_added_and_removed_a_case_and_not_its_input(cases, j
 
 
 def test_who_may_not_deploy_removes_no_case(cases) -> None:
-    known = cases.add(DEVELOPER, "digits", case()).known
+    known = cases.add(DEVELOPER, "digits", case()).case
     with pytest.raises(SalverError, match="may not deploy"):
         cases.remove(DEVELOPER, "digits", known.id)
-    with pytest.raises(SalverError, match="may not record_evidence"):
+    with pytest.raises(SalverError, match="may not record evaluations and cases"):
         cases.add(somebody(Role.PREDICTOR), "digits", case())
     assert len(cases.of("digits")) == 1
 
 
 def test_pages_of_cases_hold_each_once(cases) -> None:
-    ids = {cases.add(DEVELOPER, "digits", case(Labelled(label=number))).known.id for number in range(7)}
+    ids = {cases.add(DEVELOPER, "digits", case(Labelled(label=number))).case.id for number in range(7)}
     found, after = [], ""
     while page := cases.of("digits", after, 3):
         found += [each.id for each in page]

@@ -9,11 +9,12 @@ import pytest
 from salver.protocol.errors import SalverError
 from salver.protocol.profile import FeatureProfile, InputProfile, Profile
 from salver.protocol.signature import Signature, TensorSpec
-from salver.protocol.tables import FileEntry
-from salver.registry.catalog import Catalog
+from salver.protocol.tables import FileEntry, VersionManifest
+from salver.registry.catalog import Catalog, find_version, highest_version
 from salver.registry.files import artifact_digest
 from salver.registry.keyring import Keyring
-from salver.storage.database import open_database
+from salver.security.model_signing import Publisher, open_bundle, sign_manifest
+from salver.storage.database import Database, open_database
 from salver.storage.home import Home
 from salver.storage.journal import ChainCheck, Journal
 
@@ -80,7 +81,6 @@ def test_a_manifest_holds_what_the_draft_held_and_the_digest_of_its_files(catalo
     assert [file.path for file in manifest.files] == ["a", "b"]
     for field in ("model", "version", "format", "signature", "kind", "profile", "metadata"):
         assert getattr(manifest, field) == getattr(asked, field)
-    assert catalog.get("digits", "3.0.0") == manifest
     assert catalog.versions("digits") == (manifest,)
 
 
@@ -129,31 +129,39 @@ def test_something_else_under_a_taken_number_is_refused(
     assert len(journal.records()) == 1
 
 
-def test_without_a_number_the_highest_release_is_meant(catalog: Catalog, admin, draft) -> None:
+def highest(database: Database) -> VersionManifest:
+    with database.read() as connection:
+        return highest_version(connection, "digits")
+
+
+def test_without_a_number_the_highest_release_is_meant(catalog: Catalog, database: Database, admin, draft) -> None:
     for number, content in zip(["1.9.0", "1.10.0", "2.0.0-rc.1", "1.2.0"], "abcd", strict=True):
         catalog.add_version(admin, draft(content, version=number))
-    assert catalog.get("digits").version == "1.10.0"
+    assert highest(database).version == "1.10.0"
     (summary,) = catalog.models()
-    assert summary.versions == ("1.9.0", "1.10.0", "2.0.0-rc.1", "1.2.0")
-    assert (summary.name, summary.latest) == ("digits", "1.10.0")
+    assert (summary.name, summary.versions, summary.newest) == ("digits", 4, "1.2.0")
+    assert summary.latest == "1.10.0"
 
 
-def test_of_equal_precedence_the_highest_build_is_meant(catalog: Catalog, admin, draft) -> None:
+def test_of_equal_precedence_the_highest_build_is_meant(catalog: Catalog, database: Database, admin, draft) -> None:
     catalog.add_version(admin, draft("a", version="1.0.0+z"))
     catalog.add_version(admin, draft("b", version="1.0.0+a"))
-    assert catalog.get("digits").version == "1.0.0+z"
+    assert highest(database).version == "1.0.0+z"
 
 
-def test_what_is_not_there_is_answered_with_what_is(catalog: Catalog, admin, draft) -> None:
+def test_what_is_not_there_is_answered_with_what_is(catalog: Catalog, database: Database, admin, draft) -> None:
     with pytest.raises(SalverError, match="nothing is registered yet") as raised:
-        catalog.get("digits")
+        highest(database)
     assert raised.value.code == "NOT_FOUND"
     catalog.add_version(admin, draft(version="1.0.0-rc.1"))
     catalog.add_version(admin, draft(model="iris"))
-    with pytest.raises(SalverError, match=r"has only pre-releases: 1\.0\.0-rc\.1; name the version"):
-        catalog.get("digits")
-    with pytest.raises(SalverError, match=r"has no version '9\.9\.9'; it has 1\.0\.0-rc\.1"):
-        catalog.get("digits", "9.9.9")
+    with pytest.raises(SalverError, match=r"only pre-releases may serve: 1\.0\.0-rc\.1; name the version"):
+        highest(database)
+    with (
+        database.read() as connection,
+        pytest.raises(SalverError, match=r"has no version '9\.9\.9'; it has 1\.0\.0-rc\.1"),
+    ):
+        find_version(connection, "digits", "9.9.9")
     with pytest.raises(SalverError, match="no model 'digit'; registered are digits, iris"):
         catalog.versions("digit")
     assert [model.latest for model in catalog.models()] == [None, "1.0.0"]
@@ -195,6 +203,40 @@ def test_a_profile_that_json_cannot_hold_is_refused_before_it_makes_the_registry
     assert raised.value.code == "INVALID_ARTIFACT"
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"metadata": {"small": "x", "large": "x" * 66_000}}, r"have 66024 bytes, the most of them 'large'; .* 65536"),
+        ({"metadata": {f"name{number}": "" for number in range(8_000)}}, "the metadata of 'digits' have"),
+        ({"preprocess": "x" * 5000}, "preprocess of 'digits' has 5000 characters; give at most 4096"),
+        (
+            {"signature": Signature((TensorSpec("x", "FP32", (1,), labels=("x" * 2**22,)),), ())},
+            "what is registered of 'digits' has .* without its files; keep signature",
+        ),
+    ],
+)
+def test_more_than_every_load_should_read_is_refused(
+    catalog: Catalog, journal: Journal, admin, draft, fields, words
+) -> None:
+    with pytest.raises(SalverError, match=words) as refused:
+        catalog.add_version(admin, draft(**fields))
+    assert refused.value.code == "INVALID_ARTIFACT"
+    assert journal.records() == ()
+
+
+def test_a_version_as_large_as_may_be_can_still_be_read(catalog: Catalog, admin, draft, home: Home) -> None:
+    files = tuple(FileEntry(f"{number:04}/{'x' * 200}", "a" * 64, 1) for number in range(10_000))
+    manifest = catalog.add_version(admin, draft(files=files, metadata={"note": "x" * 65_000})).manifest
+    bundle = sign_manifest(Keyring(home).signing(), manifest)
+    assert open_bundle(bundle, Keyring(home).trusted()).claim.manifest.files == manifest.files
+
+
+def test_no_signature_is_made_that_nobody_would_read(catalog: Catalog, admin, draft, home: Home) -> None:
+    manifest = catalog.add_version(admin, draft()).manifest
+    with pytest.raises(SalverError, match=r"the signature of digits@1\.0\.0 would have .* at most 8388608"):
+        sign_manifest(Keyring(home).signing(), manifest, Publisher("k", "x" * 7_000_000))
+
+
 def test_the_journal_says_who_registered_what(catalog: Catalog, journal: Journal, principal, draft, home: Home) -> None:
     manifest, *_ = catalog.add_version(principal("developer"), draft())
     (record,) = journal.records()
@@ -213,7 +255,7 @@ def test_registering_needs_the_right(catalog: Catalog, journal: Journal, princip
 
 @pytest.mark.parametrize("fields", [{"trusts_code": True}, {"preprocess": "m:f"}, {"postprocess": "m:f"}])
 def test_vouching_for_code_needs_a_right_of_its_own(catalog: Catalog, principal, draft, fields: dict) -> None:
-    with pytest.raises(SalverError, match="role developer, which may not trust_code"):
+    with pytest.raises(SalverError, match="role developer, which may not vouch for code"):
         catalog.add_version(principal("developer"), draft(**fields))
     assert catalog.add_version(principal("operator"), draft(**fields))[1]
 
@@ -259,7 +301,7 @@ def test_of_threads_racing_for_one_number_with_other_bytes_one_wins(catalog: Cat
     with ThreadPoolExecutor(6) as threads:
         results = list(threads.map(race, "abcdef"))
     assert results.count("ALREADY_EXISTS") == 5
-    assert catalog.get("digits").digest in results
+    assert catalog.versions("digits")[0].digest in results
 
 
 def test_racing_processes_get_numbers_of_their_own(catalog: Catalog, journal: Journal, home: Home, python) -> None:

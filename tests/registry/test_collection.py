@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from salver.control.action import Nothing
+from salver.control.actions.models import MODELS, VERSIONS, OfModel
+from salver.control.actions.registration import REGISTER
 from salver.control.administration import LocalAdministration
 from salver.protocol.errors import SalverError
 from salver.protocol.signature import Signature, TensorSpec
@@ -63,8 +66,8 @@ def house(home: Home, database: Database, admin: Principal) -> House:
 
 def test_every_file_of_every_version_is_referenced(house: House) -> None:
     one, both = house.store(b"one"), FileEntry("both.bin", house.store(b"both").sha256, 4)
-    house.admin.register(house.draft(one, both))
-    house.admin.register(house.draft(house.store(b"two"), both))
+    house.admin.do(REGISTER, house.draft(one, both))
+    house.admin.do(REGISTER, house.draft(house.store(b"two"), both))
     with house.database.read() as connection:
         found = references_of_digests(connection)
         assert found[both.sha256] == ("m@1.0.0", "m@1.0.1")
@@ -76,7 +79,7 @@ def test_every_file_of_every_version_is_referenced(house: House) -> None:
 
 def test_what_no_version_has_goes_after_its_hour_and_is_recorded(house: House, journal: Journal) -> None:
     kept = house.store(b"kept", age_s=2 * HOUR_S)
-    house.admin.register(house.draft(kept))
+    house.admin.do(REGISTER, house.draft(kept))
     old, young = house.store(b"old", age_s=HOUR_S + 1), house.store(b"young", age_s=HOUR_S - 1)
     planned = house.collect(dry_run=True)
     assert (planned.blobs, planned.size_bytes, planned.digests) == (1, 3, (old.sha256,))
@@ -109,8 +112,8 @@ def test_a_registration_that_took_too_long_is_refused_and_not_half_done(house: H
     slow = house.store(b"slow", age_s=HOUR_S + 1)
     assert house.collect().digests == (slow.sha256,)
     with pytest.raises(SalverError, match="not in the store"):
-        house.admin.register(house.draft(slow))
-    assert house.admin.register(house.draft(house.store(b"slow"))).created
+        house.admin.do(REGISTER, house.draft(slow))
+    assert house.admin.do(REGISTER, house.draft(house.store(b"slow"))).created
 
 
 def test_files_that_go_between_the_look_and_the_row_are_noticed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,8 +126,8 @@ def test_files_that_go_between_the_look_and_the_row_are_noticed(house: House, mo
 
     monkeypatch.setattr(Catalog, "add_version", collected_just_before)
     with pytest.raises(SalverError, match="not in the store"):
-        house.admin.register(house.draft(slow))
-    assert house.admin.models() == ()
+        house.admin.do(REGISTER, house.draft(slow))
+    assert house.admin.do(MODELS, Nothing()) == ()
 
 
 def test_a_version_registered_while_collecting_keeps_its_files(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,8 +136,8 @@ def test_a_version_registered_while_collecting_keeps_its_files(house: House, mon
 
     def registered_just_after(connection: object) -> frozenset[str]:
         found = read(connection)  # type: ignore[arg-type]
-        if not house.admin.models():
-            thread = threading.Thread(target=house.admin.register, args=(house.draft(slow),))
+        if not house.admin.do(MODELS, Nothing()):
+            thread = threading.Thread(target=house.admin.do, args=(REGISTER, house.draft(slow)))
             thread.start()
             thread.join()
         return found
@@ -161,7 +164,7 @@ def test_registering_and_collecting_all_the_time_loses_nothing(house: House) -> 
         for n in range(25):
             file = house.store(f"content {n}".encode(), age_s=10)
             try:
-                house.admin.register(house.draft(file))
+                house.admin.do(REGISTER, house.draft(file))
                 registered += 1
             except SalverError as error:
                 assert error.code == "NOT_FOUND", "it was collected first, and that was told"
@@ -169,7 +172,7 @@ def test_registering_and_collecting_all_the_time_loses_nothing(house: House) -> 
         done.set()
         thread.join()
     assert failures == []
-    manifests = house.admin.versions("m") if registered else ()
+    manifests = house.admin.do(VERSIONS, OfModel("m")) if registered else ()
     assert len(manifests) == registered
     for manifest in manifests:
         house.blobs.verify(manifest.files[0].sha256)

@@ -110,7 +110,9 @@ def test_only_who_may_deploy_moves_aliases_and_only_who_may_register_describes(t
 def test_what_is_called_a_version_is_found(two, catalog, descriptions, pages, admin, database) -> None:
     with database.begin() as connection:
         connection.execute(
-            stages.insert().values(model="digits", version="1.0.0", stage="production", since_s=1.0, emergency=False)
+            stages.insert().values(
+                model="digits", version="1.0.0", stage="production", since_s=1.0, emergency=False, sort_key=""
+            )
         )
     assert pages.number_of("digits", "production") == "1.0.0"
     assert pages.number_of("digits", "development") == pages.number_of("digits", "latest") == "1.0.1"

@@ -25,8 +25,8 @@ def test_an_evaluation_is_recorded_once_and_listed_with_its_numbers(house) -> No
     document = {
         "suite": "release",
         "verdict": "successful",
-        "version": {"reference": "digits@1.0.0", "digest": house.records.catalog.get("digits").digest},
-        "against": {"reference": "digits@0.9.0", "digest": "x"},
+        "digest": house.records.catalog.versions("digits")[0].digest,
+        "against": {"model": "digits", "version": "0.9.0", "digest": "x"},
         "data_digest": "d1",
         "data_rows": 500,
         "evaluated_rows": 200,
@@ -60,6 +60,8 @@ def test_what_salver_evaluate_writes_is_such_a_document() -> None:
         ({"suite": "release", "verdict": "failed", "numbers": {"a": float("nan")}}, "NaN|JSON compliant"),
         ({"suite": "release", "verdict": "failed", "text": "x" * 5_000_000}, "characters"),
         ({"suite": "release", "verdict": "failed", "numbers": {f"n{i}": 1 for i in range(5001)}}, "5001 numbers"),
+        ({"suite": "release", "verdict": "failed", "numbers": {"n" * 300_000: 1}}, "numbers of the evaluation have"),
+        ({"suite": "release", "verdict": "failed", "data_rows": -1}, ">= 0 - at"),
     ],
 )
 def test_a_document_that_says_too_little_or_too_much_is_refused(house, document, words) -> None:
@@ -71,7 +73,7 @@ def test_a_document_that_says_too_little_or_too_much_is_refused(house, document,
 
 def test_an_evaluation_of_other_bytes_is_a_conflict(house) -> None:
     with pytest.raises(SalverError, match="the evaluation is about digest eeee") as raised:
-        record(house, {"suite": "release", "verdict": "failed", "version": {"digest": "e" * 64}})
+        record(house, {"suite": "release", "verdict": "failed", "digest": "e" * 64})
     assert raised.value.code == "CONFLICT"
 
 
@@ -82,33 +84,54 @@ def test_recording_takes_the_right_to(house, role) -> None:
     assert raised.value.code == "PERMISSION_DENIED"
 
 
-@pytest.mark.parametrize(
-    ("text", "suite"),
-    [
-        ("{", "release"),
-        ("{}", "release"),
-        ('{"record": {"suite": "release", "verdict": "failed"}, "role": "admin"}', "release"),
-        ('{"record": {"suite": "other", "verdict": "successful"}, "role": "admin"}', "release"),
-    ],
-)
-def test_a_record_that_cannot_be_read_or_was_edited_is_an_error_and_never_passes(house, database, text, suite) -> None:
+@pytest.mark.parametrize("wrong", [{"numbers": "{"}, {"numbers": '{"auc": "high"}'}, {"verdict": "splendid"}])
+def test_a_record_that_cannot_be_read_is_an_error_and_never_passes(house, database, wrong) -> None:
     row = {
         "model": "digits",
         "version": "1.0.0",
         "id": "x",
-        "suite": suite,
+        "suite": "release",
         "verdict": "successful",
-        "at_s": 1.0,
+        "recorded_s": 1.0,
         "seq": 1,
+        "recorded_by": "ci",
+        "role": "admin",
+        "digest": house.records.catalog.versions("digits")[0].digest,
+        "data_digest": "",
+        "data_rows": 0,
+        "evaluated_rows": 0,
+        "against": "",
+        "numbers": "{}",
+        "document": "{}",
     }
+    house.policy('[[transition]]\nto = "validation"\n[[transition.gate]]\nkind = "evaluation"\nsuite = "release"')
     with database.begin() as connection:
-        connection.execute(evaluations.insert().values(row | {"recorded_by": "ci", "document": text}))
+        connection.execute(evaluations.insert().values(row | wrong))
     (found,) = house.records.evaluations.of("digits", "1.0.0")
     assert found.verdict is Verdict.ERROR
     assert found.problem
-    house.policy('[[transition]]\nto = "validation"\n[[transition.gate]]\nkind = "evaluation"\nsuite = "release"')
     done = house.promote("1.0.0", "validation")
     assert (done.moved, done.decision.verdict) == (False, "error")
+
+
+def test_of_a_recorder_and_a_suite_the_newest_counts(house, database) -> None:
+    def numbers(by: str, suite: str, auc: float, **more) -> None:
+        house.clock.advance(1.0)
+        document = {"suite": suite, "verdict": "successful", "numbers": {"auc": auc}} | more
+        house.records.evaluations.record(person(by, "developer"), "digits", "1.0.0", document)
+
+    for auc in (0.1, 0.2, 0.3):
+        numbers("ci", "release", auc)
+    numbers("ci", "release", 0.4, data_digest="other data")
+    numbers("ci", "drift", 0.5)
+    numbers("eve", "release", 0.6)
+    with database.read() as connection:
+        found = evidence.evaluations_of(connection, "digits", "1.0.0")
+        of_release = evidence.evaluations_of(connection, "digits", "1.0.0", ["release"])
+        assert evidence.evaluations_of(connection, "digits", "1.0.0", []) == ()
+    assert [each.numbers["auc"] for each in found] == [0.6, 0.5, 0.4, 0.3]
+    assert [each.numbers["auc"] for each in of_release] == [0.6, 0.4, 0.3]
+    assert len(house.records.evaluations.of("digits", "1.0.0")) == 6
 
 
 def test_evaluations_of_a_model_are_those_of_all_its_versions(house, draft) -> None:

@@ -28,7 +28,7 @@ def evaluation(**given: object) -> Evaluation:
         "version": "1.1.0",
         "suite": "release",
         "verdict": SUCCESSFUL,
-        "at_s": NOW_S - DAY_S,
+        "recorded_s": NOW_S - DAY_S,
         "recorded_by": "ci",
         "role": "developer",
         "digest": "d" * 64,
@@ -67,14 +67,14 @@ RELEASE = EvaluationGate(suite="release", within_days=7, least_rows=100)
         ([evaluation(verdict=ERROR)], RELEASE, ERROR, "e1 is error"),
         ([], RELEASE, INCONCLUSIVE, "nothing that counts is recorded for digits@1.1.0"),
         ([evaluation(suite="other")], RELEASE, INCONCLUSIVE, "nothing that counts"),
-        ([evaluation(at_s=NOW_S - 8 * DAY_S)], RELEASE, INCONCLUSIVE, "e1 is 8.0 days old; 7 are allowed"),
-        ([evaluation(at_s=NOW_S + DAY_S)], RELEASE, INCONCLUSIVE, "recorded in the future"),
+        ([evaluation(recorded_s=NOW_S - 8 * DAY_S)], RELEASE, INCONCLUSIVE, "e1 is 8.0 days old; 7 are allowed"),
+        ([evaluation(recorded_s=NOW_S + DAY_S)], RELEASE, INCONCLUSIVE, "recorded in the future"),
         ([evaluation(evaluated_rows=99)], RELEASE, INCONCLUSIVE, "e1 looked at 99 rows; 100 are asked for"),
         ([evaluation(digest="e" * 64)], RELEASE, INCONCLUSIVE, "is about the digest eeeeeeeeeeee"),
         ([evaluation(digest="")], RELEASE, INCONCLUSIVE, "does not say which digest"),
         ([evaluation(problem="it cannot be read", verdict=ERROR)], RELEASE, ERROR, "it cannot be read"),
         # The newest counts: what was good once does not outweigh what is bad now.
-        ([evaluation(verdict=FAILED), evaluation(id="e0", at_s=NOW_S - 2 * DAY_S)], RELEASE, FAILED, "e1"),
+        ([evaluation(verdict=FAILED), evaluation(id="e0", recorded_s=NOW_S - 2 * DAY_S)], RELEASE, FAILED, "e1"),
         ([evaluation()], EvaluationGate(suite="release", recorded_by=("c*",)), SUCCESSFUL, "e1"),
         (
             [evaluation()],
@@ -110,9 +110,22 @@ def rival(**metrics: float) -> Rival:
         (MetricGate(metric="f1", gain_over_production=0.01), {"f1": 0.9}, rival(f1=0.88), SUCCESSFUL, "a gain of 0.02"),
         (MetricGate(metric="f1", gain_over_production=0.01), {"f1": 0.9}, rival(f1=0.9), FAILED, "a gain of 0"),
         (MetricGate(metric="f1", gain_over_production=-0.01), {"f1": 0.895}, rival(f1=0.9), SUCCESSFUL, "-0.005"),
-        (MetricGate(metric="f1", gain_over_production=0.0), {"f1": 0.9}, rival(), INCONCLUSIVE, "1.0.0, which is in"),
+        (
+            MetricGate(metric="f1", gain_over_production=0.0),
+            {"f1": 0.9},
+            rival(),
+            INCONCLUSIVE,
+            "for 1.0.0, in production",
+        ),
         (MetricGate(metric="f1", gain_over_production=0.0), {}, rival(f1=0.9), INCONCLUSIVE, "for this version"),
-        (MetricGate(metric="f1", gain_over_production=0.0), {"f1": 0.1}, None, SUCCESSFUL, "nothing is in production"),
+        (MetricGate(metric="f1", gain_over_production=0.0), {"f1": 0.1}, None, SUCCESSFUL, "nothing ever was"),
+        (
+            MetricGate(metric="f1", gain_over_production=0.0),
+            {"f1": 0.1},
+            Rival("1.0.0", "r" * 64, {"f1": 0.9}, left=True),
+            FAILED,
+            "f1 is 0.1, last in production (1.0.0) 0.9: a gain of -0.8",
+        ),
         (
             MetricGate(metric="cost", gain_over_production=1.0, higher_is_better=False),
             {"cost": 4.0},
@@ -214,7 +227,7 @@ def test_a_decision_lists_every_gate_with_its_evidence() -> None:
     found = decide(rules(RELEASE, MetricGate(metric="revenue", at_least=1.2), ApprovalsGate()), known)
     assert found.verdict is FAILED
     assert [gate.verdict for gate in found.gates] == [SUCCESSFUL, FAILED, SUCCESSFUL]
-    assert [(each.kind, each.id, each.who) for gate in found.gates for each in gate.evidence] == [
+    assert [(each.kind, each.id, each.actor) for gate in found.gates for each in gate.evidence] == [
         ("evaluation", "e1", "ci"),
         ("metadata", "revenue", ""),
         ("approval", "bea", "bea"),
@@ -265,7 +278,7 @@ def test_a_metric_that_names_whose_word_counts_goes_by_nobody_elses() -> None:
     assert gate.examine(candidate(metrics={"f1": 0.99}, evaluations=(authors,))).verdict is INCONCLUSIVE
     theirs = evaluation(id="e2", role="operator", numbers={"f1": 0.8})
     assert gate.examine(candidate(metrics={"f1": 0.99}, evaluations=(authors, theirs))).verdict is FAILED
-    old = evaluation(role="operator", numbers={"f1": 0.99}, at_s=NOW_S - 8 * DAY_S)
+    old = evaluation(role="operator", numbers={"f1": 0.99}, recorded_s=NOW_S - 8 * DAY_S)
     assert gate.examine(candidate(evaluations=(old,))).verdict is INCONCLUSIVE
 
 

@@ -74,20 +74,20 @@ def test_what_served_at_a_moment_is_known_with_all_that_made_it(
     deployments.undeploy(admin, "digits")
     with database.begin() as connection:  # nothing of what served is in any other row
         connection.execute(delete(deployments_table))
-    assert served(history_of(database, "digits", from_s=START_S + 9)) == []
-    (first,) = history_of(database, "digits", from_s=START_S + 10).served
+    assert served(history_of(database, "digits", since_s=START_S + 9)) == []
+    (first,) = history_of(database, "digits", since_s=START_S + 10).served
     assert (first.model, first.version, first.digest) == ("digits", "1.0.0", versions["digits@1.0.0"])
-    assert (first.by, first.since_s, first.why, first.request_id) == (
+    assert (first.deployed_by, first.since_s, first.why, first.request_id) == (
         "a-operator",
         START_S + 10,
         "first release",
         "req-1",
     )
     assert (first.until_s, first.ended, first.ended_by, first.settings) == (START_S + 20, "deploy", "a-operator", {})
-    (then,) = history_of(database, "digits", from_s=START_S + 29.9).served
+    (then,) = history_of(database, "digits", since_s=START_S + 29.9).served
     assert (then.version, then.settings, then.generation) == ("1.0.1", {"max_batch": 8}, second.generation)
     assert (then.until_s, then.ended, then.ended_by) == (START_S + 30, "undeploy", "a-admin")
-    assert served(history_of(database, "digits", from_s=START_S + 30)) == []
+    assert served(history_of(database, "digits", since_s=START_S + 30)) == []
 
 
 def test_a_span_of_time_has_all_that_served_in_it(
@@ -95,9 +95,9 @@ def test_a_span_of_time_has_all_that_served_in_it(
 ) -> None:
     for at_s, reference in ((10, "digits@1.0.0"), (20, "digits@1.0.1"), (30, "digits@1.0.0")):
         deploy(START_S + at_s, reference)
-    found = history_of(database, "digits", from_s=START_S + 15, to_s=START_S + 25)
+    found = history_of(database, "digits", since_s=START_S + 15, until_s=START_S + 25)
     assert [each.version for each in found.served] == ["1.0.0", "1.0.1"]
-    found = history_of(database, "digits", from_s=START_S, to_s=START_S + 5)
+    found = history_of(database, "digits", since_s=START_S, until_s=START_S + 5)
     assert found.served == ()
 
 
@@ -108,9 +108,9 @@ def test_a_model_is_found_on_all_its_endpoints_and_leaves_them_when_another_come
     deploy(START_S + 20, "digits@1.0.0", "two")
     deploy(START_S + 30, "iris@1.0.0", "one")
     at_s = START_S + 40
-    assert [each.endpoint for each in history_of(database, "digits", from_s=START_S + 25).served] == ["one", "two"]
-    assert [each.endpoint for each in history_of(database, "digits", from_s=at_s).served] == ["two"]
-    assert [each.model for each in history_of(database, "one", from_s=at_s).served] == ["iris"]
+    assert [each.endpoint for each in history_of(database, "digits", since_s=START_S + 25).served] == ["one", "two"]
+    assert [each.endpoint for each in history_of(database, "digits", since_s=at_s).served] == ["two"]
+    assert [each.model for each in history_of(database, "one", since_s=at_s).served] == ["iris"]
     assert [each.model for each in history_of(database, "one").served] == ["digits", "iris"]
     assert served(history_of(database, "digits", endpoint="one")) == [
         ("one", "digits@1.0.0", START_S + 10, START_S + 30)
@@ -135,9 +135,9 @@ def test_the_whole_story_of_a_model_is_told_in_order_with_what_changed(
     events = history_of(database, "digits").events
     assert [event.action for event in events] == ["register", "register", "deploy", "promote", "deploy", "undeploy"]
     assert [event.seq for event in events] == sorted(event.seq for event in events)
-    assert (events[3].version, events[3].details) == ("digits@1.0.1", details)
+    assert (events[3].reference, events[3].details) == ("digits@1.0.1", details)
     assert events[4].changes == {"max_batch": (None, 8), "version": ("1.0.0", "1.0.1")}
-    assert (events[4].version, events[5].version) == ("digits@1.0.1", "digits@1.0.1")
+    assert (events[4].reference, events[5].reference) == ("digits@1.0.1", "digits@1.0.1")
 
 
 def test_the_order_is_that_of_the_records_where_the_clock_went_back(
@@ -152,10 +152,10 @@ def test_the_order_is_that_of_the_records_where_the_clock_went_back(
         (5, START_S + 100, START_S + 50),
         (6, START_S + 100, START_S + 60),
     ]
-    then = history_of(database, "digits", from_s=START_S + 55)
+    then = history_of(database, "digits", since_s=START_S + 55)
     assert [each.version for each in then.served] == ["1.0.1"]
     assert [jump.seq for jump in then.jumps] == [5], "two moments are called so"
-    sure = history_of(database, "digits", from_s=START_S + 200)
+    sure = history_of(database, "digits", since_s=START_S + 200)
     assert ([each.seq for each in sure.served], sure.jumps) == ([6], ())
 
 
@@ -183,7 +183,7 @@ def test_requests_are_those_counted_on_the_days_on_which_it_served(
         [Asking("digits", version, "digits", "ann", requests, START_S + at_s) for at_s, version, requests in counted]
     )
     assert [each.requests for each in history_of(database, "digits").served] == [12, 11]
-    (then,) = history_of(database, "digits", from_s=START_S + DAY_S).served
+    (then,) = history_of(database, "digits", since_s=START_S + DAY_S).served
     assert then.requests == 12
 
 

@@ -56,7 +56,7 @@ def test_ending_it_is_for_those_who_may_deploy_and_on_the_journal(
         ("digits@9.0.0", "NOT_FOUND"),
         ("nothing", "NOT_FOUND"),
         ("Bad Name", "INVALID_NAME"),
-        ("digits@one", "INVALID_VERSION"),
+        ("digits@one", "NOT_FOUND"),
     ],
 )
 def test_what_is_not_isolated_or_not_there_is_refused(

@@ -14,7 +14,7 @@ def keyring(home: Home) -> Keyring:
 
 
 def uses(keyring: Keyring) -> dict[str, str]:
-    return {each.fingerprint: each.use for each in keyring.describe()}
+    return {each.key_id: each.use for each in keyring.describe()}
 
 
 def test_the_key_that_signs_is_trusted_from_its_first_use_on(home: Home, keyring: Keyring) -> None:

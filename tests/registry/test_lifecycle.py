@@ -29,7 +29,7 @@ def house(home, database) -> Promoting:
 def test_a_version_goes_its_way_and_each_step_is_a_decision_and_a_record(house, draft) -> None:
     version = house.register(draft())
     done = house.bring(version, "validation", "staging", "production")
-    assert (done.stage.stage, done.moved, done.already) == (Stage.PRODUCTION, True, False)
+    assert (done.stage, done.moved, done.already) == (Stage.PRODUCTION, True, False)
     decisions = house.lifecycle.decisions("digits")
     assert [(each.id, each.source, each.target, each.moved) for each in decisions] == [
         ("3", "staging", "production", True),
@@ -76,11 +76,11 @@ def test_a_refusal_is_an_answer_that_is_kept(house, draft) -> None:
     house.bring(version, "validation", "staging")
     done = house.promote(version, "production", why="try")
     assert not done.moved
-    assert done.stage.stage is Stage.STAGING
+    assert done.stage is Stage.STAGING
     kept = house.lifecycle.decisions("digits", version)[0]
     assert kept == done.decision
     assert (kept.verdict, kept.moved, kept.why) == ("inconclusive", False, "try")
-    assert kept.policy == house.records.policies.in_force().digest
+    assert kept.policy_digest == house.records.policies.in_force().digest
     assert house.actions()[-1] == "refuse_promotion"
 
 
@@ -143,7 +143,7 @@ def test_what_is_deployed_or_held_makes_room_without_being_archived(house, draft
     house.records.deployments.deploy(house.ann, DeploymentSpec("digits", "digits", first))
     house.bring(second, "validation", "staging", "production")
     assert house.stages()[first] == "staging"
-    assert [each.policy for each in house.records.retirements.list()] == ["replaced"]
+    assert [each.rule for each in house.records.retirements.list()] == ["replaced"]
     house.records.holds.hold(house.ann, "digits", second, "case 1")
     house.bring(third, "validation", "staging", "production")
     assert house.stages()[second] == "staging"
@@ -160,11 +160,11 @@ def test_an_emergency_passes_the_gates_with_a_reason_and_is_marked_for_ever(hous
         house.promote(version, "production", emergency=True, why="fire")
     assert raised.value.code == "PERMISSION_DENIED"
     done = house.promote(version, "production", house.root, emergency=True, why="fire")
-    assert (done.moved, done.stage.emergency, done.decision.emergency) == (True, True, True)
+    assert (done.moved, done.emergency, done.decision.emergency) == (True, True, True)
     assert (done.decision.verdict, done.decision.why) == ("inconclusive", "fire")
     house.clock.advance(1.0)
     for target in ("staging", "archived", "staging"):
-        assert house.bring(version, target).stage.emergency
+        assert house.bring(version, target).emergency
     assert house.records.journal.records(100)[-4].details["emergency"]
 
 
@@ -287,7 +287,7 @@ def test_random_walks_reach_legal_stages_only(house, draft, walk) -> None:
             assert target not in legal
         else:
             assert target in legal
-            assert done.stage.stage is target
+            assert done.stage is target
             here = target
         assert house.stages()[version] == here
         assert list(house.stages().values()).count("production") <= 1
@@ -318,7 +318,7 @@ def test_the_archive_is_no_way_around_the_gates_before_staging(house, draft) -> 
     house.policy(GATED)
     house.bring(version, "archived")
     done = house.promote(version, "staging", person("dev", "developer"))
-    assert (done.moved, done.stage.stage) == (False, Stage.ARCHIVED)
+    assert (done.moved, done.stage) == (False, Stage.ARCHIVED)
     assert [each.gate for each in done.decision.gates] == [
         'evaluation suite "release" is successful',
         "checklist all",

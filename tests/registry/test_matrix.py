@@ -19,7 +19,7 @@ def use(client="ci", version="1.0.0", last_s=1.0, endpoint="digits") -> VersionU
 
 def test_each_pair_says_what_a_client_of_the_one_meets_in_the_other() -> None:
     found = compatibility_matrix("digits", [OLD, NEW, BACK], [])
-    levels = {(cell.client, cell.server): cell.level for cell in found.cells}
+    levels = {(cell.client_version, cell.server_version): cell.level for cell in found.cells}
     assert levels["1.0.0", "2.0.0"] == levels["2.0.0", "1.0.0"] == "major"
     assert levels["1.0.0", "3.0.0"] == "patch"
     assert len(levels) == 6

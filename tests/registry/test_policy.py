@@ -5,7 +5,7 @@ from tests.registry.promoting import Promoting
 
 from salver.protocol.errors import SalverError
 from salver.protocol.stages import Stage
-from salver.registry.policy import Policy, parse_policy
+from salver.registry.policy import Policy, parse_policy, warnings_of
 
 WHOLE = """
 [[model]]
@@ -123,3 +123,39 @@ def test_an_endpoint_called_policy_is_no_policy(house, draft) -> None:
     house.policy("")
     house.records.deployments.deploy(house.ann, DeploymentSpec("policy", "digits", "1.0.0"))
     assert house.records.policies.in_force().text == ""
+
+
+def test_a_gate_that_the_authors_own_word_opens_is_warned_of(house) -> None:
+    text = """
+    [[transition]]
+    to = "production"
+    [[transition.gate]]
+    kind = "evaluation"
+    suite = "release"
+    [[transition.gate]]
+    kind = "metric"
+    metric = "f1"
+    at_least = 0.5
+    roles = ["developer", "operator"]
+    [[transition.gate]]
+    kind = "operational"
+    [[transition.gate]]
+    kind = "evaluation"
+    suite = "nightly"
+    recorded_by = ["ci-*"]
+    [[transition.gate]]
+    kind = "operational"
+    roles = ["operator"]
+    [[transition.gate]]
+    kind = "approvals"
+    """
+    said = warnings_of(parse_policy(text))
+    assert [each.partition(" before")[0] for each in said] == [
+        "the gate evaluation 'release'",
+        "the gate metric 'f1'",
+        "the gate operational",
+    ]
+    assert "whoever registered the version; give roles" in said[0]
+    assert house.records.policies.set(house.root, text).warnings == said
+    assert house.records.policies.set(house.root, text).warnings == said
+    assert house.records.policies.in_force().warnings == said

@@ -48,6 +48,9 @@ def test_a_version_without_a_row_is_in_development(catalog, database, admin, dra
         write_stage(connection, moved)
     with database.read() as connection:
         assert stage_of(connection, "digits", "1.0.0") == VersionStage("digits", "1.0.0", Stage.DEVELOPMENT)
-        assert stages_of(connection, "digits") == (VersionStage("digits", "1.0.0"), moved)
+        first, second = stages_of(connection, "digits")
+        assert first == VersionStage("digits", "1.0.0", since_s=first.since_s), "where it is since it was registered"
+        assert first.since_s is not None
+        assert second == moved
         assert stages_of(connection) == stages_of(connection, "digits")
         assert stages_of(connection, "none") == ()

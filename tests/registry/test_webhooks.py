@@ -25,10 +25,10 @@ def somebody(role):
 def test_a_webhook_is_created_listed_published_and_removed(hooks, admin, database, journal, clock):
     minted = hooks.create(admin, WebhookRequest("orders", URL, "acme"))
     assert minted.secret.startswith("whsec_")
-    assert hooks.list() == (minted.webhook,)
+    assert hooks.list() == (minted.record,)
     tables = Deployments(database, journal, clock).tables()
     assert tables.webhooks == (Webhook("orders", "acme"),)
-    assert hooks.remove(admin, "orders") == minted.webhook
+    assert hooks.remove(admin, "orders") == minted.record
     assert hooks.list() == ()
     assert Deployments(database, journal, clock).tables().revision > tables.revision
     assert [(row.action, row.subject) for row in journal.records()] == [
@@ -82,7 +82,7 @@ def test_an_odd_webhook_is_refused(hooks, admin, request_, code):
 
 
 def test_a_private_address_is_taken_where_the_operator_says_so(hooks, admin):
-    assert hooks.create(admin, WebhookRequest("x", "http://127.0.0.1:9/", allow_private=True)).webhook.allow_private
+    assert hooks.create(admin, WebhookRequest("x", "http://127.0.0.1:9/", allow_private=True)).record.allow_private
 
 
 def test_webhooks_are_bounded(hooks, admin, monkeypatch):

@@ -57,7 +57,7 @@ def test_vertex_finds_the_port_the_routes_and_the_model_it_named(tree, artifact:
 
 
 def test_sagemaker_s_request_in_flight_is_answered_after_sigterm(tree, tmp_path: Path, models: Path) -> None:
-    start(tree, "serve", "--model", str(models / "times3.py"), SALVER_SERVER_LAME_DUCK_S="0.1")
+    start(tree, "serve", "--artifact", str(models / "times3.py"), SALVER_SERVER_LAME_DUCK_S="0.1")
     csv = ask(tree, "POST", "/invocations", b"1,2\n3,4\n", content_type="text/csv", accept="text/csv")
     assert csv.body == b"3.0,6.0\n9.0,12.0\n"
     slow: list[object] = []
@@ -106,7 +106,7 @@ def test_a_container_that_cannot_serve_says_why_and_ends(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     if "AIP_PREDICT_ROUTE" in environment:
-        arguments = ("--model", str(models / "times2.onnx"))
+        arguments = ("--artifact", str(models / "times2.onnx"))
     code, _, complaint = tree.attempt("container", *arguments)
     assert code == 1
     assert says in complaint
@@ -115,9 +115,9 @@ def test_a_container_that_cannot_serve_says_why_and_ends(
 def test_an_image_for_a_platform_starts_this_entry_point(tree, tmp_path: Path, models: Path) -> None:
     tree.salver("register", "double", models / "times2.onnx")
     tree.salver("deploy", "double")
-    tree.salver("package", "double", "--target", "sagemaker", "--output", tmp_path / "image")
+    tree.salver("package", "double", "--platform", "sagemaker", "--out", tmp_path / "image")
     assert 'ENTRYPOINT ["salver", "container"]' in (tmp_path / "image" / "Dockerfile").read_text()
-    code, _, complaint = tree.attempt("package", "double", "--target", "moon", "--output", tmp_path / "other")
+    code, _, complaint = tree.attempt("package", "double", "--platform", "moon", "--out", tmp_path / "other")
     assert (code, "docker, sagemaker, vertex, azureml" in complaint) == (1, True)
 
 

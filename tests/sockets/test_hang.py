@@ -44,7 +44,7 @@ def test_a_version_that_hangs_in_a_thread_fails_its_request_and_moves_to_a_worke
     assert looping.server_pid == server
     # Why it is there can be seen, and undone without a restart, from the next load on.
     (isolated,) = looping.administer("GET", "/v1/status").json["isolated"]
-    assert (isolated["versions"], isolated["cause"]) == (["loop@1.0.0", "loop@2.0.0"], "hung")
+    assert (isolated["references"], isolated["cause"]) == (["loop@1.0.0", "loop@2.0.0"], "hung")
     assert looping.salver("isolated", "--clear", "loop@2.0.0") == isolated
     looping.salver("deploy", "loop", "--wait")
     assert looping.endpoint("loop")["placement"] == "thread"

@@ -120,7 +120,7 @@ class Hook(http.server.BaseHTTPRequestHandler):
 def hook():
     Hook.heard = []
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/jobs"
         server.shutdown()

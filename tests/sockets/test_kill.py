@@ -113,6 +113,7 @@ def test_nothing_acknowledged_is_lost_when_a_command_is_killed(trees, models, li
     status = tree.salver("status")["deployments"]
     wanted = [f"m@{row['version']}" for row in status]
     assert (wanted or [""])[0] >= (deployed or [""])[-1]
+    tree.salver("audit", "head")
     assert tree.salver("audit", "verify")["ok"]
     assert not [row for row in tree.salver("doctor") if row["state"] == "error"]
 

@@ -13,8 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from salver.clock import SYSTEM_CLOCK
-from salver.control.administration import DeployRequest, LocalAdministration
+from salver.control.actions.deployments import DEPLOY
+from salver.control.actions.registration import REGISTER
+from salver.control.administration import LocalAdministration
 from salver.control.registration import draft_version
+from salver.registry.deploy_request import DeployRequest
 from salver.security.access import local_principal
 from salver.storage.blobs import BlobStore
 from salver.storage.database import Database
@@ -44,8 +47,8 @@ def fill(path, files, count=COUNT) -> None:
         admin.begin()
         drafts = [draft_version(BlobStore(home.blobs_path), "m", file) for file in files]
         for number in range(count):
-            admin.register(msgspec.structs.replace(drafts[number % len(drafts)], model=f"m{number}"))
-            admin.deploy(DeployRequest(f"m{number}", settings={"load": "lazy"}))
+            admin.do(REGISTER, msgspec.structs.replace(drafts[number % len(drafts)], model=f"m{number}"))
+            admin.do(DEPLOY, DeployRequest(f"m{number}", settings={"load": "lazy"}))
     database.close()
 
 

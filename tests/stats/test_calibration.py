@@ -35,7 +35,6 @@ def test_the_terms_of_briers_score_add_up_exactly(found: list[tuple[bool, float]
     assert terms.score == pytest.approx(brier_score_loss(labels, said, labels=[0, 1]), abs=1e-12)
     total = terms.reliability - terms.resolution + terms.uncertainty
     assert total + terms.within_variance - terms.within_covariance == pytest.approx(terms.score, abs=1e-12)
-    assert terms.reliability - terms.generalised_resolution + terms.uncertainty == pytest.approx(terms.score, abs=1e-12)
     assert min(terms.reliability, terms.resolution, terms.uncertainty, terms.within_variance) >= 0
 
 

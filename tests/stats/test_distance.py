@@ -5,37 +5,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
-from scipy.spatial.distance import jensenshannon
 
 from salver.protocol.errors import SalverError
 from salver.stats.distance import (
     category_counts,
     chi_square,
-    jensen_shannon_bits,
-    jensen_shannon_distance,
-    kolmogorov_smirnov,
-    kolmogorov_smirnov_threshold,
-    kullback_leibler,
     population_stability,
     psi,
     psi_threshold,
-    wasserstein,
 )
 
 QUINTILES, SEEN = [20, 20, 20, 20, 20], [10, 15, 20, 25, 30]
 tables = st.lists(st.tuples(st.integers(1, 500), st.integers(1, 500)), min_size=2, max_size=12)
-samples = st.lists(st.integers(-20, 20).map(float), min_size=2, max_size=60)
 
 
 def test_the_stability_index_gives_the_reference_values() -> None:
     assert psi([1, 1, 1, 1], [0.1, 0.2, 0.3, 0.4]) == pytest.approx(0.228217, abs=5e-7)
     assert psi(QUINTILES, SEEN) == pytest.approx(0.135403, abs=5e-7)
-
-
-def test_divergences_give_the_reference_values() -> None:
-    assert kullback_leibler(SEEN, QUINTILES) == pytest.approx(0.064958, abs=5e-7)
-    assert jensen_shannon_bits(QUINTILES, SEEN) == pytest.approx(0.024111, abs=5e-7)
-    assert jensen_shannon_distance(QUINTILES, SEEN) == pytest.approx(0.155277, abs=5e-7)
 
 
 def test_without_drift_the_index_follows_its_law() -> None:
@@ -90,23 +76,20 @@ def test_columns_of_few_values_have_as_many_bins() -> None:
 
 
 @given(tables)
-def test_distances_are_symmetric_and_0_only_for_the_same(table: list[tuple[int, int]]) -> None:
+def test_the_index_is_symmetric_and_0_only_for_the_same(table: list[tuple[int, int]]) -> None:
     first, second = np.array(table).T
-    for distance in (psi, jensen_shannon_bits):
-        assert distance(first, second) == pytest.approx(distance(second, first), abs=1e-12)
-        assert distance(first, second) >= 0
-        assert distance(first, 3 * first) == pytest.approx(0, abs=1e-12)
-    assert psi(first, second) == pytest.approx(kullback_leibler(first, second) + kullback_leibler(second, first))
-    assert jensen_shannon_bits(first, second) <= 1
+    shares = first / first.sum(), second / second.sum()
+    divergences = scipy_stats.entropy(*shares) + scipy_stats.entropy(*shares[::-1])
+    assert psi(first, second) == pytest.approx(divergences, abs=1e-12)
+    assert psi(first, second) == pytest.approx(psi(second, first), abs=1e-12)
+    assert psi(first, second) >= 0
+    assert psi(first, 3 * first) == pytest.approx(0, abs=1e-12)
 
 
 @given(tables)
 @settings(deadline=None)
 def test_scipy_agrees_on_tables(table: list[tuple[int, int]]) -> None:
     first, second = np.array(table, float).T
-    assert jensen_shannon_distance(first, second) == pytest.approx(jensenshannon(first, second, base=2), abs=1e-7)
-    ours = kullback_leibler(first, second)
-    assert ours == pytest.approx(scipy_stats.entropy(first / first.sum(), second / second.sum()), abs=1e-12)
     found, expected = chi_square(first, second), scipy_stats.chi2_contingency([first, second], correction=False)
     assert (found.statistic, found.p_value) == pytest.approx((expected.statistic, expected.pvalue))
     assert found.degrees_of_freedom == expected.dof
@@ -116,39 +99,10 @@ def test_scipy_agrees_on_tables(table: list[tuple[int, int]]) -> None:
     assert found.least_expected == pytest.approx(expected.expected_freq.min())
 
 
-@given(samples, samples)
-@settings(deadline=None)
-def test_scipy_agrees_on_samples(first: list[float], second: list[float]) -> None:
-    assert wasserstein(first, second) == pytest.approx(scipy_stats.wasserstein_distance(first, second))
-    found = kolmogorov_smirnov(first, second)
-    assert found.statistic == pytest.approx(scipy_stats.ks_2samp(first, second, method="asymp").statistic)
-    assert 0 <= found.p_value <= 1
-    below = [np.mean(np.array(one) <= found.at) for one in (first, second)]
-    assert abs(below[0] - below[1]) == pytest.approx(found.statistic)
-
-
-def test_distances_of_separate_samples_are_the_largest() -> None:
-    assert jensen_shannon_bits([1, 0], [0, 1]) == 1
-    assert chi_square([10, 0], [0, 10]).cramers_v == pytest.approx(1)
-    assert kolmogorov_smirnov([1, 2], [3, 4]).statistic == 1
-    assert wasserstein([0, 2], [10, 12]) == 10
-    assert wasserstein([0, 2], [10, 12], scaled=True) == 10
-
-
-def test_the_threshold_of_kolmogorov_and_smirnov_is_the_reference_one() -> None:
-    c = [kolmogorov_smirnov_threshold(2, 2, level=level) for level in (0.95, 0.99)]  # sqrt(1/2 + 1/2) = 1
-    assert c == pytest.approx([1.3581, 1.6276], abs=5e-5)
-
-
-def test_large_samples_take_the_asymptotic_law() -> None:
-    rng = np.random.default_rng(0)
-    found = kolmogorov_smirnov(rng.normal(size=5000), rng.normal(0.2, 1, 5000))
-    assert found.p_value < 1e-10
-
-
 def test_categories_are_counted_side_by_side() -> None:
     names, first, second = category_counts(["b", "a", "b"], ["c", "b"])
     assert (names, first.tolist(), second.tolist()) == (("a", "b", "c"), [1, 2, 0], [0, 1, 1])
+    assert chi_square([10, 0], [0, 10]).cramers_v == pytest.approx(1)
     assert chi_square([1, 2, 0], [0, 1, 1]).degrees_of_freedom == 2
     assert chi_square([5, 5, 0], [5, 5, 0]).degrees_of_freedom == 1
 
@@ -157,8 +111,6 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(SalverError, match="1 of 2 bins are empty in one sample; give smoothing"):
         psi([5, 0], [5, 5])
     assert psi([5, 0], [5, 5], smoothing=0.5) > 0
-    with pytest.raises(SalverError, match="empty in the expected counts"):
-        kullback_leibler([5, 5], [5, 0])
     with pytest.raises(SalverError, match="reference 2, current 3"):
         psi([1, 2], [1, 2, 3])
     with pytest.raises(SalverError, match="negative count"):
@@ -171,11 +123,9 @@ def test_bad_input_is_refused() -> None:
         population_stability([3, 3], [1])
     with pytest.raises(SalverError, match="0 and 5 rows"):
         psi_threshold(10, 0, 5)
-    with pytest.raises(SalverError, match="take the distance unscaled"):
-        wasserstein([1, 1], [2], scaled=True)
     with pytest.raises(SalverError, match="both samples hold one category"):
         chi_square([3, 0], [4, 0])
     with pytest.raises(SalverError, match="samples of 0 and 1 values"):
         category_counts([], ["a"])
     with pytest.raises(SalverError, match="NaN"):
-        kolmogorov_smirnov([1, float("nan")], [2])
+        population_stability([1, float("nan")], [2])

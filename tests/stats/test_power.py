@@ -1,147 +1,126 @@
+"""Planned rows decide as often as they were planned to: simulated, with intervals as comparisons have them."""
+
 from __future__ import annotations
 
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from statsmodels.stats.power import NormalIndPower, TTestIndPower
+from statsmodels.stats.power import NormalIndPower
 
-from salver.protocol.errors import SalverError
-from salver.stats.effects import two_proportions
+from salver.protocol.verdict import Verdict
+from salver.stats.intervals import Interval, mean_interval, quantile_z, wilson
+from salver.stats.margins import Relation, compare, judge_bound
 from salver.stats.paired import mcnemar
-from salver.stats.power import (
-    PROPORTION_FORMULAS,
-    ProportionFormula,
-    lehr_size,
-    mcnemar_power,
-    mcnemar_size,
-    means_power,
-    means_size,
-    means_size_t,
-    proportions_power,
-    proportions_size,
-)
+from salver.stats.power import POWER, in_words, more_for_bound, more_for_relation, more_for_share
 
-shares = st.floats(0.01, 0.99)
-formulas = st.sampled_from(PROPORTION_FORMULAS)
+LEVEL = 0.9
+DRAWS = 2000
+ERROR = 3.5 * math.sqrt(POWER * (1 - POWER) / DRAWS)
 
 
-@pytest.mark.parametrize(
-    ("pair", "sizes"),
-    [
-        ((0.15, 0.17), [5270.52, 5273.27, 5372.80, 5269.76]),
-        ((0.10, 0.12), [3838.10, 3840.85, 3940.21, 3834.61]),
-        ((0.05, 0.06), [8154.99, 8157.73, 8356.53, 8142.62]),
-        ((0.20, 0.25), [1090.99, 1093.74, 1133.39, 1091.90]),
-    ],
-)
-def test_sizes_for_proportions_are_the_reference_ones(pair: tuple[float, float], sizes: list[float]) -> None:
-    assert PROPORTION_FORMULAS == ("unpooled", "pooled", "continuity", "arcsine")
-    assert [proportions_size(*pair, formula=one) for one in PROPORTION_FORMULAS] == pytest.approx(sizes, abs=0.0051)
+def around(estimate: float, deviation: float, rows: int) -> Interval:
+    """The interval that so many rows have where all is as expected."""
+    half = quantile_z(LEVEL) * deviation / math.sqrt(rows)
+    return Interval(estimate, estimate - half, estimate + half, LEVEL)
 
 
-def test_whole_sizes_are_the_reference_ones() -> None:
-    assert [math.ceil(proportions_size(0.15, 0.17, formula=one)) for one in ("unpooled", "pooled")] == [5271, 5274]
-    pooled = [math.ceil(proportions_size(*pair)) for pair in ((0.10, 0.12), (0.05, 0.06), (0.20, 0.25))]
-    assert pooled == [3841, 8158, 1094]
+def pairs(gain: float, discordant: float, rows: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows that both models got right or wrong, drawn `DRAWS` times."""
+    only = (discordant + gain) / 2, (discordant - gain) / 2
+    kinds = np.random.default_rng(seed).choice(3, size=(DRAWS, rows), p=[*only, 1 - sum(only)])
+    return [(one != 1, one != 0) for one in kinds]
 
 
-def test_sizes_for_a_power_of_90_percent_are_the_reference_ones() -> None:
-    found = [proportions_size(0.15, 0.17, power=0.9, formula=one) for one in ("unpooled", "pooled")]
-    assert found == pytest.approx([7055.7, 7058.9], abs=0.05)
+@pytest.mark.parametrize("bound", [-0.1, 0.5])
+def test_a_mean_clears_its_bound_as_often_as_planned(bound: float) -> None:
+    rows = 40
+    total = rows + (more_for_bound(around(0.2, 1.0, rows), bound, rows) or 0)
+    assert total > rows
+    drawn = np.random.default_rng(0).normal(0.2, 1.0, (DRAWS, total))
+    wanted = Verdict.SUCCESSFUL if bound < 0.2 else Verdict.FAILED
+    hits = [judge_bound("m", mean_interval(one, level=LEVEL), at_least=bound).verdict is wanted for one in drawn]
+    assert np.mean(hits) == pytest.approx(POWER, abs=ERROR)
 
 
-@pytest.mark.parametrize(("effect", "exact", "whole", "by_t"), [(0.5, 62.79, 63, 64), (0.2, 392.44, 393, 394)])
-def test_sizes_for_means_are_the_reference_ones(effect: float, exact: float, whole: int, by_t: int) -> None:
-    assert means_size(effect) == pytest.approx(exact, abs=0.005)
-    assert math.ceil(means_size(effect)) == whole
-    assert means_size_t(effect) == means_size_t(-effect) == by_t
+@pytest.mark.parametrize(("share", "bound"), [(0.93, 0.9), (0.87, 0.9), (0.02, 0.05)])
+def test_a_share_clears_its_bound_as_often_as_planned(share: float, bound: float) -> None:
+    rows = 100
+    found = wilson(share * rows, rows, level=LEVEL)
+    total = rows + (more_for_share(found, bound, rows) or 0)
+    counts = np.random.default_rng(1).binomial(total, share, DRAWS)
+    intervals = [wilson(int(one), total, level=LEVEL) for one in counts]
+    hits = [one.low >= bound if share > bound else one.high < bound for one in intervals]
+    assert np.mean(hits) == pytest.approx(POWER, abs=ERROR + 0.03), "counts are whole, so the chance moves in steps"
 
 
-def test_lehrs_rule_is_the_reference_one() -> None:
-    assert lehr_size(0.5) == 64
+@pytest.mark.parametrize(("gain", "relation"), [(0.08, Relation.BETTER), (-0.08, Relation.WORSE)])
+def test_a_difference_that_matters_is_found_as_often_as_planned(gain: float, relation: Relation) -> None:
+    rows, margin = 100, 0.03
+    deviation = math.sqrt(0.16 - gain**2)
+    total = rows + (more_for_relation(around(gain, deviation, rows), margin, rows, p_value=0.045, level=0.05) or 0)
+    found = [mcnemar(*pair, level=LEVEL) for pair in pairs(gain, 0.16, total, 2)]
+    hits = [compare(one.difference, margin).relation is relation and one.mid_p <= 0.05 for one in found]
+    assert np.mean(hits) == pytest.approx(POWER, abs=ERROR + 0.02), "Newcombe's interval is a little wider"
 
 
-@given(shares, shares, formulas, st.floats(0.5, 0.99), st.sampled_from([0.01, 0.05, 0.1]))
-def test_power_and_size_are_inverse(
-    first: float, second: float, formula: ProportionFormula, power: float, alpha: float
+def test_where_the_correction_asks_most_a_difference_is_found_as_often_as_planned() -> None:
+    rows, gain, level = 150, 0.06, 0.05 / 8
+    deviation = math.sqrt(0.16 - gain**2)
+    z = gain * math.sqrt(rows) / deviation
+    p_value = math.erfc(z / math.sqrt(2))
+    total = rows + (more_for_relation(around(gain, deviation, rows), 0.0, rows, p_value=p_value, level=level) or 0)
+    hits = [mcnemar(*pair).mid_p <= level for pair in pairs(gain, 0.16, total, 3)]
+    assert np.mean(hits) == pytest.approx(POWER, abs=ERROR + 0.02)
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.012, -0.012])
+def test_equivalence_is_shown_at_least_as_often_as_planned(gain: float) -> None:
+    rows, margin = 200, 0.03
+    deviation = math.sqrt(0.1 - gain**2)
+    total = rows + (more_for_relation(around(gain, deviation, rows), margin, rows, p_value=1.0, level=0.05) or 0)
+    found = [mcnemar(*pair, level=LEVEL) for pair in pairs(gain, 0.1, total, 4)]
+    share = np.mean([compare(one.difference, margin).relation is Relation.EQUIVALENT for one in found])
+    assert share >= POWER - ERROR - 0.02
+    if gain == 0:
+        assert share == pytest.approx(POWER, abs=ERROR + 0.02)
+
+
+def test_statsmodels_plans_the_same_number() -> None:
+    rows, gain = 50, 0.3
+    p_value = math.erfc(gain * math.sqrt(rows) / math.sqrt(2))
+    more = more_for_relation(around(gain, 1.0, rows), 0.0, rows, p_value=p_value, level=0.01)
+    assert more is not None
+    # One sample is two of which the second is without error: ratio 0.
+    planned = NormalIndPower(ddof=0).solve_power(gain, alpha=0.01, power=POWER, ratio=0)
+    assert rows + more == math.ceil(planned)
+
+
+@given(st.floats(-1, 1), st.floats(0.01, 1), st.floats(0, 0.5), st.integers(10, 10_000))
+def test_whatever_is_undecided_takes_more_rows_or_has_no_number(
+    gain: float, deviation: float, margin: float, rows: int
 ) -> None:
-    if abs(first - second) < 0.005:
-        return
-    size = proportions_size(first, second, alpha=alpha, power=power, formula=formula)
-    if size >= 2:
-        assert proportions_power(first, second, size, alpha=alpha, formula=formula) == pytest.approx(power, abs=1e-9)
+    interval = around(gain, deviation, rows)
+    p_value = math.erfc(abs(gain) * math.sqrt(rows) / deviation / math.sqrt(2))
+    more = more_for_relation(interval, margin, rows, p_value=p_value, level=0.05)
+    relation = compare(interval, margin).relation
+    if relation is Relation.INCONCLUSIVE and more is not None:
+        assert more >= rows, "with so many one would decide in half of the cases at best"
+    if margin in interval:
+        bound = more_for_bound(interval, margin, rows)
+        assert bound is None or bound > 0
 
 
-@given(shares, shares, formulas)
-def test_which_proportion_is_first_does_not_matter(first: float, second: float, formula: ProportionFormula) -> None:
-    if abs(first - second) > 0.005:
-        there, back = (proportions_size(*pair, formula=formula) for pair in ((first, second), (second, first)))
-        assert there == pytest.approx(back)
+def test_an_estimate_on_the_border_has_no_number() -> None:
+    assert more_for_bound(Interval(0.9, 0.8, 0.95), 0.9, 100) is None
+    assert more_for_share(wilson(90, 100), 0.9, 100) is None
+    assert more_for_relation(Interval(0.01, -0.1, 0.1), 0.01, 100, p_value=0.5, level=0.05) is None
+    assert more_for_relation(Interval(0.02, -0.1, 0.1), 0.01, 100, p_value=1.0, level=0.05) is None
+    assert more_for_bound(Interval(0.9, 0.8, 0.95), 0.9000001, 100) is None, "beyond a thousand million rows"
 
 
-@given(st.floats(0.05, 2), st.integers(3, 400))
-@settings(deadline=None)
-def test_statsmodels_agrees_on_means(effect: float, rows: int) -> None:
-    expected = TTestIndPower().power(effect, rows, 0.05)
-    # Where the power is 1 to every digit statsmodels may have none.
-    assert means_power(effect, rows) == pytest.approx(1.0 if np.isnan(expected) else expected, abs=1e-7)
-    size = means_size(effect)
-    assert NormalIndPower().power(effect, size, 0.05) == pytest.approx(0.8, abs=1e-3)
-
-
-@given(st.floats(0.1, 3))
-@settings(deadline=None)
-def test_the_t_tests_size_is_the_least_that_suffices(effect: float) -> None:
-    rows = means_size_t(effect)
-    assert means_power(effect, rows) >= 0.8
-    if rows > 2:
-        assert means_power(effect, rows - 1) < 0.8
-
-
-def test_connors_size_worked_by_hand() -> None:
-    # s = .30, d = .10: (1.959964 sqrt(.3) + .841621 sqrt(.29))^2 / .01
-    assert mcnemar_size(0.2, 0.1) == pytest.approx((1.959964 * 0.3**0.5 + 0.841621 * 0.29**0.5) ** 2 / 0.01, rel=1e-5)
-    assert math.ceil(mcnemar_size(0.2, 0.1)) == 234
-    assert mcnemar_power(0.2, 0.1, mcnemar_size(0.2, 0.1)) == pytest.approx(0.8)
-    assert mcnemar_size(0.1, 0.2) == mcnemar_size(0.2, 0.1)
-
-
-def test_the_planned_size_finds_mcnemars_difference_as_often_as_planned() -> None:
-    rng = np.random.default_rng(0)
-    kinds = rng.choice(3, size=(2000, 234), p=[0.2, 0.1, 0.7])
-    hits = sum(mcnemar(one != 1, one != 0).mid_p <= 0.05 for one in kinds)
-    assert hits / 2000 == pytest.approx(0.8, abs=0.04)  # 3.5 standard errors, and a discrete test
-
-
-def test_the_planned_size_finds_the_difference_of_proportions_as_often_as_planned() -> None:
-    rng = np.random.default_rng(1)
-    n = math.ceil(proportions_size(0.20, 0.25))
-    draws = zip(rng.binomial(n, 0.20, 4000), rng.binomial(n, 0.25, 4000), strict=True)
-    hits = sum(two_proportions((a, n), (b, n)).p_value <= 0.05 for a, b in draws)
-    assert hits / 4000 == pytest.approx(0.8, abs=0.025)
-
-
-def test_bad_input_is_refused() -> None:
-    with pytest.raises(SalverError, match=r"both proportions are 0\.1"):
-        proportions_size(0.1, 0.1)
-    with pytest.raises(SalverError, match="second proportion is 1"):
-        proportions_power(0.1, 1, 100)
-    for call in (
-        lambda: proportions_size(0.1, 0.2, formula="exact"),  # type: ignore[arg-type]
-        lambda: proportions_power(0.1, 0.2, 50, formula="exact"),  # type: ignore[arg-type]
-    ):
-        with pytest.raises(SalverError, match="no formula 'exact'; give one of unpooled"):
-            call()
-    with pytest.raises(SalverError, match="alpha is 5"):
-        means_size(0.5, alpha=5)
-    with pytest.raises(SalverError, match="effect is 0"):
-        means_size_t(0)
-    with pytest.raises(SalverError, match=r"takes 1\.57e"):
-        means_size_t(1e-8)
-    with pytest.raises(SalverError, match="1 rows"):
-        means_power(0.5, 1)
-    with pytest.raises(SalverError, match="two different shares"):
-        mcnemar_size(0.1, 0.1)
+def test_words_round_up_and_name_the_unit() -> None:
+    assert in_words(7, "cases") == "; about 7 more cases would decide"
+    assert in_words(100_001) == "; about 110,000 more rows would decide"

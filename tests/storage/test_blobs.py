@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from salver.protocol.errors import SalverError
+from salver.storage import blob_reader
 from salver.storage import blobs as blobs_module
 from salver.storage.blobs import Blob, BlobStore
 
@@ -190,7 +191,8 @@ def test_a_full_disk_leaves_nothing_behind(store: BlobStore, tmp_path: Path, mon
         os.write(descriptor, data[: len(data) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(blobs_module, "write_all", full)
+    for module in (blobs_module, blob_reader):
+        monkeypatch.setattr(module, "write_all", full)
     with pytest.raises(SalverError) as raised:
         put(store, tmp_path, b"x" * 100_000)
     assert raised.value.code == "STORAGE_FULL"

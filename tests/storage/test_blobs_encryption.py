@@ -16,6 +16,7 @@ from salver.protocol.errors import SalverError
 from salver.runtime.environment import _PASSED_ON, child_environment
 from salver.storage.blob_cipher import TAG_BYTES, Decryptor, encrypted, key_name, new_tag, plain_size_bytes
 from salver.storage.blob_keys import GivenKeys, HomeKeys, LocalKey, key_encryption
+from salver.storage.blob_reader import BlobReader
 from salver.storage.blobs import BlobStore
 from salver.storage.settings import check_key_source
 
@@ -184,9 +185,9 @@ def test_what_has_only_data_keys_neither_encrypts_nor_reads_others(tmp_path: Pat
     keys._found["env:SALVER_K"] = LocalKey(KEY)
     blob = BlobStore(tmp_path / "blobs", keys).put_file(tmp_path / "source")
     with pytest.raises(SalverError, match="was encrypted while"):
-        BlobStore(tmp_path / "blobs", GivenKeys({})).read_verified(blob.sha256)
+        BlobReader(tmp_path / "blobs", GivenKeys({})).read_verified(blob.sha256)
     with pytest.raises(SalverError, match="does not decrypt"):
-        BlobStore(tmp_path / "blobs", GivenKeys({blob.sha256: b"w" * 32})).read_verified(blob.sha256)
+        BlobReader(tmp_path / "blobs", GivenKeys({blob.sha256: b"w" * 32})).read_verified(blob.sha256)
 
 
 def test_a_damaged_key_is_healed_by_storing_the_same_bytes_again(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tests.storage.deaths import deaths
 
 from salver.clock import SYSTEM_CLOCK
 from salver.protocol.errors import SalverError
+from salver.protocol.names import SemanticVersion
 from salver.storage.database import Database, open_database
 from salver.storage.home import Home
 from salver.storage.journal import Journal
@@ -122,8 +123,13 @@ def test_what_was_in_an_old_home_is_still_there(tmp_path: Path) -> None:
     assert len(hashes) > 30
     database = Database.open(path)
     with database.read() as connection:
+        sorted_by = list(connection.execute(text("SELECT version, sort_key, prerelease FROM versions")))
+        assert [(SemanticVersion.parse(row[0]).sort_key, bool(row[2])) for row in sorted_by] == [
+            (row[1], "-" in row[0]) for row in sorted_by
+        ]
         for table, rows in kept.items():
-            assert [tuple(row) for row in connection.execute(text(f"SELECT * FROM {table}"))] == rows
+            found = [tuple(row)[: len(rows[0])] for row in connection.execute(text(f"SELECT * FROM {table}"))]
+            assert found == rows
         found = connection.execute(select(journal.c.seq, journal.c.hash).order_by(journal.c.seq)).all()
         assert [tuple(row) for row in found] == hashes
         assert [tuple(row) for row in connection.execute(select(webhooks))] == [

@@ -75,7 +75,7 @@ def test_parquet_holds_numbers_in_every_column(tmp_path) -> None:
 
 def test_what_is_no_table_names_what_is(tmp_path) -> None:
     (tmp_path / "t.xlsx").write_bytes(b"")
-    with pytest.raises(SalverError, match=r"\.npy, \.csv, \.parquet"):
+    with pytest.raises(SalverError, match=r"\.csv, \.parquet, \.npy"):
         read_table(tmp_path / "t.xlsx")
     with pytest.raises(SalverError, match="there is no file"):
         read_table(tmp_path / "none.npy")

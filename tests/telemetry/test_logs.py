@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,13 +19,26 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def written(clock) -> Iterator[Any]:
+def logger() -> Iterator[logging.Logger]:
     logger = logging.getLogger("salver")
     before = (logger.handlers[:], logger.level, logger.propagate)
+    yield logger
+    logger.handlers[:], logger.level, logger.propagate = before
+
+
+@pytest.fixture
+def written(logger, clock) -> Callable[[], list[Any]]:
     stream = io.StringIO()
     configure_logs("server", stream=stream, clock=clock)
-    yield lambda: [json.loads(line) for line in stream.getvalue().split("\n") if line]
-    logger.handlers[:], logger.level, logger.propagate = before
+    return lambda: [json.loads(line) for line in stream.getvalue().split("\n") if line]
+
+
+def test_an_event_goes_to_what_is_standard_error_when_it_happens(logger, clock) -> None:
+    with io.StringIO() as earlier, contextlib.redirect_stderr(earlier):
+        configure_logs("server", clock=clock)
+    with contextlib.redirect_stderr(io.StringIO()) as now:
+        log_event("serving")
+    assert json.loads(now.getvalue())["event"] == "serving"
 
 
 def test_an_event_is_one_line_of_json_with_its_fields(written) -> None:

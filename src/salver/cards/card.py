@@ -129,7 +129,8 @@ def _training(dossier: Dossier) -> Section:
         if profile
         else ""
     )
-    lock = f"a lock file of {len(said.environment.splitlines())} lines" if said.environment else ""
+    lock = f"a lock file of {len(said.environment.splitlines())} lines, " if said.environment else ""
+    code = " at ".join(each for each in (said.code_repository, said.code_commit) if each)
     settings = tuple((name, number(value)) for name, value in sorted(said.hyperparameters.items()))
     return Section(
         "Training",
@@ -138,8 +139,8 @@ def _training(dossier: Dossier) -> Section:
             Fact.of("Profile of the inputs", measured, "none was measured"),
             Fact.of("Trained", said.trained_at),
             Fact.of("Run", said.run_id),
-            Fact.of("Code", " at ".join(each for each in (said.code_repository, said.code_commit) if each)),
-            Fact.of("Environment", lock),
+            Fact.of("Code", f"{code}, with changes that nobody has committed" if said.code_dirty else code),
+            Fact.of("Environment", f"{lock}SHA-256 {said.lock_digest}" if said.lock_digest else ""),
             Fact.of("Container image", said.image_digest),
         ),
         tables=(Grid("Hyperparameters", ("name", "value"), settings),) if settings else (),

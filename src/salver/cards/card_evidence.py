@@ -29,7 +29,7 @@ def evaluated(dossier: Dossier) -> Iterator[Section]:
     tables = []
     if found:
         rows = tuple(
-            (each.suite, each.verdict.value, moment(each.at_s), each.recorded_by, each.evaluated_rows or "-", each.id)
+            (each.suite, each.verdict.value, moment(each.recorded_s), each.recorded_by, each.evaluated_rows or "-", each.id)
             for each in found
         )
         tables.append(Grid("", ("suite", "verdict", "recorded", "by", "rows", "evidence"), rows))
@@ -103,7 +103,7 @@ def way_here(dossier: Dossier) -> Section:
                 each.actor,
                 listed(
                     dict.fromkeys(
-                        evidence.who for gate in each.gates for evidence in gate.evidence if evidence.kind == "approval"
+                        evidence.actor for gate in each.gates for evidence in gate.evidence if evidence.kind == "approval"
                     )
                 )
                 or "-",
@@ -113,9 +113,9 @@ def way_here(dossier: Dossier) -> Section:
     if rows:
         columns = ("when", "way", "outcome", "gates", "by", "approved by", "why")
         tables.append(Grid("Decisions, the newest first", columns, tuple(rows)))
-    agreed = tuple((each.approver, each.target, moment(each.at_s), each.comment or "-") for each in dossier.approvals)
+    agreed = tuple((each.approved_by, each.target, moment(each.approved_s), each.why or "-") for each in dossier.approvals)
     if agreed:
-        tables.append(Grid("Approvals that hold now", ("who", "for", "when", "comment"), agreed))
+        tables.append(Grid("Approvals that hold now", ("who", "for", "when", "why"), agreed))
     return Section(
         "The way here",
         facts=(
@@ -133,7 +133,7 @@ def deployed(dossier: Dossier) -> Section:
     """Where it serves and served, and how much it was asked; whom by is not said."""
     now = {each.endpoint for each in dossier.deployments}
     rows = tuple(
-        (each.endpoint, moment(each.since_s), moment(each.until_s) or "now", each.by, number(each.requests))
+        (each.endpoint, moment(each.since_s), moment(each.until_s) or "now", each.deployed_by, number(each.requests))
         for each in dossier.served
     )
     requests, clients = sum(each.requests for each in dossier.uses), {each.client for each in dossier.uses}

@@ -54,7 +54,8 @@ class Point(msgspec.Struct, frozen=True, omit_defaults=True):
 class Checklist(msgspec.Struct, frozen=True, omit_defaults=True):
     """The whole list about one version."""
 
-    reference: str
+    model: str
+    version: str
     digest: str
     at_s: float
     verdict: Verdict
@@ -63,6 +64,11 @@ class Checklist(msgspec.Struct, frozen=True, omit_defaults=True):
     points: tuple[Point, ...]
     warnings: tuple[str, ...] = ()
     """What nobody may overlook, whatever was asked."""
+
+    @property
+    def reference(self) -> str:
+        """NAME@VERSION."""
+        return f"{self.model}@{self.version}"
 
 
 _POINTS: Final[dict[Group, dict[str, Callable[[Dossier], Found]]]] = {
@@ -88,7 +94,8 @@ def checklist(dossier: Dossier, groups: Iterable[Group] = tuple(Group)) -> Check
     together = judged(points)
     manifest = dossier.manifest
     return Checklist(
-        manifest.reference,
+        manifest.model,
+        manifest.version,
         manifest.digest,
         dossier.at_s,
         together.verdict,

@@ -59,14 +59,6 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=True):
     verdict: str = ""
     sections: tuple[Section, ...] = ()
 
-    def fact(self, name: str) -> Fact:
-        """The first fact of this name; raises KeyError."""
-        for section in self.sections:
-            for each in section.facts:
-                if each.name == name:
-                    return each
-        raise KeyError(name)
-
 
 def moment(at_s: float | None) -> str:
     """A time for people, in UTC; empty for none.

@@ -18,7 +18,7 @@ import numpy as np
 from salver.cards.table_facts import Array
 from salver.protocol.profile import FeatureProfile, InputProfile, Profile
 from salver.protocol.signature import Signature
-from salver.stats.multiplicity import adjust
+from salver.stats.multiplicity import holm
 
 __all__ = ["Drift", "feature_columns", "measure_drift"]
 
@@ -68,7 +68,7 @@ def measure_drift(
         ]
     if not found:
         return ()
-    adjusted = adjust([p for _, p in found], "holm").p_values
+    adjusted = holm([p for _, p in found])
     return tuple(
         msgspec.structs.replace(each, adjusted_p=p, differs=p <= _LEVEL and abs(each.shift) > _SMALL_EFFECT)
         for (each, _), p in zip(found, adjusted, strict=True)

@@ -61,14 +61,14 @@ def evidence_of(evaluation: Evaluation, *names: str) -> tuple[Evidence, ...]:
     """An evaluation as evidence, with these numbers of it."""
     shown = {name: evaluation.numbers[name] for name in names if name in evaluation.numbers}
     said = f'suite "{evaluation.suite}" {evaluation.verdict}'
-    return (Evidence("evaluation", evaluation.id, said, evaluation.recorded_by, evaluation.at_s, shown),)
+    return (Evidence("evaluation", evaluation.id, said, evaluation.recorded_by, evaluation.recorded_s, shown),)
 
 
 def stale(dossier: Dossier, evaluation: Evaluation) -> str:
     """Why an evaluation is too old to go by, or comes from the future; empty where it is neither."""
-    age_s = dossier.at_s - evaluation.at_s
+    age_s = dossier.at_s - evaluation.recorded_s
     if age_s < -_AHEAD_S:
-        return f"{evaluation.id} was recorded in the future ({day(evaluation.at_s)}); a clock was wrong"
+        return f"{evaluation.id} was recorded in the future ({day(evaluation.recorded_s)}); a clock was wrong"
     if age_s > FRESH_DAYS * DAY_S:
         return f"{evaluation.id} is {age_s / DAY_S:.0f} days old; {FRESH_DAYS:.0f} are fresh"
     return ""

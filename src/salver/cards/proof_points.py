@@ -15,6 +15,8 @@ from salver.registry.dossier import Dossier
 __all__ = ["COMPATIBILITY", "GOVERNANCE", "PACKAGING", "REGISTRY"]
 
 Look = Callable[[Dossier], Found]
+_CHANGED: Final = "with changes that nobody has committed"
+_COMMIT_FIRST: Final = "commit, make it again from that, and register it"
 
 
 def _signed(dossier: Dossier) -> Found:
@@ -28,7 +30,7 @@ def _verified(dossier: Dossier) -> Found:
     for each in dossier.evaluations:
         if each.digest == dossier.manifest.digest and each.verdict is not Verdict.ERROR:
             said = (
-                f"suite {each.suite} loaded these very bytes on {day(each.at_s)}, which verifies digest and signature"
+                f"suite {each.suite} loaded these very bytes on {day(each.recorded_s)}, which verifies digest and signature"
             )
             return good(said, evidence=evidence_of(each))
     return Found(
@@ -44,8 +46,9 @@ def _is_data(dossier: Dossier) -> Found:
 
 
 def _environment(dossier: Dossier) -> Found:
-    lines = len(dossier.page.description.environment.splitlines())
-    return stated("the environment it was trained in", f"{lines} lines" if lines else "", "environment", required=False)
+    digest = dossier.page.description.lock_digest
+    lock = f"a lock file with digest {digest[:16]}" if digest else ""
+    return stated("the environment it was trained in", lock, "environment", required=False)
 
 
 def _training_data(dossier: Dossier) -> Found:
@@ -82,6 +85,8 @@ def _origin(dossier: Dossier) -> Found:
     said = dossier.page.description
     known = {"code": said.code_commit, "run": said.run_id, "image": said.image_digest}
     named = [f"{name} {value}" for name, value in known.items() if value]
+    if said.code_dirty:
+        return Found(Verdict.INCONCLUSIVE, f"it comes from {listed(named)}, {_CHANGED}", _COMMIT_FIRST, False)
     return stated("where it comes from", listed(named), "code_commit", required=False)
 
 
@@ -135,10 +140,10 @@ COMPATIBILITY: Final[dict[str, Look]] = {
 def _approved(dossier: Dossier) -> Found:
     """Approvals that hold now, or that the newest move rests on: the author's do not count."""
     author, asked = person_of(dossier.page.registered_by), dossier.approvals_asked
-    people = {person_of(each.approver): each.approver for each in dossier.approvals}
+    people = {person_of(each.approved_by): each.approved_by for each in dossier.approvals}
     moved = next((each for each in dossier.decisions if each.moved), None)
     for gate in moved.gates if moved else ():
-        people |= {person_of(each.who): each.who for each in gate.evidence if each.kind == "approval"}
+        people |= {person_of(each.actor): each.actor for each in gate.evidence if each.kind == "approval"}
     people.pop(author, None)
     evidence = tuple(Evidence("approval", who, "agrees", who) for who in people.values())
     said = f"approved by {listed(people.values())}" if people else "nobody but its author stands for it"
@@ -161,7 +166,7 @@ def _reproducible(dossier: Dossier) -> Found:
     known = {
         "code_commit": said.code_commit,
         "training_data.digest": said.training_data.digest if said.training_data else "",
-        "environment": said.environment or said.image_digest,
+        "environment": said.lock_digest or said.image_digest,
     }
     missing = [name for name, value in known.items() if not value]
     if missing:
@@ -171,6 +176,8 @@ def _reproducible(dossier: Dossier) -> Found:
             f"salver describe NAME@VERSION --set {missing[0]}=...",
             required=False,
         )
+    if said.code_dirty:
+        return Found(Verdict.INCONCLUSIVE, f"nobody could make it again: commit {_CHANGED}", _COMMIT_FIRST, False)
     return good("code, data and environment are pinned", required=False)
 
 

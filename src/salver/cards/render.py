@@ -1,6 +1,6 @@
 """Documents as HTML and Markdown. What anybody has typed is text in both, whatever it looks like.
 
-The HTML is one file without scripts that loads nothing, reads on a phone and prints.
+Characters that would steer a terminal or turn a line around are written out. The HTML is one file without scripts that loads nothing, reads on a phone and prints.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from salver.cards.document import Document, moment, number
 from salver.protocol.errors import SalverError
+from salver.protocol.printable import printable
 from salver.protocol.verdict import Verdict
 
 __all__ = ["Format", "render"]
@@ -34,12 +35,17 @@ def render(document: Document, form: Format) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        finalize=None if form == "html" else _as_markdown,
+        finalize=_as_html if form == "html" else _as_markdown,
     )
     environment.filters |= {"cell": number, "moment": moment}
     environment.tests["verdict"] = lambda value: isinstance(value, str) and value in _VERDICTS
     source = resources.files(__package__).joinpath(_TEMPLATES[form]).read_text("utf-8")
     return environment.from_string(source).render(document=document)
+
+
+def _as_html(value: Any) -> Any:
+    """What a template puts in, before it is escaped."""
+    return printable(value) if type(value) is str else value
 
 
 def _as_markdown(value: Any) -> str:
@@ -48,4 +54,4 @@ def _as_markdown(value: Any) -> str:
     >>> _as_markdown("a | <b>\n# c")
     'a \\| \\<b\\> \\# c'
     """
-    return _SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
+    return _SPECIAL.sub(r"\\\1", printable(" ".join(str(value).split())))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -28,6 +30,7 @@ from salver.cli import (
     evaluate,
     export,
     history,
+    holds,
     imports,
     isolated,
     jobs,
@@ -52,9 +55,10 @@ from salver.cli import (
     watch,
     webhooks,
 )
-from salver.cli.context import Context, Exit, in_json, printable
+from salver.cli.context import Context, Exit, in_json
 from salver.config import default_home
 from salver.protocol.errors import SalverError
+from salver.protocol.printable import printable
 from salver.storage.snapshot import full_disk_is_reported
 
 __all__ = ["app", "run"]
@@ -120,6 +124,7 @@ for _module in (
     lifecycle,
     policy,
     retire,
+    holds,
     retrain,
     checking,
     cases,
@@ -141,19 +146,25 @@ for _typer in (app, *[group.typer_instance for group in app.registered_groups if
         _command.epilog = f"{_command.epilog}\n\n{_ALSO}"
 
 
+@functools.cache
+def _assembled() -> Any:
+    """The whole tree of commands, assembled once: that takes longer than most of them."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     given = _globals_first(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in given
     try:
         with full_disk_is_reported():
-            result = app(given, standalone_mode=False, prog_name="salver")
+            result = _assembled()(given, standalone_mode=False, prog_name="salver")
     except Exit as ended:
         if ended.error is not None:
-            _complain(as_json, ended.error.code, ended.error.message, ended.error.remedy)
+            _complain(as_json, ended.error.code, _as_typed(ended.error.message, given), ended.error.remedy)
         return ended.code
     except SalverError as error:
-        _complain(as_json, error.code, error.message, error.remedy)
+        _complain(as_json, error.code, _as_typed(error.message, given), error.remedy)
         return 3 if error.code in _REFUSED else 1
     except _UsageError as error:
         return _misused(as_json, error)
@@ -219,6 +230,20 @@ def _globals_first(arguments: list[str]) -> list[str]:
         else:
             rest.append(item)
     return front + rest
+
+
+def _as_typed(message: str, given: list[str]) -> str:
+    """The message with the options that were given in place of the fields that they set.
+
+    >>> _as_typed("setting max_wait_s is -1.0", ["deploy", "digits", "--max-wait=-1"])
+    '--max-wait is -1.0'
+    """
+    for option in (each.partition("=")[0] for each in given if each.startswith("--") and len(each) > len("--")):
+        stem = re.escape(option[2:].replace("-", "_"))
+        unit = "(?:_per_s|_s|_bytes|_ratio)"
+        field = rf"setting (?:runtime\.)?{stem}{unit}?|`\$\.{stem}{unit}?`|\b{stem}{unit}"
+        message = re.sub(rf"(?:{field})(?![\w.])", option, message)
+    return message
 
 
 def _complain(as_json: bool, code: str, message: str, remedy: str) -> None:

@@ -36,8 +36,9 @@ def add_to(app: typer.Typer) -> None:
         epilog="Example: salver audit --actor ann --since 2026-03-01 --last",
     )
     group.callback()(show)
-    group.command("verify", epilog="Example: salver audit verify --against heads.jsonl --json")(verify)
+    group.command("verify", epilog="Example: salver audit verify --heads heads.jsonl --json")(verify)
     group.command("head", epilog="Example: salver audit head --json >> /mnt/elsewhere/heads.jsonl")(head)
+    group.command("rotate", epilog="Example: salver audit rotate")(rotate)
     group.command("prove", epilog="Example: salver audit prove 17 --json > proof.json")(prove)
     app.add_typer(group, name="audit")
 
@@ -68,8 +69,8 @@ def show(
         actor=actor,
         action=action,
         subject=subject,
-        since_s=None if since is None else moment(since, now_s).from_s,
-        until_s=None if until is None else moment(until, now_s).to_s,
+        since_s=None if since is None else moment(since, now_s).since_s,
+        until_s=None if until is None else moment(until, now_s).until_s,
         last=last,
     )
     with here.administration() as admin:
@@ -121,76 +122,92 @@ def _subject(row: JournalRecord) -> str:
 
 def verify(
     context: typer.Context,
-    against: Path | None = typer.Option(None, help="File with tree heads that were kept elsewhere, or one of them."),
+    heads: Path | None = typer.Option(None, help="File with tree heads that were kept elsewhere, or one of them."),
     proof: Path | None = typer.Option(None, help="Check only this proof of `salver audit prove`; needs no journal."),
     database: Path | None = typer.Option(None, help="Check this copy of a database (SQLite) in place of the home's."),
-    key: list[Path] = typer.Option([], help="Public key (PEM) of who signed it, if not the home's. Repeat for more."),
+    public_key: list[Path] = typer.Option([], help="Believe this key (PEM) and not the home's own. Repeat for more."),
 ) -> None:
     """Check that no record was changed, removed or moved.
 
-    Exit code 1 if one was, naming it.
+    Exit code: 0 all is whole, 1 a record is not, which is named, 2 there is no signed tree head to tell by.
     """
     here: Context = context.obj
     if proof is not None:
-        _verify_proof(here, proof, key)
+        _verify_proof(here, proof, public_key)
         return
-    kept = () if against is None else _heads(against)
+    kept = () if heads is None else _heads(heads)
     if database is not None:
-        check = _verify_copy(here, database, kept, key)
-    elif key:
-        raise SalverError("INVALID_PARAMETER", "--key is for --proof and --database", "the home knows its own keys")
+        check = _verify_copy(here, database, kept, public_key)
     else:
         with here.administration() as admin:
-            check = _verify(admin, kept)
+            check = _verify(admin, kept, public_key)
     text = f"{check.records} records, chain is whole; signed tree heads compared: {check.heads}"
     here.say(check, text if check.ok else f"record {check.bad_seq}: {check.reason}")
     if not check.ok:
         raise Exit(1)
+    if check.reason:
+        here.note(f"warning: {check.reason}; `salver audit head` signs one")
+        raise Exit(2)
 
 
-def _verify(admin: Administration, kept: tuple[TreeHead, ...]) -> ChainCheck:
+def _verify(admin: Administration, kept: tuple[TreeHead, ...], pems: list[Path]) -> ChainCheck:
     from salver.control.action import Nothing
     from salver.control.actions.audit import MOST_HEADS, VERIFY, VERIFY_AGAINST, Against
 
-    if not kept:
+    if not kept and not pems:
         return admin.do(VERIFY, Nothing())
     # Each head is about all records before it, so fewer lose nothing but how near they are to what is wrong.
-    step = -(-len(kept) // MOST_HEADS)
+    step = -(-len(kept) // MOST_HEADS) or 1
     ordered = sorted(kept, key=lambda each: each.size, reverse=True)
-    return admin.do(VERIFY_AGAINST, Against(tuple(ordered[::step])))
+    pinned = tuple(key.pem.decode() for key in _pinned(pems))
+    return admin.do(VERIFY_AGAINST, Against(tuple(ordered[::step]), pinned))
 
 
 def _verify_copy(here: Context, path: Path, kept: tuple[TreeHead, ...], pems: list[Path]) -> ChainCheck:
+    from salver.registry.audit_keys import believed_keys
     from salver.storage.database_copy import read_copy
     from salver.storage.verification import verify_journal
 
+    known = _known(here, pems)
     with read_copy(path) as connection:
-        return verify_journal(connection, _keys(here, pems), kept)
+        return verify_journal(connection, believed_keys(connection, known), kept)
 
 
 def _verify_proof(here: Context, path: Path, pems: list[Path]) -> None:
     from salver.registry.audit import Inclusion, proof_flaw
+    from salver.registry.audit_keys import by_fingerprint
 
     try:
         found = msgspec.json.decode(_read(path), type=Inclusion)
     except msgspec.DecodeError as error:
         raise SalverError("INVALID_ARTIFACT", f"{path.name} is no proof: {error}", "see `salver audit prove`") from None
-    flaw = proof_flaw(found, _keys(here, pems))
+    flaw = proof_flaw(found, by_fingerprint(_known(here, pems)))
     document: dict[str, Any] = {"ok": not flaw, "seq": found.seq, "size": found.head.size, "reason": flaw}
     here.say(document, flaw or f"record {found.seq} is one of the {found.head.size} that were signed: {found.record}")
     if flaw:
         raise Exit(1)
 
 
-def _keys(here: Context, pems: list[Path]) -> dict[str, AuditPublicKey]:
-    """The keys in the given files; without any, those of the home."""
-    from salver.registry.audit import known_keys
+def _known(here: Context, pems: list[Path]) -> list[AuditPublicKey]:
+    """The keys in the given files; without any, the one with which the home signs its journal."""
+    from salver.control.action import Nothing
+    from salver.control.actions.keys import KEYS
     from salver.security.keys import AuditPublicKey
 
-    if not pems:
-        return known_keys(here.home().path / "audit")
-    keys = [AuditPublicKey.parse(_read(path), path.name) for path in pems]
-    return {key.key_id: key for key in keys}
+    if pems:
+        return _pinned(pems)
+    with here.administration() as admin:
+        return [
+            AuditPublicKey.parse(each.pem.encode(), each.use)
+            for each in admin.do(KEYS, Nothing())
+            if each.use == "audit"
+        ]
+
+
+def _pinned(pems: list[Path]) -> list[AuditPublicKey]:
+    from salver.security.keys import AuditPublicKey
+
+    return [AuditPublicKey.parse(_read(path), path.name) for path in pems]
 
 
 def _heads(path: Path) -> tuple[TreeHead, ...]:
@@ -214,7 +231,7 @@ def _read(path: Path) -> bytes:
 def head(context: typer.Context) -> None:
     """Sign what the journal comes to, and print it.
 
-    Keep it where nobody can write who can write this home: `salver audit verify --against` compares it.
+    Keep it where nobody can write who can write this home: `salver audit verify --heads` compares it.
     """
     from salver.control.action import Nothing
     from salver.control.actions.audit import SIGN
@@ -227,6 +244,17 @@ def head(context: typer.Context) -> None:
         f"records    {newest.size}\nroot       {newest.root}\nsigned     {date(newest.at_s)} UTC\n"
         f"key        {newest.key_id}\nsignature  {newest.signature}",
     )
+
+
+def rotate(context: typer.Context) -> None:
+    """Sign the journal with a new key from now on. Both keys sign that it follows the old one."""
+    from salver.control.action import Nothing
+    from salver.control.actions.audit import ROTATE_AUDIT_KEY
+
+    here: Context = context.obj
+    with here.administration() as admin:
+        done = admin.do(ROTATE_AUDIT_KEY, Nothing())
+    here.say(done, f"signs the journal now  {done.after}\nfollows                {done.before}")
 
 
 def prove(context: typer.Context, seq: int = typer.Argument(min=1, help="The number of a record.")) -> None:

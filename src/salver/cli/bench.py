@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -40,8 +39,8 @@ class _Deployed(NamedTuple):
     """What the home says of an endpoint."""
 
     spec: DeploymentSpec
-    versions: Sequence[VersionManifest]
-    """Of its model."""
+    manifest: VersionManifest
+    """Of the version that is to serve."""
     status: EndpointStatus | None
     processes: int
 
@@ -123,12 +122,17 @@ def bench(  # noqa: PLR0913, PLR0917 - one argument for each option
 
 def _deployed(here: Context, endpoint: str) -> _Deployed | None:
     """What this home says of an endpoint; None where that is not ours to read."""
+    from salver.control.action import Nothing
+    from salver.control.actions.descriptions import SHOW_VERSION, OfVersion
+    from salver.control.actions.status import STATUS
+
     try:
         with here.administration() as admin:
-            state = admin.status()
+            state = admin.do(STATUS, Nothing())
             spec = next(spec for spec in state.deployments if spec.endpoint == endpoint)
             status = next((each for each in state.endpoints if each.endpoint == endpoint), None)
-            return _Deployed(spec, admin.versions(spec.model), status, max(1, len(state.processes)))
+            wanted = admin.do(SHOW_VERSION, OfVersion(spec.model, spec.version)).manifest
+            return _Deployed(spec, wanted, status, max(1, len(state.processes)))
     except (SalverError, StopIteration):
         return None
 
@@ -178,7 +182,9 @@ def _body(where: _Where, endpoint: str, deployed: _Deployed | None, made: _Made)
         try:
             return made.input.read_bytes()
         except OSError as error:
-            raise SalverError("INVALID_ARTIFACT", f"cannot read {str(made.input)!r}: {error.strerror}") from None
+            raise SalverError(
+                "INVALID_ARTIFACT", f"cannot read {str(made.input)!r}: {error.strerror}", "check the path"
+            ) from None
     import numpy as np
 
     from salver.client import Client
@@ -186,8 +192,7 @@ def _body(where: _Where, endpoint: str, deployed: _Deployed | None, made: _Made)
 
     with Client(where.url, token=where.token, verify=where.verify or True) as client:
         described = client.metadata(endpoint)
-    known = deployed.versions if deployed else ()
-    version = next((each for each in known if each.version in described.versions), None)
+    version = deployed.manifest if deployed and deployed.manifest.version in described.versions else None
     # Each request of a stateful version is a session of its own.
     parameters = {"sequence_start": True, "sequence_end": True} if version and version.keeps_state else {}
     # Where no profile says what is ordinary, zeros will do.

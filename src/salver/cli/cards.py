@@ -158,4 +158,4 @@ def _give(here: Context, found: Document, form: Form, out: Path | None) -> None:
         raise SalverError(
             "INVALID_PARAMETER", f"cannot write {str(out)!r}: {error.strerror}", "name another file"
         ) from None
-    here.say({"written": str(out), "kind": found.kind}, f"wrote {out}")
+    here.say({"file": str(out), "kind": found.kind}, f"wrote {out}")

@@ -34,7 +34,7 @@ def add_to(app: typer.Typer) -> None:
     case = typer.Typer(help="Inputs that once went wrong, for every version.", no_args_is_help=True)
     case.command(
         "add",
-        epilog='Example: salver case add cancer --input request.json --expect label=1 --from "incident 12"',
+        epilog='Example: salver case add cancer --input request.json --expect label=1 --source "incident 12"',
     )(add)
     case.command("list", epilog="Example: salver case list cancer")(list_cases)
     case.command("remove", epilog="Example: salver case remove cancer 0b1f4e9a6c1d7f20")(remove)
@@ -46,7 +46,7 @@ def add(
     name: str = typer.Argument(help="The model."),
     input: str = typer.Option("-", help="File with an Open Inference Protocol request (JSON); - is standard input."),
     expect: list[str] = typer.Option(..., help=f"What must come of it; may be repeated. {_HOW[0].upper()}{_HOW[1:]}."),
-    source: str = typer.Option(..., "--from", help='What it comes from, such as "incident 12".'),
+    source: str = typer.Option(..., help='What it comes from, such as "incident 12".'),
     tolerance: float = typer.Option(0.0, help="By how much numbers of `equal` may differ."),
 ) -> None:
     """Have every later version of a model asked this; the very same case again changes nothing."""
@@ -57,9 +57,9 @@ def add(
     check_name(name, "model")
     case = check_case(Case(_read(input), tuple(parse_expectation(each, tolerance) for each in expect), source))
     with here.administration() as admin:
-        done = admin.do(ADD_CASE, NewCase(name, case))
+        done = admin.do(ADD_CASE, NewCase(name, case.request, case.expect, source))
     what = "is asked" if done.created else "was asked already"
-    here.say(done, f"{name} {what} {done.known.id}: {'; '.join(map(described, case.expect))} ({source})")
+    here.say(done, f"{name} {what} {done.case.id}: {'; '.join(map(described, case.expect))} ({source})")
 
 
 def list_cases(context: typer.Context, name: str = typer.Argument(help="A model.")) -> None:
@@ -69,16 +69,16 @@ def list_cases(context: typer.Context, name: str = typer.Argument(help="A model.
     with here.administration() as admin:
         found = all_cases(admin, name)
     rows = [
-        [each.id, "; ".join(map(described, each.case.expect)), each.case.source, date(each.at_s), each.recorded_by]
+        [each.id, "; ".join(map(described, each.expect)), each.source, date(each.recorded_s), each.recorded_by]
         for each in found
     ]
-    here.say(found, table(["id", "expects", "from", "added", "by"], rows) or "no cases")
+    here.say(found, table(["id", "expects", "source", "recorded", "by"], rows) or "no cases")
 
 
 def remove(
     context: typer.Context,
     name: str = typer.Argument(help="The model."),
-    case: str = typer.Argument(help="The id of the case."),
+    case: str = typer.Argument(metavar="ID", help="The id of the case."),
 ) -> None:
     """Ask later versions this no more."""
     from salver.control.actions.cases import REMOVE_CASE, CaseOf
@@ -86,7 +86,7 @@ def remove(
     here: Context = context.obj
     with here.administration() as admin:
         done = admin.do(REMOVE_CASE, CaseOf(check_name(name, "model"), case))
-    here.say(done, f"{name} is asked {done.id} no more ({done.case.source})")
+    here.say(done, f"{name} is asked {done.id} no more ({done.source})")
 
 
 def all_cases(admin: Administration, model: str) -> tuple[KnownCase, ...]:
@@ -170,6 +170,6 @@ def _read(input: str) -> str:
         content = sys.stdin.buffer.read() if input == "-" else Path(input).read_bytes()
         return content.decode()
     except OSError as error:
-        raise SalverError("INVALID_PARAMETER", f"cannot read {called}: {error.strerror}") from None
+        raise SalverError("INVALID_PARAMETER", f"cannot read {called}: {error.strerror}", "check the path") from None
     except UnicodeDecodeError:
         raise SalverError("INVALID_PARAMETER", f"{called} is not UTF-8", "give a request in JSON") from None

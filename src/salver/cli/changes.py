@@ -13,6 +13,7 @@ import typer
 from salver.cli.context import Context
 from salver.cli.tables import date
 from salver.protocol.errors import SalverError
+from salver.protocol.printable import printable
 
 if TYPE_CHECKING:
     from salver.control.actions.changes import OfChanges
@@ -50,7 +51,7 @@ def changes(
     begin = after if after is not None or follow else 0
     asked = OfChanges(begin, _PAGE, ",".join(action), ",".join(subject))
     for record in _followed(here, asked) if follow else _until_now(here, asked, limit):
-        line = msgspec.json.encode(record).decode() if here.json else _described(record)
+        line = msgspec.json.encode(record).decode() if here.json else printable(_described(record))
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 

@@ -17,7 +17,7 @@ import msgspec
 import typer
 
 from salver.cli.context import Context
-from salver.cli.judging import end_with, judging, keep_evidence
+from salver.cli.judging import end_with, judging, keep_evidence, require_within
 from salver.protocol.errors import SalverError
 from salver.protocol.names import named_version
 from salver.protocol.tables import DeploymentSpec, Placement, VersionManifest
@@ -70,7 +70,7 @@ def check(
     duration: float = typer.Option(5.0, help="Seconds of load, at most 600."),
     cold_start: float | None = typer.Option(None, help="Seconds from nothing to ready, at most."),
     p99: float | None = typer.Option(None, "--p99", help="Seconds within which 99 of 100 answers come."),
-    memory: int | None = typer.Option(
+    worker_memory: int | None = typer.Option(
         None, help="Bytes it says it needs: it runs in a worker process that may take no more."
     ),
     input: Path | None = typer.Option(None, help="File with a request as JSON; else rows like the training data."),
@@ -81,8 +81,10 @@ def check(
     Exit code: 0 successful, 1 failed, 2 inconclusive, 3 error (nothing could be judged).
     """
     here: Context = context.obj
-    wanted = _Wanted(rate, duration, cold_start, p99, memory)
+    wanted = _Wanted(rate, duration, cold_start, p99, worker_memory)
     with judging():
+        require_within("rate", rate, 0.01, 1e6)
+        require_within("duration", duration, 0.01, 600.0)
         manifest = _unrevoked(here, reference)
         measured = _measure(here, manifest, wanted, input)
         judgement = _judge(measured, wanted)
@@ -93,8 +95,8 @@ def check(
 
 
 def _unrevoked(here: Context, reference: str) -> VersionManifest:
+    from salver.control.actions.attestation import ATTESTATION
     from salver.control.actions.descriptions import OfVersion
-    from salver.control.actions.signing import ATTESTATION
 
     with here.administration() as admin:
         found = admin.do(ATTESTATION, OfVersion(*named_version(reference)))
@@ -177,7 +179,9 @@ def _body(url: str, manifest: VersionManifest, input: Path | None) -> bytes:
         try:
             return input.read_bytes()
         except OSError as error:
-            raise SalverError("INVALID_ARTIFACT", f"cannot read {str(input)!r}: {error.strerror}") from None
+            raise SalverError(
+                "INVALID_ARTIFACT", f"cannot read {str(input)!r}: {error.strerror}", "check the path"
+            ) from None
     import numpy as np
 
     from salver.client import Client
@@ -191,6 +195,8 @@ def _body(url: str, manifest: VersionManifest, input: Path | None) -> bytes:
 
 def _memory_bytes(home: Path) -> int:
     """What the server measured that the version takes."""
+    from salver.control.action import Nothing
+    from salver.control.actions.status import STATUS
     from salver.control.remote import RemoteAdministration
     from salver.storage.home import Home
 
@@ -200,7 +206,7 @@ def _memory_bytes(home: Path) -> int:
         return 0
     remote = RemoteAdministration(serving.control_socket, opened.admin_token_path.read_text().strip())
     try:
-        return max((each.size_bytes for each in remote.status().endpoints), default=0)
+        return max((each.size_bytes for each in remote.do(STATUS, Nothing()).endpoints), default=0)
     finally:
         remote.close()
 
@@ -256,7 +262,9 @@ def _document(manifest: VersionManifest, measured: _Measured, wanted: _Wanted, j
         "suite": OPERATIONAL_SUITE,
         "verdict": judgement.verdict.value,
         "reasons": list(judgement.reasons),
-        "version": {"reference": manifest.reference, "digest": manifest.digest},
+        "model": manifest.model,
+        "version": manifest.version,
+        "digest": manifest.digest,
         "numbers": numbers,
         "declared_memory_bytes": wanted.memory_bytes,
         "processors": os.cpu_count(),

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from salver.cli.context import Context
-from salver.cli.judging import end_with, judging, keep_evidence, progress
+from salver.cli.judging import end_with, judging, keep_evidence, progress, require_within
 from salver.cli.tables import table
 from salver.protocol.errors import SalverError
 from salver.protocol.names import named_version
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from salver.protocol.description import Description
     from salver.protocol.tables import VersionManifest
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "described"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -59,9 +59,9 @@ def compare(
         found = _compared(here, (first, second), _suite(suite, target, slices), data, settings)
         written = _written(found, report)
         evidence = msgspec.to_builtins(found.evidence())
-        identity = keep_evidence(here, found.version.reference, evidence) if record else ""
+        identity = keep_evidence(here, found.reference, evidence) if record else ""
     document = msgspec.to_builtins(found) | ({"id": identity} if identity else {})
-    here.say(document, _described(found, written, identity))
+    here.say(document, described(found, written, identity))
     end_with(found.verdict)
 
 
@@ -71,8 +71,7 @@ def _check(settings: ComparisonSettings) -> None:
         ("requests", settings.requests, 80, 100_000),
         ("budget", settings.budget_s, 0.1, 3600.0),
     ):
-        if not low <= value <= high:
-            raise SalverError("INVALID_PARAMETER", f"--{name} is {value:g}", f"use {low:g} to {high:g}")
+        require_within(name, value, low, high)
 
 
 def _suite(suite: Path | None, target: str, slices: list[str]) -> ReadSuite:
@@ -113,8 +112,8 @@ def _compared(
 
 def _version(admin: Administration, reference: str) -> tuple[VersionManifest, Description]:
     """The version as it is published, and what is said of it."""
+    from salver.control.actions.attestation import ATTESTATION
     from salver.control.actions.descriptions import SHOW_VERSION, OfVersion
-    from salver.control.actions.signing import ATTESTATION
 
     page = admin.do(SHOW_VERSION, OfVersion(*named_version(reference)))
     published = admin.do(ATTESTATION, OfVersion(page.manifest.model, page.manifest.version))
@@ -129,23 +128,25 @@ def _written(found: ComparisonRecord, report: Path | None) -> tuple[Path, ...]:
     return write_comparison(found, report)
 
 
-def _described(found: ComparisonRecord, written: tuple[Path, ...], identity: str) -> str:
-    head = f"{found.version.reference} is {found.relation} against {found.against.reference}"
+def described(found: ComparisonRecord, written: tuple[Path, ...], identity: str) -> str:
+    """The comparison for people."""
+    head = f"{found.reference} is {found.relation} against {found.against.reference}"
     lines = [f"{head}, on {found.evaluated_rows} of {found.data_rows} rows of {found.data}: {found.verdict}"]
     rows = [
         [
-            each.relation,
+            each.standing,
             f"{each.part} {each.name}",
             f"{each.first:.4g}",
             f"{each.second:.4g}",
             f"{each.gain.estimate:+.3g} [{each.gain.low:.3g}, {each.gain.high:.3g}]",
             f"{each.margin:.3g}",
             f"{each.adjusted_p:.2g}",
+            "" if each.more_rows is None else f"{each.more_rows:,}",
             each.method,
         ]
         for each in found.tests
     ]
-    lines.append(table(["", "test", "first", "second", "gain", "margin", "adjusted p", "method"], rows))
+    lines.append(table(["", "test", "first", "second", "gain", "margin", "adjusted p", "more rows", "method"], rows))
     told = [f"{check.name}: {reason}" for check in found.checks for reason in check.reasons]
     lines += told
     lines += [f"wrote {path}" for path in written]

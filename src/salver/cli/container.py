@@ -24,8 +24,8 @@ def add_to(app: typer.Typer) -> None:
 def container(
     context: typer.Context,
     command: str = typer.Argument("serve", help="What platforms say: serve."),
-    model: Path | None = typer.Option(None, help="The artifact to serve; by default where the platform has put it."),
-    name: str = typer.Option("model", help="The endpoint of that artifact."),
+    artifact: Path | None = typer.Option(None, help="The artifact to serve; by default where the platform has put it."),
+    endpoint: str = typer.Option("model", help="The endpoint of that artifact."),
     trust_code: bool = typer.Option(False, "--trust-code", help="Vouch for a pickle, which can run any code."),
     until_stdin_closes: bool = typer.Option(
         False, "--until-stdin-closes", help="End with the program that holds the other end of standard input."
@@ -37,12 +37,12 @@ def container(
     here: Context = context.obj
     if command != "serve":
         raise SalverError("INVALID_SETTING", f"a container is told to {command[:40]!r}", "this one can only serve")
-    platform = read_platform(os.environ, model)
+    platform = read_platform(os.environ, artifact)
     settings = dict(platform.settings)
     if platform.model is not None:
-        _deploy(here, platform.model, name, trust_code=trust_code)
+        _deploy(here, platform.model, endpoint, trust_code=trust_code)
         if "SALVER_SERVER_DEFAULT_ENDPOINT" not in os.environ:
-            settings["default_endpoint"] = name
+            settings["default_endpoint"] = endpoint
     elif not platform.has_several:
         _require_deployed(here)
     if platform.has_several:
@@ -54,23 +54,28 @@ def container(
 
 def _deploy(here: Context, path: Path, name: str, *, trust_code: bool) -> None:
     """Register what the platform has put there and make it what the endpoint serves."""
-    from salver.control.administration import DeployRequest
+    from salver.control.actions.deployments import DEPLOY
+    from salver.control.actions.registration import REGISTER
     from salver.control.registration import draft_version
+    from salver.registry.deploy_request import DeployRequest
     from salver.storage.opening import open_blobs
 
     draft = draft_version(open_blobs(here.home(make=True)), name, path, trust_code=trust_code)
     with here.administration() as admin:
-        version = admin.register(draft).manifest.version
-        admin.deploy(DeployRequest(name, version))
+        version = admin.do(REGISTER, draft).manifest.version
+        admin.do(DEPLOY, DeployRequest(name, version))
 
 
 def _require_deployed(here: Context) -> None:
+    from salver.control.action import Nothing
+    from salver.control.actions.status import STATUS
+
     with here.administration(make_home=True) as admin:
-        if not admin.status().deployments:
+        if not admin.do(STATUS, Nothing()).deployments:
             raise SalverError(
                 "NOT_FOUND",
                 "the platform has put no model into this container, and its home holds none",
-                "name one with --model, or build the image with `salver package`",
+                "name one with --artifact, or build the image with `salver package`",
             )
 
 

@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from salver.protocol.errors import SalverError
+from salver.protocol.printable import printable
 
 if TYPE_CHECKING:
     from salver.control.administration import Administration
     from salver.storage.home import Home, Serving
 
-__all__ = ["Context", "Exit", "in_json", "printable"]
-
-_STEERING: Final = re.compile(r"[^\n\t\x20-\x7e\xa0-\U0010ffff]|[\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
-
-def printable(text: str) -> str:
-    """`text` as a terminal takes it, names of files that are not UTF-8 as well, and without what would steer it.
-
-    Control characters, but for ends of lines and tabs, are written out, and so are those that turn the direction of
-    writing.
-    """
-    return _STEERING.sub(_written_out, text).encode(errors="backslashreplace").decode()
-
-
-def _written_out(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode()
+__all__ = ["Context", "Exit", "in_json"]
 
 
 def in_json(document: Any) -> str:
@@ -103,5 +89,8 @@ class Context:
         """
         from salver.control.holding import administration_of
 
-        with administration_of(self.home(make=make_home), "command line", self.why) as admin:
+        home = self.home(make=make_home)
+        with administration_of(home, "command line", self.why) as admin:
+            if os.environ.get("SALVER_TOKEN") and home.read_serving() is None:
+                self.note("nothing serves this home: SALVER_TOKEN is not heeded, you act as the user of this machine")
             yield admin

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -19,6 +19,9 @@ from salver.protocol.tables import (
     RuntimeOptions,
     Validate,
 )
+
+if TYPE_CHECKING:
+    from salver.control.administration import Administration
 
 __all__ = ["add_to"]
 
@@ -227,30 +230,33 @@ def _level(text: str) -> dict[str, float]:
 def _deploy(
     here: Context, model: str, endpoint: str | None, settings: dict[str, Any], wait_timeout_s: float | None
 ) -> None:
-    from salver.control.administration import DeployRequest
+    from salver.control.actions.deployments import DEPLOY
+    from salver.registry.deploy_request import DeployRequest
 
     name, version = split_reference(model)
     if endpoint is not None:
         check_name(endpoint, "endpoint")
     with here.administration() as admin:
-        spec = admin.deploy(DeployRequest(name, version, endpoint, settings))
+        spec = admin.do(DEPLOY, DeployRequest(name, version, endpoint, settings))
         if wait_timeout_s is None:
             here.say(spec, f"{spec.endpoint} -> {spec.model}@{spec.version}")
         else:
             _wait(here, admin, spec, wait_timeout_s)
 
 
-def _wait(here: Context, admin: Any, spec: DeploymentSpec, timeout_s: float) -> None:
+def _wait(here: Context, admin: Administration, spec: DeploymentSpec, timeout_s: float) -> None:
     from salver.clock import SYSTEM_CLOCK
+    from salver.control.action import Nothing
+    from salver.control.actions.status import STATUS
     from salver.control.waiting import wait_until_reached
     from salver.protocol.errors import SalverError
     from salver.runtime.status import LoadState
 
-    if not admin.status().serving:
+    if not admin.do(STATUS, Nothing()).serving:
         here.note("no server runs on this home; it will serve this at its next start")
         here.say(spec, f"{spec.endpoint} -> {spec.model}@{spec.version}")
         return
-    reached = wait_until_reached(admin, spec, timeout_s, SYSTEM_CLOCK)
+    reached = wait_until_reached(lambda: admin.do(STATUS, Nothing()).endpoints, spec, timeout_s, SYSTEM_CLOCK)
     if reached is None:
         raise SalverError("NOT_READY", f"{spec.endpoint} does not serve after {timeout_s:g} s", "see `salver status`")
     text = f"{spec.endpoint} -> {spec.model}@{spec.version}  {reached.state}  {reached.placement or ''}"
@@ -268,7 +274,9 @@ def _wait(here: Context, admin: Any, spec: DeploymentSpec, timeout_s: float) -> 
 
 def undeploy(context: typer.Context, endpoint: str = typer.Argument(help="The endpoint to remove.")) -> None:
     """Remove an endpoint. The model and its versions stay registered."""
+    from salver.control.actions.deployments import UNDEPLOY, UndeployRequest
+
     here: Context = context.obj
     with here.administration() as admin:
-        spec = admin.undeploy(endpoint)
+        spec = admin.do(UNDEPLOY, UndeployRequest(endpoint))
     here.say(spec, f"{spec.endpoint} no longer serves {spec.model}@{spec.version}")

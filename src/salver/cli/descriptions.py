@@ -36,7 +36,7 @@ def add_to(app: typer.Typer) -> None:
 
 def show(
     context: typer.Context,
-    reference: str = typer.Argument(help="NAME, or NAME@ with a version, an alias, a stage or latest."),
+    reference: str = typer.Argument(metavar="NAME[@VERSION]", help="A number, an alias, a stage or latest."),
 ) -> None:
     """Show everything that is known of a version."""
     from salver.control.actions.descriptions import SHOW_VERSION, OfVersion
@@ -50,8 +50,8 @@ def show(
 
 def describe(
     context: typer.Context,
-    reference: str = typer.Argument(help="NAME@VERSION; an alias or a stage does as well."),
-    file: Path | None = typer.Option(None, "--file", help="A TOML or JSON file with fields of the description."),
+    reference: str = typer.Argument(metavar="NAME@VERSION", help="The version; an alias or a stage does as well."),
+    description: Path | None = typer.Option(None, help="A TOML or JSON file with fields of the description."),
     set: list[str] = typer.Option([], "--set", help="FIELD=TEXT; nothing behind the = removes the field."),
     metric: list[str] = typer.Option([], "--metric", help="NAME=NUMBER."),
     parameter: list[str] = typer.Option([], "--parameter", help="NAME=VALUE, a hyperparameter."),
@@ -61,10 +61,10 @@ def describe(
 
     here: Context = context.obj
     name, version = split_reference(reference)
-    changes = read_description(file, set, metric, parameter)
+    changes = read_description(description, set, metric, parameter)
     if not changes:
         raise SalverError(
-            "INVALID_PARAMETER", "nothing is to be changed", "give --file, --set, --metric or --parameter"
+            "INVALID_PARAMETER", "nothing is to be changed", "give --description, --set, --metric or --parameter"
         )
     with here.administration() as admin:
         found = admin.do(DESCRIBE, Changes(name, version, changes))
@@ -73,7 +73,7 @@ def describe(
 
 def tag(
     context: typer.Context,
-    reference: str = typer.Argument(help="NAME@VERSION; an alias or a stage does as well."),
+    reference: str = typer.Argument(metavar="NAME@VERSION", help="The version; an alias or a stage does as well."),
     tags: list[str] = typer.Argument(help="NAME=VALUE; nothing behind the = removes the tag."),
 ) -> None:
     """Set and remove free tags of a version."""
@@ -119,8 +119,8 @@ def remove_alias(
 
 def list_aliases(context: typer.Context, name: str = typer.Argument(help="A model.")) -> None:
     """List the aliases of a model."""
-    from salver.control.actions.compatibility import OfModel
     from salver.control.actions.descriptions import ALIASES
+    from salver.control.actions.models import OfModel
 
     here: Context = context.obj
     with here.administration() as admin:
@@ -162,7 +162,7 @@ def _read_file(file: Path) -> dict[str, Any]:
             "INVALID_PARAMETER", f"{file.name!r} cannot be read: {error.strerror}", "check the path"
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise SalverError("INVALID_PARAMETER", f"{file.name!r} is no TOML or JSON: {error}") from None
+        raise SalverError("INVALID_PARAMETER", f"{file.name!r} is no TOML or JSON: {error}", "mend the file") from None
 
 
 def _pairs(given: list[str], what: str) -> dict[str, str]:

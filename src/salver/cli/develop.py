@@ -40,7 +40,7 @@ def add_to(app: typer.Typer) -> None:
 def dev(
     context: typer.Context,
     path: Path = typer.Argument(help="A model file, a Python file with a salver.Model, or a directory."),
-    name: str | None = typer.Option(None, help="The endpoint's name; by default from the file's name."),
+    endpoint: str | None = typer.Option(None, help="The name clients call; by default from the file's name."),
     http: int = typer.Option(8080, help="Port to serve on; 0 takes a free one."),
     format: str | None = typer.Option(None, help="As for `salver register`; without it, what the files suggest."),
     trust_code: bool = typer.Option(False, "--trust-code", help="Vouch for a pickle, which can run any code."),
@@ -50,7 +50,7 @@ def dev(
     here: Context = context.obj
     with _interrupted_by_signals(), tempfile.TemporaryDirectory(prefix="salver-dev-") as folder:
         private = Context(Path(folder) / "home", here.json)
-        draft = _Draft(private, path.resolve(), name or _name_of(path), format, trust_code)
+        draft = _Draft(private, path.resolve(), endpoint or _name_of(path), format, trust_code)
         deployed = draft.state()
         draft.deploy()
         with _server(private, http) as process, _handed_on(process) as ends:
@@ -127,30 +127,38 @@ class _Draft:
     trust_code: bool
 
     def deploy(self) -> DeploymentSpec:
-        from salver.control.administration import DeployRequest
+        from salver.control.actions.deployments import DEPLOY
+        from salver.control.actions.registration import REGISTER
         from salver.control.registration import draft_version
+        from salver.registry.deploy_request import DeployRequest
         from salver.storage.opening import open_blobs
 
         blobs = open_blobs(self.here.home(make=True))
         draft = draft_version(blobs, self.endpoint, self.path, format=self.format, trust_code=self.trust_code)
         with self.here.administration() as admin:
-            version = admin.register(draft).manifest.version
-            return admin.deploy(DeployRequest(self.endpoint, version, settings={"required": False}))
+            version = admin.do(REGISTER, draft).manifest.version
+            return admin.do(DEPLOY, DeployRequest(self.endpoint, version, settings={"required": False}))
 
     def manifest(self) -> VersionManifest:
         """Of what is deployed."""
+        from salver.control.actions.models import VERSIONS, OfVersions
+
         with self.here.administration() as admin:
-            return admin.versions(self.endpoint)[-1]
+            return admin.do(VERSIONS, OfVersions(model=self.endpoint, limit=1, last=True))[0]
 
     def deploy_and_tell(self) -> None:
         """Deploy again and say how it went; the version before serves on when it went badly."""
         from salver.clock import SYSTEM_CLOCK
+        from salver.control.action import Nothing
+        from salver.control.actions.status import STATUS
         from salver.control.waiting import wait_until_reached
 
         try:
             spec = self.deploy()
             with self.here.administration() as admin:
-                reached = wait_until_reached(admin, spec, _LOAD_TIMEOUT_S, SYSTEM_CLOCK)
+                reached = wait_until_reached(
+                    lambda: admin.do(STATUS, Nothing()).endpoints, spec, _LOAD_TIMEOUT_S, SYSTEM_CLOCK
+                )
         except (SalverError, OSError) as error:
             self.here.note(f"not deployed: {error}")
             return

@@ -88,6 +88,8 @@ def _home(here: Context) -> Iterator[Finding]:
     yield Finding("server", "ok", f"pid {serving.pid} at {serving.http}" if serving else "none runs on this home")
     from salver.control.action import Nothing
     from salver.control.actions.audit import VERIFY
+    from salver.control.actions.models import MODELS, each_version
+    from salver.control.actions.status import STATUS
 
     with here.administration() as admin:
         check = admin.do(VERIFY, Nothing())
@@ -96,8 +98,10 @@ def _home(here: Context) -> Iterator[Finding]:
         else:
             yield Finding("audit journal", "error", f"record {check.bad_seq}: {check.reason}", "restore from a backup")
         yield from _jobs(home)
-        yield from _stored_bytes(here, [m for s in admin.models() for m in admin.versions(s.name)])
-        for endpoint in admin.status().endpoints:
+        yield from _stored_bytes(
+            here, [m for summary in admin.do(MODELS, Nothing()) for m in each_version(admin, summary.name)]
+        )
+        for endpoint in admin.do(STATUS, Nothing()).endpoints:
             if endpoint.problem:
                 yield Finding(f"endpoint {endpoint.endpoint}", "error", endpoint.problem, "deploy a version that loads")
 
@@ -138,7 +142,7 @@ def _stored_bytes(here: Context, manifests: Iterable[VersionManifest]) -> Iterat
         blobs = open_blobs(here.home())
         for bad in scrub(blobs, owners):
             damaged += 1
-            yield Finding("stored bytes", "error", f"{', '.join(bad.versions)}: {bad.problem}", bad.remedy)
+            yield Finding("stored bytes", "error", f"{', '.join(bad.references)}: {bad.problem}", bad.remedy)
         size = f"{blobs.usage_bytes() / 2**20:,.1f} MiB in the store"
     except SalverError as error:
         yield Finding("stored bytes", "error", error.message, error.remedy)

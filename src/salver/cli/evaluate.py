@@ -32,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
 
 def evaluate(
     context: typer.Context,
-    reference: str = typer.Argument(help="NAME or NAME@VERSION: a number, an alias or a stage; else the latest."),
+    reference: str = typer.Argument(metavar="NAME[@VERSION]", help="A number, an alias or a stage; else the latest."),
     suite: Path = typer.Option(..., help="The suite: a TOML file, or a Python file that defines SUITE."),
     data: Path = typer.Option(..., help="Rows with their target: csv, parquet or npy."),
     against: str | None = typer.Option(
@@ -50,7 +50,7 @@ def evaluate(
         found = _evaluated(here, reference, suite, data, against)
         written = _write(found, report)
         evidence = msgspec.to_builtins(found.evidence())
-        identity = keep_evidence(here, found.version.reference, evidence) if record else ""
+        identity = keep_evidence(here, found.reference, evidence) if record else ""
     document = {**msgspec.to_builtins(found), "id": identity} if record else found
     here.say(document, _described(found, written) + (f"\nrecorded as {identity}" if record else ""))
     end_with(found.verdict)
@@ -60,8 +60,8 @@ def _evaluated(here: Context, reference: str, suite: Path, data: Path, against: 
     from salver.cli.cases import all_cases
     from salver.cli.online import online_of
     from salver.clock import SYSTEM_CLOCK
+    from salver.control.actions.attestation import ATTESTATION
     from salver.control.actions.descriptions import OfVersion
-    from salver.control.actions.signing import ATTESTATION
     from salver.evaluation.evaluate import evaluate as judge
     from salver.evaluation.given import Given
     from salver.evaluation.scripts import read_suite
@@ -99,6 +99,9 @@ def _page(admin: Administration, model: str, wanted: str) -> VersionPage:
 
 def _rival(admin: Administration, model: str, wanted: str, *, required: bool) -> tuple[str, str] | None:
     """The version to compare with, by model and number; None for nothing in production where nobody insists on it."""
+    from salver.control.action import Nothing
+    from salver.control.actions.status import STATUS
+
     if "@" in wanted:
         manifest = _page(admin, *named_version(wanted)).manifest
         return manifest.model, manifest.version
@@ -108,7 +111,7 @@ def _rival(admin: Administration, model: str, wanted: str, *, required: bool) ->
         if error.code != "NOT_FOUND" or wanted != Stage.PRODUCTION:
             raise
         # A home that does not use stages has in production what its endpoint serves.
-        for spec in admin.status().deployments:
+        for spec in admin.do(STATUS, Nothing()).deployments:
             if spec.endpoint == model:
                 return spec.model, spec.version
         if required:
@@ -131,7 +134,7 @@ def _described(record: EvaluationRecord, written: tuple[Path, ...]) -> str:
         for index, reason in enumerate(each.reasons or ("",))
     ]
     rival = f", compared with {record.against.reference}" if record.against else ""
-    head = f"{record.version.reference} is {record.verdict} in suite {record.suite}"
+    head = f"{record.reference} is {record.verdict} in suite {record.suite}"
     rest = f"on {record.evaluated_rows} of {record.data_rows} rows of {record.data}{rival}"
     lines = [f"{head}, {rest}", table(["verdict", "role", "check", "why"], rows)]
     return "\n".join([*lines, *(f"wrote {path}" for path in written)])

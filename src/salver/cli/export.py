@@ -28,12 +28,12 @@ def add_to(app: typer.Typer) -> None:
 
 def export(
     context: typer.Context,
-    reference: str = typer.Argument(help="NAME or NAME@VERSION; without a version the highest release."),
+    reference: str = typer.Argument(metavar="NAME[@VERSION]", help="Without a version the highest release."),
     directory: Path = typer.Argument(help="The directory to write; new, or empty."),
 ) -> None:
     """Write a version with its signature and the public key."""
+    from salver.control.actions.attestation import ATTESTATION
     from salver.control.actions.descriptions import OfVersion
-    from salver.control.actions.signing import ATTESTATION
     from salver.registry.exported import write_export
     from salver.storage.opening import open_blobs
 
@@ -44,7 +44,9 @@ def export(
     write_export(manifest, _trusted(here, None), open_blobs(here.home()), directory)
     here.say(
         {
-            "reference": manifest.reference,
+            "model": manifest.model,
+            "version": manifest.version,
+            "digest": manifest.digest,
             "directory": str(directory),
             "files": len(manifest.files),
             "size_bytes": manifest.size_bytes,
@@ -80,16 +82,22 @@ def verify(
         checked = check_files_of(directory, read_signature(signature), keys, signature)
     elif directory.is_dir():
         checked = check_export(directory, keys)
-    else:
+    elif "@" in target and not directory.exists():
         checked = _check_stored(here, target, keys)
+    else:
+        raise SalverError(
+            "NOT_FOUND",
+            f"there is no directory {target[:200]!r}",
+            "name one that `salver export` wrote, or NAME@VERSION of this home",
+        )
     here.say(checked, _told(checked))
     if not checked.ok:
         raise Exit(1)
 
 
 def _check_stored(here: Context, reference: str, keys: TrustedKeys) -> Checked:
+    from salver.control.actions.attestation import ATTESTATION
     from salver.control.actions.descriptions import OfVersion
-    from salver.control.actions.signing import ATTESTATION
     from salver.registry.exported import Checked
     from salver.security.model_signing import require_manifest
     from salver.storage.opening import open_blobs
@@ -116,10 +124,10 @@ def _told(checked: Checked) -> str:
 
 def revoke(
     context: typer.Context,
-    reference: str = typer.Argument(help="NAME@VERSION."),
+    reference: str = typer.Argument(metavar="NAME@VERSION", help="The version."),
 ) -> None:
     """Have a version loaded nowhere any more. Needs --why. It is not deployed either, and that cannot be taken back."""
-    from salver.control.actions.signing import REVOKE, AskedRevocation
+    from salver.control.actions.revocations import REVOKE, AskedRevocation
 
     here: Context = context.obj
     model, version = named_version(reference)

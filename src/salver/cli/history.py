@@ -24,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
 def history(
     context: typer.Context,
     name: str = typer.Argument(help="A model or an endpoint."),
-    at: str | None = typer.Option(None, help="Only what served then: a date (UTC), a time with zone, or '3 days ago'."),
+    at: str | None = typer.Option(None, help="Only what served then: a date (UTC), a time with zone, '3 days ago' or now."),
     endpoint: str | None = typer.Option(None, help="Only on this endpoint."),
 ) -> None:
     """Show what a model or endpoint served when. And who deployed it why; without --at, all that happened."""
@@ -35,7 +35,7 @@ def history(
     here: Context = context.obj
     check_name(name, "model or endpoint")
     span = None if at is None else moment(at, SYSTEM_CLOCK.wall_s())
-    asked = OfName(name, endpoint, span.from_s if span else None, span.to_s if span else None)
+    asked = OfName(name, endpoint, span.since_s if span else None, span.until_s if span else None)
     with here.administration() as admin:
         found = admin.do(HISTORY, asked)
     here.say(found, "\n".join(_then(found) if span else _all(found)))
@@ -55,7 +55,7 @@ def _served(served: Served) -> list[str]:
     lines = [
         f"{served.endpoint}: {served.model}@{served.version}, generation {served.generation}",
         f"  digest    {served.digest or 'unknown'}",
-        f"  deployed  {date(served.since_s)} UTC by {served.by} (record {served.seq})",
+        f"  deployed  {date(served.since_s)} UTC by {served.deployed_by} (record {served.seq})",
         f"            {until}",
     ]
     if served.why:
@@ -84,7 +84,7 @@ def _all(found: History) -> list[str]:
 def _what(event: Event) -> str:
     if event.action in ("deploy", "rollback", "undeploy"):
         changed = ", ".join(f"{name} {_shown(old)} -> {_shown(new)}" for name, (old, new) in event.changes.items())
-        return f"{event.subject} -> {event.version}" + (f" ({changed})" if changed else "")
+        return f"{event.subject} -> {event.reference}" + (f" ({changed})" if changed else "")
     source, target = event.details.get("source"), event.details.get("target")
     return f"{event.subject} {source} -> {target}" if source and target else event.subject
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from salver.cli.context import Context
-from salver.cli.descriptions import describe_signature
+from salver.cli.models import registered_document, registered_lines
 from salver.cli.tables import table
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def _called(source: str) -> str:
 def _register(here: Context, made: Imported, name: str, version: str | None, *, trust_code: bool) -> None:
     import msgspec
 
+    from salver.control.actions.registration import REGISTER
     from salver.control.registration import draft_version
     from salver.protocol.description import Description, merged
     from salver.protocol.names import SemanticVersion, check_name
@@ -121,30 +122,8 @@ def _register(here: Context, made: Imported, name: str, version: str | None, *, 
         tags=made.tags(),
     )
     with here.administration() as admin:
-        done = admin.register(draft)
-    manifest = done.manifest
+        done = admin.do(REGISTER, draft)
     for note in made.notes:
         here.note(f"note: {note}")
-    document: dict[str, Any] = {
-        "model": manifest.model,
-        "version": manifest.version,
-        "reference": manifest.reference,
-        "created": done.created,
-        "against": done.against,
-        "changes": [{"level": change.level.word, "what": change.what} for change in done.changes],
-        "digest": manifest.digest,
-        "format": manifest.format,
-        "signature": manifest.signature,
-        "metadata": manifest.metadata,
-        "notes": made.notes,
-    }
-    changes = "".join(f"  {each.level.word:<10} {each.what}, against {done.against}\n" for each in done.changes)
-    here.say(
-        document,
-        f"{manifest.reference}{'' if done.created else '  (was registered already)'}\n"
-        f"{changes}"
-        f"  from       {made.metadata.get('flavor', made.format)}\n"
-        f"  digest     sha256:{manifest.digest}\n"
-        f"  format     {manifest.format}\n"
-        f"{describe_signature(manifest.signature)}",
-    )
+    document = registered_document(done) | {"metadata": done.manifest.metadata, "notes": made.notes}
+    here.say(document, "\n".join(registered_lines(done, made.metadata.get("flavor", made.format))))

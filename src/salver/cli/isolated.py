@@ -36,17 +36,17 @@ def isolated(
     with here.administration() as admin:
         if clear is not None:
             ended = admin.do(END_ISOLATION, OfReference(clear))
-            here.say(ended, f"{', '.join(ended.versions)} is no longer isolated; deploy it again to load it anew")
+            here.say(ended, f"{', '.join(ended.references)} is no longer isolated; deploy it again to load it anew")
             return
         found = admin.do(ISOLATED, Nothing())
     rows = [
-        [", ".join(row.versions) or "(not registered)", row.cause, date(row.at_s), row.digest[:12]] for row in found
+        [", ".join(row.references) or "(not registered)", row.cause, date(row.at_s), row.digest[:12]] for row in found
     ]
     here.say(found, table(["version", "because it", "at", "digest"], rows) or "nothing is isolated")
 
 
 def describe_isolation(row: IsolatedVersion) -> str:
     """One line for people."""
-    what = ", ".join(row.versions) or f"the version with digest {row.digest[:12]}"
-    undo = f"; `salver isolated --clear {row.versions[0]}` undoes it" if row.versions else ""
+    what = ", ".join(row.references) or f"the version with digest {row.digest[:12]}"
+    undo = f"; `salver isolated --clear {row.references[0]}` undoes it" if row.references else ""
     return f"{what} is isolated: it {row.cause} the server process at {date(row.at_s)}{undo}"

@@ -49,7 +49,9 @@ def _problem(job: JobView) -> str:
     return job.error.code if job.error else ""
 
 
-def show(context: typer.Context, job_id: str = typer.Argument(help="The id that submitting it gave.")) -> None:
+def show(
+    context: typer.Context, job_id: str = typer.Argument(metavar="ID", help="The id that submitting it gave.")
+) -> None:
     """Show one job."""
     from salver.control.actions.jobs import JOB, OfJob
 
@@ -80,7 +82,9 @@ def _described(job: JobView) -> str:
     return "\n".join(f"{name:<10}{value}" for name, value in lines if value)
 
 
-def cancel(context: typer.Context, job_id: str = typer.Argument(help="The id that submitting it gave.")) -> None:
+def cancel(
+    context: typer.Context, job_id: str = typer.Argument(metavar="ID", help="The id that submitting it gave.")
+) -> None:
     """End a job that has not ended."""
     from salver.control.actions.jobs import CANCEL_JOB, OfJob
 

@@ -13,7 +13,7 @@ from salver.protocol.errors import SalverError
 from salver.protocol.names import named_version
 from salver.protocol.verdict import Verdict
 
-__all__ = ["EXIT_CODES", "end_with", "judging", "keep_evidence", "progress"]
+__all__ = ["EXIT_CODES", "end_with", "judging", "keep_evidence", "progress", "require_within"]
 
 EXIT_CODES: Final = {Verdict.SUCCESSFUL: 0, Verdict.FAILED: 1, Verdict.INCONCLUSIVE: 2, Verdict.ERROR: 3}
 
@@ -37,6 +37,12 @@ def end_with(verdict: Verdict) -> None:
     """End the command with the code of its verdict, unless that is 0."""
     if EXIT_CODES[verdict]:
         raise Exit(EXIT_CODES[verdict])
+
+
+def require_within(option: str, value: float, low: float, high: float) -> None:
+    """Raise INVALID_PARAMETER for an option that is not from `low` to `high`."""
+    if not low <= value <= high:
+        raise SalverError("INVALID_PARAMETER", f"--{option} is {value:g}", f"use {low:g} to {high:g}")
 
 
 def keep_evidence(here: Context, reference: str, document: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ def show(
 ) -> None:
     """Show the keys of the home: fingerprints, and what each is for. No private key is ever shown."""
     from salver.control.action import Nothing
-    from salver.control.actions.signing import KEYS
+    from salver.control.actions.keys import KEYS
 
     here: Context = context.obj
     with here.administration(make_home=True) as admin:
@@ -40,14 +40,14 @@ def show(
         wanted = next(each for each in found if each.use == ("audit" if audit else "signs"))
         here.say(wanted, wanted.pem)
         return
-    rows = [[each.fingerprint, each.use, each.name or "-"] for each in found]
+    rows = [[each.key_id, each.use, each.name or "-"] for each in found]
     here.say(found, table(["fingerprint", "use", "file in trust/"], rows))
 
 
 def rotate(context: typer.Context) -> None:
     """Sign with a new key from now on. What the old one has signed stays good."""
     from salver.control.action import Nothing
-    from salver.control.actions.signing import ROTATE_KEY
+    from salver.control.actions.keys import ROTATE_KEY
 
     here: Context = context.obj
     with here.administration() as admin:
@@ -66,7 +66,7 @@ def trust(
     name: str | None = typer.Option(None, help="What to call it; by default the file's name."),
 ) -> None:
     """Take versions that this key has signed. See `salver register --signature`."""
-    from salver.control.actions.signing import TRUST_KEY, KeyFile
+    from salver.control.actions.keys import TRUST_KEY, KeyFile
 
     here: Context = context.obj
     chosen = name or re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("._-")
@@ -76,17 +76,17 @@ def trust(
         raise SalverError("INVALID_ARTIFACT", f"{file.name!r} is no key that can be read", "give a PEM file") from None
     with here.administration(make_home=True) as admin:
         trusted = admin.do(TRUST_KEY, KeyFile(text, chosen))
-    here.say(trusted, f"trusted  {trusted.fingerprint}  ({trusted.name})")
+    here.say(trusted, f"trusted  {trusted.key_id}  ({trusted.name})")
 
 
 def distrust(
     context: typer.Context,
-    fingerprint: str = typer.Argument(help="Of the key, or its first characters, eight at least."),
+    key_id: str = typer.Argument(metavar="FINGERPRINT", help="Of the key, or its first characters, eight at least."),
 ) -> None:
     """Load nothing any more that a key has signed. What is loaded answers until it is replaced."""
-    from salver.control.actions.signing import DISTRUST_KEY, KeyNamed
+    from salver.control.actions.keys import DISTRUST_KEY, KeyNamed
 
     here: Context = context.obj
     with here.administration() as admin:
-        done = admin.do(DISTRUST_KEY, KeyNamed(fingerprint))
-    here.say(done, f"distrusted  {done.fingerprint}")
+        done = admin.do(DISTRUST_KEY, KeyNamed(key_id))
+    here.say(done, f"distrusted  {done.key_id}")

@@ -35,10 +35,12 @@ def add_to(app: typer.Typer) -> None:
     app.command("promote", epilog='Example: salver promote digits@1.1.0 production --why "better on the new scanner"')(
         promote
     )
-    app.command("approve", epilog="Example: salver approve digits@1.1.0 production --comment checked")(approve)
+    app.command("approve", epilog="Example: salver approve digits@1.1.0 production --why checked")(approve)
     app.command("stage", epilog="Example: salver stage digits")(stage)
     app.command("decisions", epilog="Example: salver decisions digits@1.1.0")(decisions)
-    app.command("evaluations", epilog="Example: salver evaluations digits@1.1.0 --record evaluation.json")(evaluations)
+    app.command("evaluations", epilog="Example: salver evaluations digits@1.1.0 --document evaluation.json")(
+        evaluations
+    )
 
 
 def promote(
@@ -68,7 +70,7 @@ def promote(
         done = admin.do(PROMOTE, asked)
         reached = done.moved or done.already
         spec = _deploy(admin, done, endpoint) if reached and (deploy or endpoint) else None
-    document: dict[str, Any] = msgspec.to_builtins(done) | ({"deployed": spec.endpoint} if spec else {})
+    document: dict[str, Any] = msgspec.to_builtins(done) | ({"endpoint": spec.endpoint} if spec else {})
     here.say(document, "\n".join(_told(done, asked.target, spec)))
     if not reached and done.decision is not None:
         if done.decision.verdict is Verdict.INCONCLUSIVE:
@@ -78,32 +80,35 @@ def promote(
 
 def _deploy(admin: Administration, done: Promotion, endpoint: str | None) -> DeploymentSpec:
     """Have the endpoint serve the version, unless it should do so already."""
-    from salver.control.administration import DeployRequest
+    from salver.control.action import Nothing
+    from salver.control.actions.deployments import DEPLOY
+    from salver.control.actions.status import STATUS
+    from salver.registry.deploy_request import DeployRequest
 
-    wanted = endpoint or done.stage.model
-    for spec in admin.status().deployments:
-        if (spec.endpoint, spec.model, spec.version) == (wanted, done.stage.model, done.stage.version):
+    wanted = endpoint or done.model
+    for spec in admin.do(STATUS, Nothing()).deployments:
+        if (spec.endpoint, spec.model, spec.version) == (wanted, done.model, done.version):
             return spec
-    return admin.deploy(DeployRequest(done.stage.model, done.stage.version, wanted))
+    return admin.do(DEPLOY, DeployRequest(done.model, done.version, wanted))
 
 
 def _told(done: Promotion, target: Stage, spec: DeploymentSpec | None) -> Iterator[str]:
-    reference, decision = done.stage.reference, done.decision
+    reference, decision = done.reference, done.decision
     if done.already:
-        yield f"{reference} is in {done.stage.stage} already"
+        yield f"{reference} is in {done.stage} already"
     elif decision is not None and done.moved:
         past = f", past its gates in an emergency: {decision.why}" if decision.emergency else ""
         yield f"{reference}: {decision.source} -> {decision.target}{past}"
     elif decision is not None:
         asked_only = "" if decision.id else " (nothing was changed)"
         number = f", decision {decision.id}" if decision.id else ""
-        would = "could go" if decision.verdict is Verdict.SUCCESSFUL else f"stays in {done.stage.stage}, not"
+        would = "could go" if decision.verdict is Verdict.SUCCESSFUL else f"stays in {done.stage}, not"
         yield f"{reference} {would} to {target}: {decision.verdict}{number}{asked_only}"
     if decision is not None:
         yield from _gates(decision)
     for each in done.replaced:
         yield f"{each.reference}: production -> {each.stage}"
-    if done.stage.emergency and not (decision and decision.emergency and done.moved):
+    if done.emergency and not (decision and decision.emergency and done.moved):
         yield f"note: {reference} was once promoted past its gates"
     if spec is not None:
         yield f"{spec.endpoint} serves {spec.model}@{spec.version}"
@@ -114,7 +119,7 @@ def _gates(decision: DecisionRecord) -> Iterator[str]:
         yield f"  {gate.verdict:<12}  {gate.gate}: {'; '.join(gate.reasons)}"
         for each in gate.evidence:
             when = f" {date(each.at_s)}" if each.at_s is not None else ""
-            who = f" by {each.who}" if each.who else ""
+            who = f" by {each.actor}" if each.actor else ""
             numbers = "".join(f" {name} {value:g}" for name, value in each.numbers.items())
             yield f"                {each.kind} {each.id}: {each.said}{numbers}{who}{when}"
 
@@ -123,10 +128,9 @@ def approve(
     context: typer.Context,
     reference: str = typer.Argument(metavar="NAME@VERSION", help="The version."),
     target: Stage = typer.Argument(metavar="STAGE", help="Where it may go."),
-    comment: str = typer.Option("", help="What you looked at."),
     withdraw: bool = typer.Option(False, "--withdraw", help="Take your approval back."),
 ) -> None:
-    """Agree that a version goes to a stage. It holds until the version leaves the stage it is in."""
+    """Agree that a version goes to a stage. Say with --why what you looked at; it holds until the version moves."""
     from salver.control.actions.lifecycle import APPROVE, WITHDRAW, Approve, Withdraw
 
     here: Context = context.obj
@@ -135,10 +139,10 @@ def approve(
         if withdraw:
             done = admin.do(WITHDRAW, Withdraw(name, version, target))
         else:
-            done = admin.do(APPROVE, Approve(name, version, target, comment))
+            done = admin.do(APPROVE, Approve(name, version, target, here.why))
     given = done.approval
     what = "has withdrawn the approval of" if withdraw else "approves" if done.changed else "approves as before"
-    here.say(done, f"{given.approver} {what} {given.model}@{given.version} for {given.target}")
+    here.say(done, f"{given.approved_by} {what} {given.model}@{given.version} for {given.target}")
 
 
 def stage(
@@ -152,12 +156,7 @@ def stage(
     with here.administration() as admin:
         found = admin.do(STAGES, OfStages(name))
     rows = [
-        [
-            each.reference,
-            each.stage.value,
-            "" if each.since_s is None else date(each.since_s),
-            "EMERGENCY" if each.emergency else "",
-        ]
+        [each.reference, each.stage.value, date(each.since_s or 0.0), "EMERGENCY" if each.emergency else ""]
         for each in found
     ]
     here.say(found, table(["version", "stage", "since", ""], rows) or "no versions")
@@ -166,7 +165,7 @@ def stage(
 def decisions(
     context: typer.Context,
     reference: str = typer.Argument(metavar="NAME[@VERSION]", help="A model or one of its versions."),
-    limit: int = typer.Option(20, help="Decisions to show at most, the newest."),
+    limit: int = typer.Option(20, min=1, max=1000, help="Decisions to show at most, the newest."),
 ) -> None:
     """Show what was decided about versions. By which gates, and from which evidence."""
     from salver.control.actions.lifecycle import DECISIONS, OfDecisions
@@ -190,21 +189,21 @@ def decisions(
 def evaluations(
     context: typer.Context,
     reference: str = typer.Argument(metavar="NAME[@VERSION]", help="A model or one of its versions."),
-    record: Path | None = typer.Option(None, "--record", help="A JSON file to record first, as evidence."),
-    limit: int = typer.Option(20, help="Evaluations to show at most, the newest."),
+    document: Path | None = typer.Option(None, help="A JSON file to record first, as evidence."),
+    limit: int = typer.Option(20, min=1, max=1000, help="Evaluations to show at most, the newest."),
 ) -> None:
     """Show what evaluations found: the evidence of gates."""
     from salver.control.actions.evidence import EVALUATIONS, RECORD_EVALUATION, NewEvaluation, OfEvaluations
 
     here: Context = context.obj
-    document = None if record is None else _read_document(record)
+    recorded = None if document is None else _read_document(document)
     name, _, version = reference.partition("@")
     with here.administration() as admin:
-        if document is not None:
-            admin.do(RECORD_EVALUATION, NewEvaluation(*named_version(reference), document))
+        if recorded is not None:
+            admin.do(RECORD_EVALUATION, NewEvaluation(*named_version(reference), recorded))
         found = admin.do(EVALUATIONS, OfEvaluations(check_name(name, "model"), version or None, limit))
     rows = [
-        [f"{each.model}@{each.version}", each.id, each.suite, each.verdict, date(each.at_s), each.recorded_by]
+        [f"{each.model}@{each.version}", each.id, each.suite, each.verdict, date(each.recorded_s), each.recorded_by]
         for each in found
     ]
     head = ["version", "id", "suite", "verdict", "recorded", "by"]
@@ -215,6 +214,10 @@ def _read_document(path: Path) -> dict[str, Any]:
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except OSError as error:
-        raise SalverError("INVALID_PARAMETER", f"cannot read {str(path)!r}: {error.strerror}") from None
+        raise SalverError(
+            "INVALID_PARAMETER", f"cannot read {str(path)!r}: {error.strerror}", "check the path"
+        ) from None
     except msgspec.MsgspecError as error:
-        raise SalverError("INVALID_JSON", f"{path.name!r} is no JSON object: {error}") from None
+        raise SalverError(
+            "INVALID_JSON", f"{path.name!r} is no JSON object: {error}", "give what `salver evaluate --json` prints"
+        ) from None

@@ -13,8 +13,8 @@ from salver.protocol.errors import SalverError
 from salver.protocol.names import split_reference
 
 if TYPE_CHECKING:
+    from salver.registry.breakage import Breakage
     from salver.registry.impact import Impact
-    from salver.registry.retiring import RetirementImpact
 
 __all__ = ["add_to"]
 
@@ -31,7 +31,7 @@ def add_to(app: typer.Typer) -> None:
 
 def lineage(
     context: typer.Context,
-    reference: str = typer.Argument(help="NAME, or NAME@ with a version, an alias, a stage or latest."),
+    reference: str = typer.Argument(metavar="NAME[@VERSION]", help="A number, an alias, a stage or latest."),
     as_dot: bool = typer.Option(
         False, "--dot", help="For Graphviz: salver lineage NAME --dot | dot -Tsvg > lineage.svg"
     ),
@@ -54,20 +54,20 @@ def lineage(
 def impact(
     context: typer.Context,
     subject: str = typer.Argument(
-        help="data:DIGEST (or its beginning, a URI, a name), run:ID, commit:ID, image:DIGEST, base:NAME, NAME@VERSION."
+        help="data:DIGEST (or its beginning, a URI, a name), run:ID, commit:ID, image:DIGEST, lock:DIGEST, base:NAME, NAME@VERSION."
     ),
     retire: bool = typer.Option(False, "--retire", help="Of NAME@VERSION: what would break if it were retired."),
-    days: float = typer.Option(30.0, help="With --retire: how far back clients count."),
+    days: float = typer.Option(30.0, min=0.01, max=3650, help="With --retire: how far back clients count."),
 ) -> None:
     """Show what something has reached. Versions, endpoints, clients and predictions."""
-    from salver.control.actions.lineage import IMPACT, RETIREMENT_IMPACT, OfRetiring, OfSubject
+    from salver.control.actions.lineage import BREAKAGE, IMPACT, OfBreakage, OfSubject
 
     here: Context = context.obj
     if retire:
         name, version = split_reference(subject.removeprefix("version:"))
         with here.administration() as admin:
-            retiring = admin.do(RETIREMENT_IMPACT, OfRetiring(name, version, days))
-        here.say(retiring, "\n".join(_retiring(retiring)))
+            breakage = admin.do(BREAKAGE, OfBreakage(name, version, days))
+        here.say(breakage, "\n".join(_breaking(breakage)))
         return
     with here.administration() as admin:
         found = admin.do(IMPACT, OfSubject(subject))
@@ -76,9 +76,11 @@ def impact(
 
 def _described(found: Impact) -> list[str]:
     lines = [f"{counted(len(found.versions), 'version')}, {counted(found.requests, 'prediction')}"]
-    if found.nodes != (found.node,):
-        lines.append(f"{found.node} stands for {', '.join(found.nodes)}")
-    rows = [[each.reference, each.stage, f"{each.relation} {each.by}", str(each.requests)] for each in found.versions]
+    if found.nodes != (found.subject,):
+        lines.append(f"{found.subject} stands for {', '.join(found.nodes)}")
+    rows = [
+        [each.reference, each.stage, f"{each.relation} {each.through}", str(each.requests)] for each in found.versions
+    ]
     lines += ["", table(["version", "stage", "because it is", "predictions"], rows)]
     if found.endpoints:
         spans = [
@@ -97,7 +99,7 @@ def _described(found: Impact) -> list[str]:
     return lines
 
 
-def _retiring(found: RetirementImpact) -> list[str]:
+def _breaking(found: Breakage) -> list[str]:
     words = {
         "successful": "can be retired",
         "inconclusive": "can be retired once others have followed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -14,9 +14,13 @@ from salver.cli.tables import table
 from salver.protocol.tables import VersionManifest
 
 if TYPE_CHECKING:
-    from salver.control.administration import Registered
+    from salver.control.administration import Administration
+    from salver.control.origin import Origin
+    from salver.control.registration import Registered
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "registered_document", "registered_lines"]
+
+_MOST: Final = 1_000_000
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,6 +48,14 @@ def register(  # noqa: PLR0913, PLR0917 - one argument for each option
         help="Vouch for a pickle, or a skops file with types that skops does not trust, such as those of trees and "
         "forests. Loading it can run any code; it will, in a worker process.",
     ),
+    training_data: Path | None = typer.Option(
+        None, help="The file it was trained on: its digest is recorded, and its columns are the profile if they fit."
+    ),
+    target: str = typer.Option("", help="The column of the training data that it predicts, which is no input."),
+    lock: Path | None = typer.Option(None, help="The lock file of the environment it was trained in."),
+    no_git: bool = typer.Option(
+        False, "--no-git", help="Do not record the commit of the git checkout that the artifact, or you, are in."
+    ),
     signature: Path | None = typer.Option(
         None, help="The signature that the files came with, by a trusted key (salver keys trust)."
     ),
@@ -58,38 +70,65 @@ def register(  # noqa: PLR0913, PLR0917 - one argument for each option
     """Add a version of a model to the registry."""
     import msgspec
 
+    from salver.control.actions.registration import REGISTER
+    from salver.control.origin import Sources, origin_of
     from salver.control.registration import draft_version
-    from salver.protocol.description import Description, merged
-    from salver.protocol.names import SemanticVersion, check_name
     from salver.storage.opening import open_blobs
 
     here: Context = context.obj
+    _check(name, version)
+    said = read_description(description, set, metric, parameter)
+    origin = origin_of(path, Sources(training_data, target, lock, git=not no_git), said)
+    draft = draft_version(
+        *(open_blobs(here.home(make=True)), name, path),
+        version=version, format=format, profile=profile, columns=origin.columns, trust_code=trust_code,
+    )  # fmt: skip
+    draft = msgspec.structs.replace(
+        draft, description=origin.description, tags=read_tags(tag), publisher_signature=_signed(signature)
+    )
+    with here.administration() as admin:
+        done = admin.do(REGISTER, draft)
+    here.say(registered_document(done), "\n".join([*registered_lines(done), *_origin_lines(done, origin)]))
+    if not done.created and (said or tag):
+        here.note("note: what is said of it was left as it is; `salver describe` and `salver tag` change it")
+    if training_data is not None and done.manifest.profile is None:
+        why = origin.unread or "its columns are not the inputs: name the --target, or give --profile"
+        here.note(f"note: {training_data.name} gives no profile: {why}")
+
+
+def _check(name: str, version: str | None) -> None:
+    from salver.protocol.names import SemanticVersion, check_name
+
     check_name(name, "model")
     if version is not None:
         SemanticVersion.parse(version)
-    blobs = open_blobs(here.home(make=True))
-    draft = draft_version(blobs, name, path, version=version, format=format, profile=profile, trust_code=trust_code)
-    said = read_description(description, set, metric, parameter)
-    if signature is not None:
-        from salver.registry.exported import read_signature
-
-        draft = msgspec.structs.replace(draft, publisher_signature=read_signature(signature))
-    draft = msgspec.structs.replace(
-        draft, description=merged(Description(), said) if said else None, tags=read_tags(tag)
-    )
-    with here.administration() as admin:
-        done = admin.register(draft)
-    here.say(_document(done), "\n".join(_described(done)))
-    if not done.created and (said or tag):
-        here.note("note: what is said of it was left as it is; `salver describe` and `salver tag` change it")
 
 
-def _document(done: Registered) -> dict[str, Any]:
+def _signed(signature: Path | None) -> str:
+    from salver.registry.exported import read_signature
+
+    return read_signature(signature) if signature else ""
+
+
+def _origin_lines(done: Registered, origin: Origin) -> Iterator[str]:
+    """What was recorded that nobody typed."""
+    said = origin.description
+    if said is None or not done.created:
+        return
+    if said.training_data is not None and said.training_data.digest:
+        yield f"  data       sha256:{said.training_data.digest.removeprefix('sha256:')}  {said.training_data.name}"
+    if said.lock_digest:
+        yield f"  lock       sha256:{said.lock_digest}"
+    if said.code_commit:
+        yield f"  commit     {said.code_commit}{', with changes that are not committed' if said.code_dirty else ''}"
+
+
+def registered_document(done: Registered) -> dict[str, Any]:
+    """What became of a registration, as JSON has it."""
     manifest = done.manifest
     return {
         "model": manifest.model,
         "version": manifest.version,
-        "reference": manifest.reference,
         "created": done.created,
         "against": done.against,
         "changes": [{"level": change.level.word, "what": change.what} for change in done.changes],
@@ -100,11 +139,14 @@ def _document(done: Registered) -> dict[str, Any]:
     }
 
 
-def _described(done: Registered) -> Iterator[str]:
+def registered_lines(done: Registered, origin: str = "") -> Iterator[str]:
+    """The same for people, with where it comes from."""
     manifest = done.manifest
     yield f"{manifest.reference}{'' if done.created else '  (was registered already)'}"
     for change in done.changes:
         yield f"  {change.level.word:<10} {change.what}, against {done.against}"
+    if origin:
+        yield f"  from       {origin}"
     yield f"  digest     sha256:{manifest.digest}"
     yield f"  format     {manifest.format}"
     yield describe_signature(manifest.signature)
@@ -113,19 +155,40 @@ def _described(done: Registered) -> Iterator[str]:
 def models(
     context: typer.Context,
     name: str | None = typer.Argument(None, help="A model, to list its versions; without it, all models."),
+    limit: int = typer.Option(20, min=1, max=_MOST, help="Versions to show at most, the newest."),
 ) -> None:
     """List models, or the versions of one."""
+    from salver.control.action import Nothing
+    from salver.control.actions.models import MODELS
+
     here: Context = context.obj
     with here.administration() as admin:
         if name is None:
-            summaries = admin.models()
-            rows = [[each.name, str(len(each.versions)), each.latest or "-"] for each in summaries]
+            summaries = admin.do(MODELS, Nothing())
+            rows = [[each.name, f"{each.versions:,}", each.latest or "-"] for each in summaries]
             here.say(
                 summaries, table(["model", "versions", "latest release"], rows) or "no models; try `salver register`"
             )
         else:
-            manifests = admin.versions(name)
+            manifests = sorted(_newest(admin, name, limit), key=lambda each: each.ordinal)
             here.say(manifests, table(["version", "ordinal", "format", "digest", "bytes"], list(map(_row, manifests))))
+            older = manifests[0].ordinal - 1
+            if older:
+                here.note(f"note: and {older:,} more, registered before these: --limit")
+
+
+def _newest(admin: Administration, name: str, limit: int) -> Iterator[VersionManifest]:
+    """The newest versions, page by page."""
+    from salver.control.actions.models import VERSIONS, OfVersions
+    from salver.registry.catalog import MOST_VERSIONS
+
+    before = None
+    while limit:
+        page = admin.do(VERSIONS, OfVersions(model=name, limit=min(limit, MOST_VERSIONS), before=before, last=True))
+        yield from page
+        if len(page) < MOST_VERSIONS:
+            return
+        limit, before = limit - len(page), page[-1].ordinal
 
 
 def _row(manifest: VersionManifest) -> list[str]:

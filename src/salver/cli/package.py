@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to"]
 
-_TARGETS = ("docker", "sagemaker", "vertex", "azureml")
+_PLATFORMS = ("docker", "sagemaker", "vertex", "azureml")
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command("package", epilog="Example: salver package digits --output digits-image")(package)
+    app.command("package", epilog="Example: salver package digits --out digits-image")(package)
 
 
 def package(
     context: typer.Context,
     endpoint: str = typer.Argument(help="A deployed endpoint."),
-    output: Path | None = typer.Option(None, help="The directory to write; by default ENDPOINT-image."),
+    out: Path | None = typer.Option(None, help="The directory to write; by default ENDPOINT-image."),
     base_image: str | None = typer.Option(None, help="A Python image under an exact tag or digest."),
     image: str | None = typer.Option(None, help="Name and tag of the image to be built."),
-    target: str = typer.Option("docker", help="Who runs it: docker, or sagemaker, vertex, azureml."),
+    platform: str = typer.Option("docker", help="Who runs it: docker, or sagemaker, vertex, azureml."),
     requirement: list[str] | None = typer.Option(
         None, help="A package the model's own code imports, as for pip; repeat."
     ),
 ) -> None:
     """Write a container recipe. A directory: Dockerfile, pinned requirements, Salver, and the endpoint's version."""
-    if target not in _TARGETS:
-        raise SalverError("INVALID_SETTING", f"target is {target[:40]!r}", f"use one of {', '.join(_TARGETS)}")
+    if platform not in _PLATFORMS:
+        raise SalverError("INVALID_SETTING", f"platform is {platform[:40]!r}", f"use one of {', '.join(_PLATFORMS)}")
     from salver.control.seed import write_seed
     from salver.packaging import write_recipe
 
@@ -45,7 +45,7 @@ def package(
     spec, manifest = _deployed(here, endpoint)
     extra = FORMATS[manifest.format].extra
     recipe = write_recipe(
-        output or Path(f"{endpoint}-image"),
+        out or Path(f"{endpoint}-image"),
         endpoint=endpoint,
         reference=manifest.reference,
         fill_home=lambda destination: write_seed(destination, here.home(), spec, manifest),
@@ -53,7 +53,7 @@ def package(
         also=requirement or (),
         base_image=base_image,
         image=image,
-        managed=target != "docker",
+        managed=platform != "docker",
     )
     if manifest.runs_user_code and not requirement:
         here.note(
@@ -70,11 +70,13 @@ def package(
 
 def _deployed(here: Context, endpoint: str) -> tuple[DeploymentSpec, VersionManifest]:
     """What an endpoint serves, with the signature over it; REFUSED_BY_POLICY for what was revoked."""
+    from salver.control.action import Nothing
+    from salver.control.actions.attestation import ATTESTATION
     from salver.control.actions.descriptions import OfVersion
-    from salver.control.actions.signing import ATTESTATION
+    from salver.control.actions.status import STATUS
 
     with here.administration() as admin:
-        specs = {spec.endpoint: spec for spec in admin.status().deployments}
+        specs = {spec.endpoint: spec for spec in admin.do(STATUS, Nothing()).deployments}
         spec = specs.get(endpoint)
         if spec is None:
             raise SalverError(

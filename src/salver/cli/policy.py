@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import typer
 
 from salver.cli.context import Context
-from salver.cli.tables import date
+from salver.cli.tables import counted, date
 from salver.protocol.errors import SalverError
 
 __all__ = ["add_to"]
@@ -31,6 +32,7 @@ def set_policy(context: typer.Context, file: Path = typer.Argument(help="A TOML 
     with here.administration(make_home=True) as admin:
         now = admin.do(SET_POLICY, NewPolicy(text))
     here.say(now, f"policy {now.digest[:12]} is in force since {date(now.set_s)}, set by {now.set_by}")
+    _warn(here, now.warnings)
 
 
 def show(context: typer.Context) -> None:
@@ -44,22 +46,36 @@ def show(context: typer.Context) -> None:
     if now.seq:
         here.note(f"policy {now.digest[:12]}, set by {now.set_by} on {date(now.set_s)}, record {now.seq}")
     here.say(now, now.text if now.seq else "no policy is set: whoever may promote finds no gates")
+    _warn(here, now.warnings)
 
 
 def check(context: typer.Context, file: Path = typer.Argument(help="A TOML file.")) -> None:
     """Check a policy without putting it in force."""
-    from salver.registry.policy import parse_policy
+    from salver.registry.policy import parse_policy, warnings_of
 
     here: Context = context.obj
     found = parse_policy(_read(file))
-    gates = sum(len(rule.gates) for rule in found.transitions)
-    here.say(found, f"{gates} gates, {len(found.models)} rules for models, {len(found.retirements)} for retirement")
+    warnings = warnings_of(found)
+    gates = counted(sum(len(rule.gates) for rule in found.transitions), "gate")
+    rules = counted(len(found.models), "rule")
+    here.say(
+        {"policy": found, "warnings": warnings},
+        f"{gates}, {rules} for models, {len(found.retirements)} for retirement",
+    )
+    _warn(here, warnings)
+
+
+def _warn(here: Context, warnings: Iterable[str]) -> None:
+    for each in warnings:
+        here.note(f"warning: {each}")
 
 
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise SalverError("INVALID_PARAMETER", f"cannot read {str(path)!r}: {error.strerror}") from None
+        raise SalverError(
+            "INVALID_PARAMETER", f"cannot read {str(path)!r}: {error.strerror}", "check the path"
+        ) from None
     except UnicodeDecodeError:
         raise SalverError("INVALID_SETTING", f"{path.name!r} is not UTF-8", "write the policy as TOML") from None

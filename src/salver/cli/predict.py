@@ -84,7 +84,7 @@ class _Given(NamedTuple):
         try:
             content = sys.stdin.buffer.read() if input == "-" else Path(input).read_bytes()
         except OSError as error:
-            raise SalverError("INVALID_ARTIFACT", f"cannot read {called}: {error.strerror}") from None
+            raise SalverError("INVALID_ARTIFACT", f"cannot read {called}: {error.strerror}", "check the path") from None
         if not content.strip():
             raise SalverError("INVALID_ARTIFACT", f"{called} is empty", "give rows (npy, csv, parquet) or a request")
         return cls(content, called, "" if input == "-" else Path(input).suffix)

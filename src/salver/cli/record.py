@@ -73,7 +73,9 @@ def _opened(path: Path) -> Any:
     try:
         return path.open("ab")
     except OSError as error:
-        raise SalverError("INVALID_PARAMETER", f"cannot write {str(path)!r}: {error.strerror}") from None
+        raise SalverError(
+            "INVALID_PARAMETER", f"cannot write {str(path)!r}: {error.strerror}", "name another file"
+        ) from None
 
 
 def _exchange(http: httpx2.Client, url: str, endpoint: str, body: bytes) -> tuple[bytes, bool]:
@@ -107,7 +109,9 @@ def _bodies(path: Path, url: str, endpoint: str, token: str | None, verify: ssl.
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
-        raise SalverError("INVALID_ARTIFACT", f"cannot read {str(path)!r}: {error.strerror}") from None
+        raise SalverError(
+            "INVALID_ARTIFACT", f"cannot read {str(path)!r}: {error.strerror}", "check the path"
+        ) from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

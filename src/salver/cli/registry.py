@@ -31,7 +31,8 @@ def compat(
     differences: bool = typer.Option(False, "--differences", help="Say of each pair what differs."),
 ) -> None:
     """Show which versions could take each other's place, and what each client last asked."""
-    from salver.control.actions.compatibility import COMPATIBILITY, OfModel
+    from salver.control.actions.compatibility import COMPATIBILITY
+    from salver.control.actions.models import OfModel
     from salver.protocol.names import check_name
 
     here: Context = context.obj
@@ -42,11 +43,11 @@ def compat(
 
 
 def _described(found: CompatibilityMatrix, *, differences: bool) -> list[str]:
-    signs = {(cell.client, cell.server): _SIGNS[cell.level] for cell in found.cells}
+    signs = {(cell.client_version, cell.server_version): _SIGNS[cell.level] for cell in found.cells}
     rows = [[old, *(signs.get((old, new), "-") for new in found.versions)] for old in found.versions]
     lines = ["a client of (row) when (column) answers:", table(["", *found.versions], rows)]
     if found.left_out:
-        lines.append(f"{found.left_out} older versions that nobody asks are left out")
+        lines.append(f"{found.left_out} lower versions that nobody asks are left out")
     if found.clients:
         seen = [
             [each.client, each.endpoint, each.version, _day(each.last_s), ", ".join(each.breaks_with) or "-"]
@@ -57,7 +58,7 @@ def _described(found: CompatibilityMatrix, *, differences: bool) -> list[str]:
         lines.append("no client has been seen yet")
     if differences:
         lines += [
-            f"{cell.client} -> {cell.server}: {what}"
+            f"{cell.client_version} -> {cell.server_version}: {what}"
             for cell in found.cells
             for what in cell.what or ("nothing but the weights",)
         ]

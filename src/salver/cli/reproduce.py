@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +28,7 @@ __all__ = ["add_to"]
 
 _MOST_EVALUATIONS = 100
 _LONGEST_S = 604_800.0
+_MOST_SAID_BYTES = 64 * 2**20
 
 
 class _Recorded(NamedTuple):
@@ -48,7 +48,7 @@ def add_to(app: typer.Typer) -> None:
 
 def reproduce(
     context: typer.Context,
-    reference: str = typer.Argument(help="NAME or NAME@VERSION: a number, an alias or a stage; else the latest."),
+    reference: str = typer.Argument(metavar="NAME[@VERSION]", help="A number, an alias or a stage; else the latest."),
     data: Path = typer.Option(..., help="The rows that were evaluated on: csv, parquet or npy."),
     suite: Path | None = typer.Option(None, help="A suite to evaluate by; else the recorded metrics are measured."),
     target: str = typer.Option("", help="Without a suite: the column of what is true."),
@@ -84,9 +84,9 @@ def reproduce(
 
 
 def _recorded(here: Context, reference: str) -> _Recorded:
+    from salver.control.actions.attestation import ATTESTATION
     from salver.control.actions.descriptions import SHOW_VERSION, OfVersion
     from salver.control.actions.evidence import EVALUATIONS, OfEvaluations
-    from salver.control.actions.signing import ATTESTATION
 
     name, wanted = split_reference(reference)
     with here.administration() as admin:
@@ -133,17 +133,18 @@ def _compared(recorded: _Recorded, found: EvaluationRecord, remade: Remade | Non
     verdict, reasons = again.judge(metrics, data, environment, remade)
     return again.Reproduction(
         again.SUITE,
-        manifest.reference,
+        manifest.model,
+        manifest.version,
+        manifest.digest,
         verdict,
         reasons,
-        {"reference": manifest.reference, "digest": manifest.digest},
         found.data_digest,
         found.data_rows,
         data,
         known,
         metrics,
         environment,
-        again.digest_of_lock(description.environment),
+        description.lock_digest,
         remade,
         tolerance,
         _values(found),
@@ -178,7 +179,7 @@ def _remade(
     from salver.evaluation.reproduction import Remade, compare_metrics
 
     trust = ["--trust-code"] if manifest.trusts_code else []
-    words = (manifest.model, str(artifact), "--version", manifest.version, "--format", manifest.format)
+    words = (manifest.model, str(artifact), "--version", manifest.version, "--format", manifest.format, "--no-git")
     digest = _salver(folder, "register", *words, *trust)["digest"]
     if digest == manifest.digest or _is_file(artifact, manifest):
         return Remade("same bytes", digest)
@@ -201,18 +202,20 @@ def _is_file(artifact: Path, manifest: VersionManifest) -> bool:
 
 def _salver(folder: Path, *words: str, codes: tuple[int, ...] = (0,)) -> dict[str, Any]:
     """A command on a home of its own, which the settings of this one must not reach."""
+    from salver.runtime.child import Ending, run_child
     from salver.runtime.environment import environment_without_settings
 
-    done = subprocess.run(
+    done = run_child(
         [sys.executable, "-m", "salver", "--home", str(folder / "home"), "--json", *words],
-        env=environment_without_settings(),
-        capture_output=True,
-        check=False,
+        limit_s=_LONGEST_S,
+        directory=Path(),
+        environment=environment_without_settings(),
+        memory_bytes=None,  # what runs the version has a limit of its own
+        answer_bytes=_MOST_SAID_BYTES,
     )
-    if done.returncode not in codes:
-        said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise SalverError("INVALID_ARTIFACT", f"what was made again cannot be judged: {said[:500]}", "see the command")
-    found: dict[str, Any] = msgspec.json.decode(done.stdout)
+    if done.ending is not Ending.EXITED or done.code not in codes:
+        raise SalverError("INVALID_ARTIFACT", f"what was made again cannot be judged: it {done.why}", "see the command")
+    found: dict[str, Any] = msgspec.json.decode(done.output)
     return found
 
 

@@ -8,12 +8,14 @@ import msgspec
 import typer
 
 from salver.cli.context import Context
-from salver.cli.tables import table
+from salver.cli.tables import date, table
+from salver.clock import SYSTEM_CLOCK
 from salver.protocol.names import check_name
 from salver.protocol.verdict import Verdict
 
 if TYPE_CHECKING:
     from salver.control.retraining_hooks import RetrainingHook
+    from salver.registry.retraining_runs import RetrainingState
 
 __all__ = ["add_to"]
 
@@ -35,7 +37,7 @@ def set_hook(
     on: list[Verdict] = typer.Option([Verdict.FAILED], "--on", help="Verdicts that call it. Repeat for more."),
     suite: str = typer.Option("*", help="Only verdicts of suites with such names."),
     timeout: float = typer.Option(6 * 3600.0, help="Seconds that it may take."),
-    cool_down: float = typer.Option(86_400.0, "--cool-down", help="Seconds before it may begin again."),
+    cool_down: float = typer.Option(86_400.0, "--cool-down", help="Seconds it rests after a run that made a version."),
     environment: list[str] = typer.Option([], "--pass", help="A variable that it is given. Repeat for more."),
     trust_code: bool = typer.Option(False, "--trust-code", help="Vouch for the pickles that it makes."),
 ) -> None:
@@ -64,7 +66,7 @@ def set_hook(
 
 
 def _announce(here: Context, name: str) -> None:
-    from salver.control.actions.compatibility import OfModel
+    from salver.control.actions.models import OfModel
     from salver.control.actions.retraining import ANNOUNCE_HOOK
 
     with here.administration() as admin:
@@ -77,16 +79,35 @@ def _described(hook: RetrainingHook) -> str:
 
 
 def list_hooks(context: typer.Context) -> None:
-    """List what retrains which model."""
+    """List what retrains which model, and how its last run ended."""
+    from salver.control.actions.models import OfModel
+    from salver.control.actions.retraining import RETRAINING
     from salver.control.retraining_hooks import read_hooks
 
     here: Context = context.obj
     hooks = read_hooks(here.home())
+    with here.administration() as admin:
+        states = {name: admin.do(RETRAINING, OfModel(name)) for name in sorted(hooks)}
     rows = [
-        [name, ",".join(hook.on), hook.suite, f"{hook.cool_down_s:g}", " ".join(hook.command)]
-        for name, hook in sorted(hooks.items())
+        [name, ",".join(hooks[name].on), hooks[name].suite, _last(state), _rest(state), " ".join(hooks[name].command)]
+        for name, state in states.items()
     ]
-    here.say(hooks, table(["model", "on", "suite", "rests s", "command"], rows) or "nothing is retrained")
+    document = {name: {"hook": hooks[name], "state": state} for name, state in states.items()}
+    head = ["model", "on", "suite", "last run", "rests until", "command"]
+    here.say(document, table(head, rows) or "nothing is retrained")
+
+
+def _last(state: RetrainingState) -> str:
+    if not state.run:
+        return "-"
+    if state.version:
+        return f"{date(state.begun_s)}: made {state.version}"
+    several = f", {state.failures} in a row" if state.failures > 1 else ""
+    return f"{date(state.begun_s)}: failed{several}: {state.problem}"
+
+
+def _rest(state: RetrainingState) -> str:
+    return date(state.rests_until_s) if state.rests_until_s > SYSTEM_CLOCK.wall_s() else "-"
 
 
 def remove(context: typer.Context, name: str = typer.Argument(help="A model.")) -> None:
@@ -106,7 +127,6 @@ def run(
     now: bool = typer.Option(False, "--now", help="Also if it was run a short while ago."),
 ) -> None:
     """Run the command of a model now and register what it makes, as a candidate in development."""
-    from salver.clock import SYSTEM_CLOCK
     from salver.control.retraining import retrain
 
     here: Context = context.obj
@@ -114,4 +134,4 @@ def run(
     done = retrain(here.home(), here.administration, name, SYSTEM_CLOCK, evaluation=evaluation, now=now, why=here.why)
     new = "" if done.created else ", which was registered already"
     document: dict[str, Any] = msgspec.to_builtins(done)
-    here.say(document, f"{done.reference}{new}: {done.seconds:.1f} s")
+    here.say(document, f"{name}@{done.version}{new}: {done.duration_s:.1f} s")

@@ -30,7 +30,7 @@ def add_to(app: typer.Typer) -> None:
 
 def search(
     context: typer.Context,
-    words: str = typer.Argument("", help="Words; the last one may be the beginning of one."),
+    words: list[str] = typer.Argument([], help="Words; the last one may be the beginning of one."),
     filter: str = typer.Option("", help="A condition, such as 'metrics.auc >= 0.9 and not tags.team = risk'."),
     semantic: bool = typer.Option(False, "--semantic", help="Look for the meaning; takes a deployed embedding model."),
     limit: int = typer.Option(20, help="Show so many at most."),
@@ -47,7 +47,7 @@ def search(
         if not words and not filter:
             return
     with here.administration() as admin:
-        found = admin.do(SEARCH, OfSearch(words, filter, semantic or refresh, limit))
+        found = admin.do(SEARCH, OfSearch(" ".join(words), filter, semantic or refresh, limit))
     here.say(found, "\n".join(_found(found)))
     for note in found.notes:
         here.note(f"note: {note}")

@@ -67,8 +67,11 @@ def simulate(  # noqa: PLR0913, PLR0917 - one argument for each option
 
 def _deployed(here: Context, endpoint: str) -> tuple[DeploymentSpec, EndpointStatus | None]:
     """The settings of an endpoint, its replicas those of all server processes, and what it does now."""
+    from salver.control.action import Nothing
+    from salver.control.actions.status import STATUS
+
     with here.administration() as admin:
-        state = admin.status()
+        state = admin.do(STATUS, Nothing())
     spec = next((spec for spec in state.deployments if spec.endpoint == endpoint), None)
     if spec is None:
         known = ", ".join(spec.endpoint for spec in state.deployments) or "none"
@@ -159,7 +162,7 @@ def _recorded(file: Path) -> list[Arrival]:
     try:
         lines = file.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SalverError("INVALID_ARTIFACT", f"cannot read {str(file)!r}: {error}") from None
+        raise SalverError("INVALID_ARTIFACT", f"cannot read {str(file)!r}: {error}", "check the path") from None
     load = []
     for number, line in enumerate(lines, start=1):
         at, _, rows = line.partition(",")

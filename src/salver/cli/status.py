@@ -27,10 +27,13 @@ def status(context: typer.Context) -> None:
     """Show what is deployed and what serves. Also where it computes, how long batches take, and what is wrong."""
     import msgspec
 
+    from salver.control.action import Nothing
+    from salver.control.actions.status import STATUS
+
     here: Context = context.obj
     serving = here.home().read_serving()
     with here.administration() as admin:
-        state = admin.status()
+        state = admin.do(STATUS, Nothing())
     by_endpoint = {endpoint.endpoint: endpoint for endpoint in state.endpoints}
     rows, problems = [], []
     settings: list[str] = []

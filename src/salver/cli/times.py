@@ -18,21 +18,25 @@ _SECONDS: Final = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 class Moment(NamedTuple):
     """A moment, or a day from its beginning to the beginning of the next; wall time."""
 
-    from_s: float
-    to_s: float
+    since_s: float
+    until_s: float
 
 
 def moment(text: str, now_s: float) -> Moment:
-    """A date (UTC), a date and time with its zone, seconds since 1970, or how long ago; raises INVALID_PARAMETER.
+    """A date (UTC), a date and time with its zone, seconds since 1970, how long ago, or now; raises INVALID_PARAMETER.
 
     >>> moment("2026-03-03", 0.0)
-    Moment(from_s=1772496000.0, to_s=1772582400.0)
-    >>> moment("2026-03-03T01:00:00+01:00", 0.0).from_s
+    Moment(since_s=1772496000.0, until_s=1772582400.0)
+    >>> moment("2026-03-03T01:00:00+01:00", 0.0).since_s
     1772496000.0
-    >>> moment("3 days ago", 300000.0).from_s
+    >>> moment("3 days ago", 300000.0).since_s
     40800.0
+    >>> moment("now", 5.0).until_s
+    5.0
     """
     said = text.strip()
+    if said == "now":
+        return Moment(now_s, now_s)
     ago = _AGO.fullmatch(said)
     if ago:
         at_s = now_s - int(ago[1]) * _UNITS_S[ago[2]]
@@ -51,6 +55,6 @@ def moment(text: str, now_s: float) -> Moment:
         raise SalverError(
             "INVALID_PARAMETER",
             f"the time {text[:60]!r} {missing}",
-            "write 2026-03-03, 2026-03-03T14:00:00Z, seconds since 1970, or '3 days ago'",
+            "write 2026-03-03, 2026-03-03T14:00:00Z, seconds since 1970, '3 days ago' or now",
         )
     return Moment(found.timestamp(), found.timestamp())

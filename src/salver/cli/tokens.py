@@ -83,7 +83,9 @@ def _expiry(expires_s: float | None) -> str:
     return date(expires_s) if SYSTEM_CLOCK.wall_s() < expires_s else f"{date(expires_s)}, expired"
 
 
-def revoke(context: typer.Context, token_id: str = typer.Argument(help="The id shown by `salver token list`.")) -> None:
+def revoke(
+    context: typer.Context, token_id: str = typer.Argument(metavar="ID", help="The id shown by `salver token list`.")
+) -> None:
     """Make a token worthless."""
     from salver.control.actions.tokens import REVOKE_TOKEN, OfToken
 

@@ -19,7 +19,9 @@ def trusted(ca: Path | None) -> ssl.SSLContext | None:
     try:
         return ssl.create_default_context(cafile=ca)
     except OSError as error:
-        raise SalverError("INVALID_SETTING", f"cannot trust {str(ca)!r}: {error.strerror or error}") from None
+        raise SalverError(
+            "INVALID_SETTING", f"cannot trust {str(ca)!r}: {error.strerror or error}", "give a PEM file"
+        ) from None
 
 
 @contextlib.contextmanager

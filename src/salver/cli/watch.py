@@ -12,6 +12,7 @@ import typer
 
 from salver.cli.context import Context, Exit
 from salver.protocol.errors import SalverError
+from salver.protocol.printable import printable
 
 if TYPE_CHECKING:
     from salver.watching import Report, Source
@@ -79,7 +80,8 @@ def _say(here: Context, report: Report) -> None:
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
     else:
         what = f" as {report.reference}" if report.reference else ""
-        sys.stdout.write(f"{report.event} {report.source}{what}{f': {report.reason}' if report.reason else ''}\n")
+        said = f"{report.event} {report.source}{what}{f': {report.reason}' if report.reason else ''}"
+        sys.stdout.write(printable(said) + "\n")
     sys.stdout.flush()
 
 

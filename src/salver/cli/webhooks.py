@@ -6,6 +6,7 @@ import typer
 
 from salver.cli.context import Context
 from salver.cli.tables import date, table
+from salver.protocol.journal_actions import JOURNAL_ACTIONS
 
 __all__ = ["add_to"]
 
@@ -13,7 +14,7 @@ __all__ = ["add_to"]
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
     webhook = typer.Typer(help="Say who is told of jobs and of changes.", no_args_is_help=True)
-    webhook.command("create", epilog="Example: salver webhook create chat https://chat.example.com/x --events promote")(
+    webhook.command("create", epilog="Example: salver webhook create chat https://chat.example.com/x --action promote")(
         create
     )
     webhook.command("list", epilog="Example: salver webhook list")(list_webhooks)
@@ -31,9 +32,9 @@ def create(
     allow_private: bool = typer.Option(
         False, "--allow-private", help="Allow addresses of this machine and its network, and http."
     ),
-    events: str = typer.Option(
-        "",
-        help='Changes it is told of, from now on: actions as `salver audit` lists them, such as register,promote; "*".',
+    action: list[str] = typer.Option(
+        [],
+        help=f'Told of this from now on: "*" for all, or one of {", ".join(JOURNAL_ACTIONS)}. Repeat for more.',
     ),
 ) -> None:
     """Add a place that is told of changes, and may be told of jobs. Prints its secret, this once."""
@@ -42,10 +43,9 @@ def create(
 
     here: Context = context.obj
     with here.administration(make_home=True) as admin:
-        named = tuple(each.strip() for each in events.split(",")) if events else ()
-        made = admin.do(CREATE_WEBHOOK, WebhookRequest(name, url, tenant, allow_private, named))
+        made = admin.do(CREATE_WEBHOOK, WebhookRequest(name, url, tenant, allow_private, tuple(action)))
     here.say(made, made.secret)
-    here.note(f"webhook {made.webhook.name}; messages are signed with this secret, which cannot be shown again")
+    here.note(f"webhook {made.record.name}; messages are signed with this secret, which cannot be shown again")
 
 
 def list_webhooks(context: typer.Context) -> None:
@@ -63,7 +63,7 @@ def list_webhooks(context: typer.Context) -> None:
             row.tenant or "everybody",
             "yes" if row.allow_private else "no",
             date(row.created_s),
-            ",".join(row.events) or "-",
+            ",".join(row.actions) or "-",
         ]
         for row in records
     ]
@@ -89,12 +89,12 @@ def dead(context: typer.Context, name: str = typer.Argument(help="The name shown
     with here.administration() as admin:
         found = admin.do(WEBHOOK_CHANGES, OfWebhook(name))
     rows = [
-        [str(each.seq), each.action, each.subject, str(each.tries), state, date(each.due_s), each.note]
+        [str(each.seq), each.action, each.subject, str(each.attempts), state, date(each.due_s), each.note]
         for state, several in (("given up", found.dead), ("again at", found.waiting))
         for each in several
     ]
     behind = found.head - found.position
-    told = f"{name} is told of {', '.join(found.events) or 'nothing'}, up to record {found.position}"
+    told = f"{name} is told of {', '.join(found.actions) or 'nothing'}, up to record {found.position}"
     told += f", {behind} behind the newest" if behind else ""
     here.say(found, f"{told}\n{table(['seq', 'what', 'on', 'tries', 'state', 'at', 'why'], rows)}")
 
@@ -110,4 +110,4 @@ def redeliver(
     here: Context = context.obj
     with here.administration() as admin:
         done = admin.do(REDELIVER, Redeliver(name, seq))
-    here.say(done, f"{name} will be told again of {len(done.records)} changes")
+    here.say(done, f"{name} will be told again of {len(done.seqs)} changes")

@@ -12,7 +12,6 @@ from salver.protocol.description import Description
 from salver.protocol.stages import Stage
 from salver.protocol.tables import VersionManifest
 from salver.registry.pages import VersionPage
-from salver.registry.stages import VersionStage
 
 __all__ = ["ListedVersion", "ModelVersion"]
 
@@ -21,10 +20,12 @@ class ListedVersion(msgspec.Struct, frozen=True):
     """A version in a list: what it is, and where it stands."""
 
     manifest: VersionManifest
-    stage: VersionStage
+    stage: Stage
+    since_s: float | None
+    """None for one that nobody has moved yet."""
 
     def __repr__(self) -> str:
-        return f"<ListedVersion {self.manifest.reference} in {self.stage.stage}>"
+        return f"<ListedVersion {self.manifest.reference} in {self.stage}>"
 
 
 class ModelVersion(msgspec.Struct, frozen=True):

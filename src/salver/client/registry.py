@@ -27,8 +27,9 @@ from salver.client.address import check_timeout, check_token, check_verify, read
 from salver.client.model_version import ListedVersion, ModelVersion
 from salver.client.registry_places import Artifact, HomePlace, Place, Progress, ServerPlace, repeated
 from salver.config import default_home
-from salver.control.action import Action
+from salver.control.action import Action, Nothing
 from salver.control.actions.changes import CHANGES, OfChanges
+from salver.control.actions.deployments import DEPLOY
 from salver.control.actions.descriptions import (
     DESCRIBE,
     MOVE_ALIAS,
@@ -43,15 +44,18 @@ from salver.control.actions.descriptions import (
 from salver.control.actions.descriptions import Changes as DescriptionChanges
 from salver.control.actions.evidence import EVALUATIONS, RECORD_EVALUATION, NewEvaluation, OfEvaluations
 from salver.control.actions.lifecycle import APPROVE, PROMOTE, STAGES, Approve, OfStages
+from salver.control.actions.models import MODELS, each_version
 from salver.control.actions.search import SEARCH, OfSearch
-from salver.control.administration import DeployRequest
-from salver.protocol.description import Description, merged
+from salver.control.actions.status import STATUS
+from salver.control.origin import Sources, origin_of
+from salver.protocol.description import Description
 from salver.protocol.errors import SalverError
 from salver.protocol.names import check_name
 from salver.protocol.stages import Stage
 from salver.protocol.tables import DeploymentSpec, VersionManifest
 from salver.registry.approvals import Approved
 from salver.registry.catalog import ModelSummary
+from salver.registry.deploy_request import DeployRequest
 from salver.registry.description_rows import AliasMoved
 from salver.registry.evidence import Evaluation, RecordedEvaluation
 from salver.registry.lifecycle import Promotion, PromotionRequest
@@ -130,6 +134,10 @@ class Registry:
         format: str | None = None,
         trust_code: bool = False,
         description: Mapping[str, Any] | str | None = None,
+        training_data: Path | str | None = None,
+        target: str = "",
+        lock: Path | str | None = None,
+        git: bool = True,
         tags: Mapping[str, str] | None = None,
         aliases: Iterable[str] = (),
         progress: Progress | None = None,
@@ -139,18 +147,23 @@ class Registry:
 
         Without `version` it gets the next number that says enough of what changed; publishing the same again gives
         the same version (`created` says which it was). `description` is its text, or fields as `log_metadata` takes
-        them. `trust_code` vouches for a pickle. `aliases` are moved to it, which takes the right to deploy.
+        them, and goes before what is found out here: the digest of the file `training_data`, whose columns but
+        `target` are the profile of the inputs if they fit; the `lock` file of its environment; and, unless `git` is
+        False, the commit of the checkout that the artifact lies in, else of the working directory.
+        `trust_code` vouches for a pickle. `aliases` are moved to it, which takes the right to deploy.
         `progress` is called with a file's path, how many of its bytes were sent, and how many there are.
         """
         check_name(name, "model")
         said = {"description": description} if isinstance(description, str) else dict(description or {})
+        found = origin_of(Path(path), Sources(_path(training_data), target, _path(lock), git), said)
         artifact = Artifact(
             name,
             Path(path),
             version,
             format,
             trust_code,
-            merged(Description(), said) if said else None,
+            found.description,
+            found.columns,
             dict(tags or {}),
             progress or _silent,
         )
@@ -187,16 +200,21 @@ class Registry:
 
     def list_models(self) -> tuple[ModelSummary, ...]:
         """All models by name."""
-        with self._place.administration("") as admin:
-            found: tuple[ModelSummary, ...] = repeated("GET", admin.models)
-        return found
+        return self._do(MODELS, Nothing())
 
     def list_model_versions(self, name: str) -> tuple[ListedVersion, ...]:
         """The versions of a model, the oldest first, and where each stands."""
         stages = {each.version: each for each in self._do(STAGES, OfStages(check_name(name, "model")))}
-        with self._place.administration("") as admin:
-            manifests: tuple[VersionManifest, ...] = repeated("GET", lambda: admin.versions(name))
-        return tuple(ListedVersion(each, stages[each.version]) for each in manifests if each.version in stages)
+
+        def ask() -> tuple[VersionManifest, ...]:
+            with self._place.administration("") as admin:
+                return tuple(each_version(admin, name))
+
+        return tuple(
+            ListedVersion(manifest, here.stage, here.since_s)
+            for manifest in repeated("GET", ask)
+            if (here := stages.get(manifest.version)) is not None
+        )
 
     def search(self, words: str = "", *, filter: str = "", semantic: bool = False, limit: int = 20) -> Found:
         """Versions by words, a filter such as `metrics.auc >= 0.9 and stage = production`, or meaning."""
@@ -274,27 +292,24 @@ class Registry:
         )
         raise SalverError(
             "REFUSED_BY_POLICY",
-            f"{done.stage.reference} stays in {done.stage.stage}: the way to {asked.target} is "
+            f"{done.reference} stays in {done.stage}: the way to {asked.target} is "
             f"{done.decision.verdict}: {closed[:1000]}",
-            f"decision {done.decision.id} lists the evidence: salver decisions {done.stage.reference}",
+            f"decision {done.decision.id} lists the evidence: salver decisions {done.reference}",
         )
 
-    def approve(self, name: str, version: str, stage: str | Stage, *, comment: str = "") -> Approved:
+    def approve(self, name: str, version: str, stage: str | Stage, *, why: str = "") -> Approved:
         """Agree that a version goes to a stage."""
-        return self._do(APPROVE, Approve(check_name(name, "model"), version, _stage(stage), comment))
+        return self._do(APPROVE, Approve(check_name(name, "model"), version, _stage(stage), why), why)
 
     def deploy(
         self, name: str, version: str | None = None, *, endpoint: str | None = None, why: str = "", **settings: Any
     ) -> DeploymentSpec:
         """Have an endpoint, by default the one named like the model, serve a version; see docs/deployments.md."""
-        with self._place.administration(why) as admin:
-            return admin.deploy(DeployRequest(check_name(name, "model"), version, endpoint, _plain(settings)))
+        return self._do(DEPLOY, DeployRequest(check_name(name, "model"), version, endpoint, _plain(settings)), why)
 
     def deployments(self) -> tuple[DeploymentSpec, ...]:
         """What each endpoint is to serve."""
-        with self._place.administration("") as admin:
-            found: tuple[DeploymentSpec, ...] = repeated("GET", lambda: admin.status().deployments)
-        return found
+        return self._do(STATUS, Nothing()).deployments
 
     # Following.
 
@@ -316,6 +331,10 @@ class Registry:
             asked = msgspec.structs.replace(asked, after=found.position)
             if not waits and not found.records:
                 return
+
+
+def _path(given: Path | str | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def _silent(*_: object) -> None:

@@ -15,13 +15,14 @@ import httpx2
 import msgspec
 
 from salver.control.action import Action
-from salver.control.actions.uploads import REGISTER_FILES, Upload
-from salver.control.administration import Administration, Registered
+from salver.control.actions.registration import REGISTER, REGISTER_FILES, Upload
+from salver.control.administration import Administration
 from salver.control.holding import administration_of
-from salver.control.registration import draft_version
+from salver.control.registration import Registered, draft_version
 from salver.control.remote import RemoteAdministration, refusal_of
 from salver.protocol.description import Description
 from salver.protocol.errors import SalverError
+from salver.protocol.profile import ColumnProfiles
 from salver.protocol.tables import FileEntry, VersionManifest
 from salver.runtime.artifact import artifact_files
 from salver.storage.home import Home
@@ -52,6 +53,8 @@ class Artifact(msgspec.Struct, frozen=True):
     format: str | None
     trust_code: bool
     description: Description | None
+    columns: ColumnProfiles | None
+    """Of its training data."""
     tags: Mapping[str, str]
     progress: Progress
 
@@ -106,11 +109,12 @@ class HomePlace:
             artifact.path,
             version=artifact.version,
             format=artifact.format,
+            columns=artifact.columns,
             trust_code=artifact.trust_code,
         )
         draft = msgspec.structs.replace(draft, description=artifact.description, tags=dict(artifact.tags))
         with self.administration(why) as admin:
-            return admin.register(draft)
+            return admin.do(REGISTER, draft)
 
     def fetch(self, manifest: VersionManifest, file: FileEntry, target: Path, progress: Progress) -> None:
         """See `Place`."""
@@ -147,6 +151,7 @@ class ServerPlace:
             artifact.trust_code,
             description=artifact.description,
             tags=dict(artifact.tags),
+            columns=artifact.columns,
         )
         for attempt in (1, 2):
             for relative, path in found.items():

@@ -19,12 +19,12 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from salver.control.route import Call, ControlRoute
-from salver.control.waiting import Followed
 from salver.protocol.errors import SalverError
-from salver.security.access import Operation
 
 if TYPE_CHECKING:
     from salver.control.administration import LocalAdministration
+    from salver.control.waiting import Followed
+    from salver.security.access import Operation
 
 __all__ = ["Action", "Nothing"]
 
@@ -86,6 +86,8 @@ class Action(Generic[Asked, Answer]):
         return (f"{path}?{query}" if query else path), None
 
     def _read(self, call: Call) -> Asked:
+        if not self._in_path and isinstance(call.body, self.asked):
+            return call.body
         fields: dict[str, Any] = msgspec.to_builtins(call.body) if self._has_body and call.body else dict(call.query)
         try:
             return msgspec.convert(fields | call.params, self.asked, strict=self._has_body)
@@ -102,27 +104,25 @@ class Action(Generic[Asked, Answer]):
 
     def _body_type(self) -> Any:
         """What of `asked` stands in the body: all that is not in the path."""
-        if not self._has_body:
+        left = [field for field in msgspec.structs.fields(self.asked) if field.name not in self._in_path]
+        if not (self._has_body and left):
             return None
-        in_path = set(self._in_path)
-        fields: list[Any] = []
-        for field in msgspec.structs.fields(self.asked):
-            if field.name in in_path:
-                continue
-            given = msgspec.field(default_factory=field.default_factory)
-            if field.default_factory is msgspec.NODEFAULT:
-                given = msgspec.field(default=field.default)
-            fields.append((field.name, field.type, given))
-        if not fields:
-            return None
+        if not self._in_path:
+            return self.asked
         return msgspec.defstruct(
             f"{self.asked.__name__}Body",
-            fields,
+            [(field.name, field.type, _default(field)) for field in left],
             frozen=True,
             forbid_unknown_fields=True,
             omit_defaults=True,
             kw_only=True,
         )
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return msgspec.field(default_factory=field.default_factory)
+    return msgspec.field(default=field.default)
 
 
 def _in_query(value: Any) -> str:

@@ -27,6 +27,7 @@ from salver import __version__
 from salver.control.administration import LocalAdministration
 from salver.control.model_store import ModelStore
 from salver.control.occasions import REQUEST_ID_HEADER, WHY_HEADER, request_id, why_said
+from salver.control.places import Turns
 from salver.control.route import Call, ControlRoute
 from salver.control.routes import ROUTES
 from salver.control.torchserve import Accepted
@@ -68,6 +69,7 @@ def control_app(
     """The control listener's application; a repository that has moved is there for the Unix socket alone."""
     moving = transfers or Transfers()
     followers = Followers(lambda: administration.records.journal.head()[0])
+    turns = Turns()
 
     def acting(route: ControlRoute) -> _Page:
         async def act(request: Request) -> Response:
@@ -78,18 +80,22 @@ def control_app(
                 # Once more by the administration; but no route looks anything up for those it is not for.
                 require(principal, route.operation)
             body = await _body(request, route.request) if route.transfer is None else None
-            here = request.client is None
-            call = Call(dict(request.path_params), dict(request.query_params), body, store, here)
-            admin = administration.as_principal(principal)
+            call = Call(dict(request.path_params), dict(request.query_params), body, store)
+            # Only the owner of the home can open the Unix socket.
+            admin = administration.on_behalf_of(principal, on_this_machine=request.client is None)
+
+            async def carried_out() -> Any:
+                async with turns.of(principal):
+                    return await run_in_threadpool(route.act, admin, call)
+
             with occasion(request.state.id, why_said(request.headers.get(WHY_HEADER, ""))):  # threads inherit it
                 if route.transfer is not None:
-                    found = await run_in_threadpool(route.act, admin, call)
-                    return await route.transfer(moving, request, found)
+                    return await route.transfer(moving, request, await carried_out())
                 if route.followed:
-                    return _json(await _follow(request, route, followers, admin, call))
+                    return _json(await _follow(request, followers, principal, carried_out))
                 if route.then is None:
-                    return _json(await run_in_threadpool(route.act, admin, call))
-                reached = await _act_and_wait(request, route, watch, admin, call)
+                    return _json(await carried_out())
+                reached = await _act_and_wait(request, route.then, watch, principal, carried_out)
                 return _json(reached.value, 202) if isinstance(reached, Accepted) else _json(reached)
 
         return act
@@ -176,22 +182,23 @@ def _check_version(request: Request) -> None:
 
 
 async def _act_and_wait(
-    request: Request, route: ControlRoute, watch: Watch, admin: LocalAdministration, call: Call
+    request: Request,
+    then: Callable[[Watch, Any], Awaitable[Any]],
+    watch: Watch,
+    principal: Principal,
+    act: Callable[[], Awaitable[Any]],
 ) -> Any:
     """Begin in a thread, wait without one; QUEUE_FULL before anything is begun where too many wait."""
-    assert route.then is not None
-    with watch.place():
-        begun = await run_in_threadpool(route.act, admin, call)
-        return await _unless_gone(request, route.then(watch, begun))
+    with watch.place(principal):
+        return await _unless_gone(request, then(watch, await act()))
 
 
 async def _follow(
-    request: Request, route: ControlRoute, followers: Followers, admin: LocalAdministration, call: Call
+    request: Request, followers: Followers, principal: Principal, act: Callable[[], Awaitable[Followed[Any]]]
 ) -> Any:
     """Look in a thread, wait without one."""
-    with followers.place():
-        begun: Followed[Any] = await run_in_threadpool(route.act, admin, call)
-        return await _unless_gone(request, follow(followers, begun))
+    with followers.place(principal):
+        return await _unless_gone(request, follow(followers, await act()))
 
 
 async def _unless_gone(request: Request, waiting: Awaitable[Any]) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from salver.clock import Clock
-from salver.control.sending import FIRST_PAUSE_S, LONGEST_PAUSE_S, Sender, Tried
+from salver.control.webhook_sender import FIRST_PAUSE_S, LONGEST_PAUSE_S, Sender, Tried
 from salver.protocol.errors import SalverError
 from salver.protocol.jobs import backoff_s
 from salver.registry.change_positions import ChangePositions, Due
@@ -92,7 +92,7 @@ class ChangeDeliveries:
         """What is to be noted of a try."""
         if tried.delivered:
             return lambda: self._positions.told(due)
-        tries, now_s = due.tries + 1, self._clock.wall_s()
+        tries, now_s = due.attempts + 1, self._clock.wall_s()
         if tried.final or tries >= self._tries:
             log_event(
                 "change_given_up",

@@ -7,14 +7,13 @@ of `salver register`: so a draft that comes from elsewhere is worth no more than
 from __future__ import annotations
 
 import tempfile
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from salver.control.administration import check_stored
-from salver.control.registration import drafted
+from salver.control.places import Places
+from salver.control.registration import Registered, check_stored, drafted, register_draft
 from salver.protocol.errors import SalverError
 from salver.protocol.names import SemanticVersion, check_name
 from salver.protocol.tables import FileEntry
@@ -27,7 +26,7 @@ from salver.storage.blob_store import Blobs
 from salver.storage.opening import open_blobs
 
 if TYPE_CHECKING:
-    from salver.control.administration import LocalAdministration, Registered
+    from salver.control.administration import LocalAdministration
 
 __all__ = ["examined_draft", "register_examined"]
 
@@ -39,13 +38,13 @@ _SAID: Final = (
 )
 """What a draft says of an artifact that the artifact says itself."""
 
-_places: Final = threading.BoundedSemaphore(_AT_ONCE)
+_places: Final = Places("examinations of artifacts", _AT_ONCE)
 
 
 def register_examined(admin: LocalAdministration, draft: VersionDraft) -> Registered:
     """Register a draft that came over the network, if it says of its stored files what they say themselves.
 
-    Raises INVALID_ARTIFACT naming what differs, QUEUE_FULL, and what `examined_draft` and `register` raise.
+    Raises INVALID_ARTIFACT naming what differs, QUEUE_FULL, and what `examined_draft` and `register_draft` raise.
     """
     found = examined_draft(
         admin, draft.model, draft.files, version=draft.version, format=draft.format, trust_code=draft.trusts_code
@@ -58,7 +57,7 @@ def register_examined(admin: LocalAdministration, draft: VersionDraft) -> Regist
                 f"{msgspec.json.encode(getattr(found, name)).decode()[:200]}",
                 "leave it to the server: POST /v1/models/NAME/versions takes the files alone",
             )
-    return admin.register(draft)
+    return register_draft(admin, draft)
 
 
 def examined_draft(
@@ -84,12 +83,11 @@ def examined_draft(
     check_files(files)
     blobs = open_blobs(admin.home)
     check_stored(blobs, files)
-    if not _places.acquire(blocking=False):
-        raise SalverError("QUEUE_FULL", f"{_AT_ONCE} artifacts are being read, the most at one time", "repeat it soon")
+    give_back = _places.take(admin.principal)
     try:
         found = _examine(admin, blobs, model, files, format, trust_code=trust_code)
     finally:
-        _places.release()
+        give_back()
     return drafted(model, found, files, version=version)
 
 
@@ -112,7 +110,12 @@ def _examine(
             path.parent.mkdir(parents=True, exist_ok=True)
             blobs.copy_verified(file.sha256, path)
         may_run = allows(admin.principal.role, Operation.TRUST_CODE)
-        return examine_in_child(_artifact(root, files), format=format, trust_code=trust_code, may_run_code=may_run)
+        try:
+            return examine_in_child(_artifact(root, files), format=format, trust_code=trust_code, may_run_code=may_run)
+        except SalverError as error:
+            # Whoever sent the files learns nothing of where they lie here.
+            told = [each.replace(f"{folder}/", "") for each in (error.message, error.remedy)]
+            raise SalverError(error.code, *told) from None
 
 
 def _artifact(root: Path, files: tuple[FileEntry, ...]) -> Path:

@@ -1,21 +1,43 @@
-"""From a path to a version ready to be registered: bytes stored, signature and profile known."""
+"""From a path to a registered version: its bytes stored, then described, then taken into the registry."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from salver.protocol.errors import SalverError
-from salver.protocol.profile import Profile
-from salver.protocol.tables import FileEntry
+from salver.protocol.profile import ColumnProfiles, Profile
+from salver.protocol.tables import FileEntry, VersionManifest
+from salver.registry.compatibility import Change
 from salver.registry.draft import VersionDraft
-from salver.runtime.artifact import Artifact, artifact_files, read_artifact
+from salver.registry.files import check_files
+from salver.runtime.artifact import Artifact, artifact_files, recognise
 from salver.runtime.examine import Examined
+from salver.security.access import Operation, require
 from salver.storage.blob_store import Blobs
+from salver.storage.opening import open_blobs
 from salver.storage.tabular import read_table
 
-__all__ = ["draft_version", "drafted"]
+if TYPE_CHECKING:
+    from salver.control.administration import LocalAdministration
+
+__all__ = ["Registered", "check_stored", "draft_version", "drafted", "register_draft"]
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """The answer to a registration; `created` is false when the very same version was there."""
+
+    manifest: VersionManifest
+    created: bool
+    against: str = ""
+    """The release that the version was compared with for its number; empty where there was none."""
+    changes: tuple[Change, ...] = ()
+    """What differs from that one."""
 
 
 def draft_version(
@@ -26,23 +48,34 @@ def draft_version(
     version: str | None = None,
     format: str | None = None,
     profile: Path | None = None,
+    columns: ColumnProfiles | None = None,
     trust_code: bool = False,
 ) -> VersionDraft:
-    """Read the artifact at `path`, store its bytes, and describe the version they make.
+    """Read the artifact at `path`, store its bytes meanwhile, and describe the version they make.
 
-    Raises what reading the artifact or the profile raises; then nothing has been stored. INVALID_ARTIFACT is also
-    for files that change meanwhile: what was read of them need not be true of what was stored. What
-    earlier registrations left half when they were killed is removed.
+    Without a file for a profile it is that of the training `columns`, where they are its inputs.
+
+    Raises what reading the artifact or the profile raises. Then nothing is registered; bytes of what was recognised
+    may have been stored, belong to nobody and are collected. INVALID_ARTIFACT is also for files that change meanwhile:
+    what was read of them need not be true of what was stored. What earlier registrations left half when they were
+    killed is removed.
     """
-    files = []
-    with _standing_still(path):
-        artifact = read_artifact(path, format=format, trust_code=trust_code)
-        measured = Profile.measure(read_table(profile), artifact.signature) if profile else None
-        blobs.discard_unfinished()
-        for relative, file in artifact.files.items():
-            blob = blobs.put_file(file)
-            files.append(FileEntry(relative, blob.sha256, blob.size_bytes))
-    return drafted(name, artifact, tuple(files), version=version, profile=measured)
+    with _standing_still(path), ThreadPoolExecutor(1) as aside:
+        recognised = recognise(path, format=format, trust_code=trust_code)
+        storing = aside.submit(_store, blobs, recognised.files)
+        artifact = recognised.described()
+        if profile is not None:
+            measured: Profile | None = Profile.measure(read_table(profile), artifact.signature)
+        else:
+            measured = columns.profile(artifact.signature) if columns else None
+        files = storing.result()
+    return drafted(name, artifact, files, version=version, profile=measured)
+
+
+def _store(blobs: Blobs, files: Mapping[str, Path]) -> tuple[FileEntry, ...]:
+    blobs.discard_unfinished()
+    stored = {relative: blobs.put_file(file) for relative, file in files.items()}
+    return tuple(FileEntry(relative, blob.sha256, blob.size_bytes) for relative, blob in stored.items())
 
 
 @contextlib.contextmanager
@@ -102,3 +135,35 @@ def drafted(
         profile=profile,
         metadata=declared.metadata,
     )
+
+
+def register_draft(admin: LocalAdministration, draft: VersionDraft) -> Registered:
+    """Add a version whose bytes are stored. REQUIRES a draft that is true of them.
+
+    Raises NOT_FOUND or CORRUPT_ARTIFACT naming a file whose blob is not there, and what `Catalog.add_version` raises.
+    """
+    require(admin.principal, Operation.REGISTER)
+    check_files(draft.files)
+    blobs = open_blobs(admin.home)
+    check_stored(blobs, draft.files)
+    # Again where nobody can remove them any more: see `salver.registry.collection`.
+    added = admin.records.catalog.add_version(admin.principal, draft, look=lambda: check_stored(blobs, draft.files))
+    return Registered(added.manifest, added.created, added.numbered.against, added.numbered.changes)
+
+
+def check_stored(blobs: Blobs, files: Iterable[FileEntry]) -> None:
+    """Raise unless each file's blob is there in its size; what is in it is looked at when it is loaded."""
+    for file in files:
+        size_bytes = blobs.size_bytes(file.sha256)
+        if size_bytes is None:
+            raise SalverError(
+                "NOT_FOUND",
+                f"file {file.path[:200]!r} has the digest {file.sha256}, which is not in the store",
+                "store the bytes first: `salver register` does both",
+            )
+        if size_bytes != file.size_bytes:
+            raise SalverError(
+                "CORRUPT_ARTIFACT",
+                f"file {file.path[:200]!r} is said to have {file.size_bytes} bytes; {size_bytes} are stored",
+                "register the same file again",
+            )

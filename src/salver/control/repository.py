@@ -12,11 +12,16 @@ from typing import Any, Final
 
 import msgspec
 
-from salver.control.administration import Administration, DeployRequest
+from salver.control.action import Nothing
+from salver.control.actions.deployments import DEPLOY, UNDEPLOY, UndeployRequest
+from salver.control.actions.models import MODELS
+from salver.control.actions.status import STATUS
+from salver.control.administration import Administration
 from salver.control.waiting import Watch
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import DeploymentSpec
 from salver.registry.catalog import ModelSummary
+from salver.registry.deploy_request import DeployRequest
 from salver.runtime.status import EndpointStatus, LoadState
 
 __all__ = ["RepositoryModel", "load", "loaded", "repository_index", "unload"]
@@ -39,11 +44,11 @@ def repository_index(admin: Administration, body: Any) -> list[RepositoryModel]:
     An endpoint on its way from one version to another has a row for each.
     """
     only_ready = _only_ready(body)
-    status = admin.status()
+    status = admin.do(STATUS, Nothing())
     now = {row.endpoint: row for row in status.endpoints}
     rows = [row for spec in status.deployments for row in _deployed(spec, now.get(spec.endpoint))]
     taken = {name for spec in status.deployments for name in (spec.endpoint, spec.model)}
-    rows += [_undeployed(summary) for summary in admin.models() if summary.name not in taken]
+    rows += [_undeployed(summary) for summary in admin.do(MODELS, Nothing()) if summary.name not in taken]
     return [row for row in sorted(rows, key=lambda row: row.name) if row.state == "READY" or not only_ready]
 
 
@@ -77,7 +82,7 @@ def _deployed(spec: DeploymentSpec, now: EndpointStatus | None) -> Iterator[Repo
 def _undeployed(model: ModelSummary) -> RepositoryModel:
     if model.latest is None:
         return RepositoryModel(
-            model.name, model.versions[-1], "UNAVAILABLE", "registered, not deployed; it has no release that load takes"
+            model.name, model.newest, "UNAVAILABLE", "registered, not deployed; it has no release that load takes"
         )
     return RepositoryModel(model.name, model.latest, "UNAVAILABLE", "registered, not deployed; load deploys it")
 
@@ -96,8 +101,8 @@ def load(admin: Administration, name: str, body: Any) -> DeploymentSpec:
             "register the version with `salver register`, then load it",
         )
     try:
-        deployed = {spec.endpoint: spec.model for spec in admin.status().deployments}
-        return admin.deploy(DeployRequest(deployed.get(name, name), endpoint=name))
+        deployed = {spec.endpoint: spec.model for spec in admin.do(STATUS, Nothing()).deployments}
+        return admin.do(DEPLOY, DeployRequest(deployed.get(name, name), endpoint=name))
     except SalverError as error:
         # Clients of this extension look for these three words.
         raise SalverError(error.code, f"failed to load {name[:140]!r}: {error.message}", error.remedy) from None
@@ -115,5 +120,5 @@ async def loaded(watch: Watch, spec: DeploymentSpec) -> dict[str, Any]:
 
 def unload(admin: Administration, name: str) -> dict[str, Any]:
     """Remove the endpoint."""
-    admin.undeploy(name)
+    admin.do(UNDEPLOY, UndeployRequest(name))
     return {"name": name, "unload": True}

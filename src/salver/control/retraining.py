@@ -23,14 +23,17 @@ from typing import Any, Final
 import msgspec
 
 from salver.clock import Clock
+from salver.control.actions.registration import REGISTER
 from salver.control.actions.retraining import BEGIN_RETRAINING, END_RETRAINING, Begin
 from salver.control.administration import Administration, LocalAdministration
 from salver.control.registration import draft_version
 from salver.control.retraining_command import Made, run_command
-from salver.control.retraining_hooks import RetrainingHook, read_hooks
+from salver.control.retraining_hooks import RetrainingHook, hook_of, read_hooks
 from salver.protocol.description import Description, merged
 from salver.protocol.errors import SalverError
 from salver.registry.retraining import RunEnd, RunStart
+from salver.registry.retraining_runs import RUN
+from salver.security.redaction import secrets_among, without
 from salver.storage.home import Home
 from salver.storage.journal import occasion
 from salver.storage.opening import open_blobs
@@ -60,9 +63,7 @@ def retrain(
     and its end, whatever becomes of it. Raises NOT_FOUND for a model without a hook,
     CONFLICT while another run of it is under way or it rests (unless `now`), and what the command is at fault for.
     """
-    hook = read_hooks(home).get(model)
-    if hook is None:
-        raise SalverError("NOT_FOUND", f"model {model[:140]!r} has no retraining hook", "salver retrain set")
+    hook = hook_of(home, model)
     with _only_run(home, model) as lock:
         with administration() as admin:
             begun = admin.do(BEGIN_RETRAINING, Begin(model, evaluation, now, why))
@@ -71,16 +72,23 @@ def retrain(
         try:
             ended = _run(home, administration, hook, begun, lock, scratch)
         except SalverError as error:
-            ended = msgspec.structs.replace(ended, problem=str(error)[:1000])
-            raise
+            told = without(str(error), _secrets_of(hook))
+            ended = msgspec.structs.replace(ended, problem=told[:1000])
+            raise SalverError(error.code, told) from None
         except BaseException:
             ended = msgspec.structs.replace(ended, problem="it was interrupted, or a fault of Salver ended it")
             raise
         finally:
-            ended = msgspec.structs.replace(ended, seconds=round(clock.monotonic_s() - since_s, 3))
+            ended = msgspec.structs.replace(ended, duration_s=round(clock.monotonic_s() - since_s, 3))
             with administration() as admin:
                 admin.do(END_RETRAINING, ended)
     return ended
+
+
+def _secrets_of(hook: RetrainingHook) -> Iterator[str]:
+    """What the command was given and is not for the journal or a log."""
+    yield from secrets_among(hook.command)
+    yield from (os.environ[name] for name in hook.environment if name in os.environ)
 
 
 def _run(
@@ -97,20 +105,21 @@ def _run(
         origin = {_MADE_FOR: begun.evaluation.id} if begun.evaluation else {}
         draft = msgspec.structs.replace(
             draft,
-            metadata=draft.metadata | origin | {"retraining_run": str(begun.run)},
+            metadata=draft.metadata | origin | {RUN: str(begun.run)},
             description=merged(Description(), _said(begun, made)),
         )
         with administration() as admin:
-            done = admin.register(draft)
-    return RunEnd(begun.model, begun.run, done.manifest.reference, done.created)
+            done = admin.do(REGISTER, draft)
+    return RunEnd(begun.model, begun.run, done.manifest.version, done.created)
 
 
 def _said(begun: RunStart, made: Made) -> dict[str, Any]:
     """The lineage of what was made, with what its maker says of it."""
     verdict = begun.evaluation
-    why = f"suite {verdict.suite} was {verdict.verdict} for {begun.version}" if verdict else begun.why or "on request"
+    judged = f"{begun.model}@{begun.version}" if begun.version else ""
+    why = f"suite {verdict.suite} was {verdict.verdict} for {judged}" if verdict else begun.why or "on request"
     said = {"change_note": f"retrained: {why}", "run_id": made.run_id or f"salver-retraining-{begun.run}"}
-    return said | ({"base_model": begun.version} if begun.version else {}) | made.description
+    return said | ({"base_model": judged} if judged else {}) | made.description
 
 
 @contextlib.contextmanager
@@ -177,7 +186,7 @@ class Retraining:
                     evaluation=evaluation,
                     scratch=self._home.scratch_path,  # which is cleared when whoever serves has died
                 )
-            log_event("retraining_ended", model=model, run=ended.run, version=ended.reference)
+            log_event("retraining_ended", model=model, run=ended.run, version=f"{model}@{ended.version}")
         except SalverError as error:
             log_event("retraining_failed", level=logging.WARNING, model=model, code=error.code, problem=str(error))
         except Exception as error:  # noqa: BLE001 - one run must not end the loop

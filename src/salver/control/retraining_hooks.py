@@ -20,7 +20,7 @@ from salver.storage.blob_files import locked
 from salver.storage.home import Home
 from salver.storage.snapshot import read_json, write_atomically
 
-__all__ = ["RetrainingHook", "command_of", "read_hooks", "remove_hook", "set_hook"]
+__all__ = ["RetrainingHook", "command_of", "hook_of", "read_hooks", "remove_hook", "set_hook"]
 
 _FILE: Final = "retraining.json"
 _LOCK: Final = "retraining.lock"
@@ -76,6 +76,18 @@ def read_hooks(home: Home) -> dict[str, RetrainingHook]:
     return {} if found is None else dict(found.hooks)
 
 
+def hook_of(home: Home, model: str) -> RetrainingHook:
+    """The hook of a model; NOT_FOUND where there is none."""
+    hooks = read_hooks(home)
+    if model not in hooks:
+        raise SalverError(
+            "NOT_FOUND",
+            f"model {model[:140]!r} has no retraining hook",
+            "`salver retrain set` makes one, `salver retrain list` shows those there are",
+        )
+    return hooks[model]
+
+
 def set_hook(home: Home, model: str, hook: RetrainingHook) -> None:
     """Set the hook of a model, durably."""
     check_name(model, "model")
@@ -86,11 +98,8 @@ def set_hook(home: Home, model: str, hook: RetrainingHook) -> None:
 def remove_hook(home: Home, model: str) -> RetrainingHook:
     """Remove the hook of a model; NOT_FOUND where there is none."""
     with locked(_lock(home)):
-        hooks = read_hooks(home)
-        if model not in hooks:
-            raise SalverError("NOT_FOUND", f"model {model[:140]!r} has no retraining hook", "salver retrain list")
-        removed = hooks.pop(model)
-        _write(home, hooks)
+        removed = hook_of(home, model)
+        _write(home, {name: hook for name, hook in read_hooks(home).items() if name != model})
     return removed
 
 

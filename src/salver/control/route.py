@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from starlette.requests import Request
-from starlette.responses import Response
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
 
-from salver.control.administration import LocalAdministration
-from salver.control.model_store import ModelStore
-from salver.control.uploads import Transfers
-from salver.control.waiting import Watch
-from salver.protocol.api_versions import Deprecation
-from salver.protocol.errors import SalverError
-from salver.security.access import Operation
+    from salver.control.administration import LocalAdministration
+    from salver.control.model_store import ModelStore
+    from salver.control.uploads import Transfers
+    from salver.control.waiting import Watch
+    from salver.protocol.api_versions import Deprecation
+    from salver.protocol.errors import SalverError
+    from salver.security.access import Operation
 
 __all__ = ["Call", "ControlRoute"]
 
@@ -27,8 +28,6 @@ class Call(NamedTuple):
     body: Any
     store: ModelStore | None = None
     """The artifacts that may be registered by a path; None where there is no such directory."""
-    on_this_machine: bool = False
-    """Whether it came through the Unix socket, which only the owner of the home can open."""
 
 
 class ControlRoute(NamedTuple):

@@ -54,8 +54,8 @@ def _hand_on_keys(signed: SignedFiles, source: Home, home: Home) -> None:
     if signed.claim is not None and signed.claim.publisher is not None:
         wanted.add(signed.claim.publisher.key_id)
     for key in Keyring(source).describe():
-        if key.fingerprint in wanted:
-            TrustDirectory(home.trust_path).add(key.fingerprint, key.pem.encode())
+        if key.key_id in wanted:
+            TrustDirectory(home.trust_path).add(key.key_id, key.pem.encode())
 
 
 def draft_of(manifest: VersionManifest) -> VersionDraft:

@@ -14,14 +14,23 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
-from salver.control.administration import Administration, DeployRequest
+from salver.control.action import Nothing
+from salver.control.actions.deployments import DEPLOY, UNDEPLOY, UndeployRequest
+from salver.control.actions.descriptions import SHOW_VERSION, OfVersion
+from salver.control.actions.models import VERSIONS, OfVersions
+from salver.control.actions.status import STATUS
+from salver.control.administration import LocalAdministration
 from salver.control.model_store import URL, refuse_archive
+from salver.control.registration import register_draft
 from salver.control.route import Call, ControlRoute
 from salver.control.waiting import Watch
 from salver.protocol.codecs.torchserve import TorchServeError, torchserve_error
 from salver.protocol.errors import CATALOGUE, SalverError
 from salver.protocol.names import check_name, parse_reference
 from salver.protocol.tables import DeploymentSpec, VersionManifest
+from salver.registry.catalog import MOST_VERSIONS
+from salver.registry.deploy_request import DeployRequest
+from salver.registry.resolution import LATEST
 from salver.runtime.status import EndpointStatus, LoadState
 from salver.security.access import Operation
 
@@ -30,6 +39,7 @@ __all__ = ["MANAGEMENT", "Accepted"]
 _LOAD_TIMEOUT_S: Final = 120.0
 _MOST_WORKERS: Final = 64
 _PAGE: Final = 100
+_ORDINAL: Final = re.compile(r"[1-9][0-9]{0,8}")
 _MILLISECONDS: Final = 1e-3
 _NO_ROOM: Final = frozenset(code for code, row in CATALOGUE.items() if row.http == HTTPStatus.INSUFFICIENT_STORAGE)
 """What SageMaker makes room for, by unloading other models."""
@@ -51,29 +61,31 @@ class _Begun(NamedTuple):
     undo: Callable[[], object] | None = None
 
 
-def models(admin: Administration, call: Call) -> dict[str, Any]:
+def models(admin: LocalAdministration, call: Call) -> dict[str, Any]:
     """A page of the endpoints, by name."""
     most = _whole(call, "limit", _PAGE, 1, 1000)
     start = _whole(call, "next_page_token", 0, 0, 10**9)
-    specs = sorted(admin.status().deployments, key=lambda spec: spec.endpoint)
+    specs = sorted(admin.do(STATUS, Nothing()).deployments, key=lambda spec: spec.endpoint)
     page = [{"modelName": spec.endpoint, "modelUrl": _url(_manifest(admin, spec))} for spec in specs[start:][:most]]
     return {"models": page} | ({"nextPageToken": str(start + most)} if start + most < len(specs) else {})
 
 
-def describe(admin: Administration, call: Call) -> list[dict[str, Any]]:
-    """What an endpoint does; with a version that of its model, with `all` each of them."""
+def describe(admin: LocalAdministration, call: Call) -> list[dict[str, Any]]:
+    """What an endpoint does; with a version that of its model, with `all` the newest thousand of them."""
     name, version = call.params["model"], call.params.get("version")
     spec, now = _deployed(admin, name)
-    known = _versions(admin, name, spec)
-    if version is None:
-        version = spec.version if spec else known[-1].version
-    chosen = [each for each in known if version in ("all", each.version, str(each.ordinal))]
-    if not chosen:
+    newest = _newest(admin, name, spec)
+    if version == "all":
+        every = admin.do(VERSIONS, OfVersions(model=newest.model, limit=MOST_VERSIONS, last=True))
+        return [_described(name, each, spec, now) for each in reversed(every)]
+    version = version or (spec.version if spec else newest.version)
+    chosen = _named(admin, newest.model, version)
+    if chosen is None:
         raise _no_version(name, version)
-    return [_described(name, each, spec, now) for each in chosen]
+    return [_described(name, chosen, spec, now)]
 
 
-def register(admin: Administration, call: Call) -> _Begun:
+def register(admin: LocalAdministration, call: Call) -> _Begun:
     """Register what `url` names and, with `initial_workers`, deploy it."""
     url, name = call.query.get("url", ""), call.query.get("model_name", "")
     workers = _whole(call, "initial_workers", 0, 0, _MOST_WORKERS)
@@ -92,60 +104,60 @@ def register(admin: Administration, call: Call) -> _Begun:
             rest = f"Version {spec.version} is served; set-default changes that."
         return _Begun(None, f"{told} 0 initial workers. {rest}")
     settings["replicas"] = workers
-    spec = admin.deploy(DeployRequest(manifest.model, manifest.version, name, settings))
+    spec = admin.do(DEPLOY, DeployRequest(manifest.model, manifest.version, name, settings))
     return _Begun(spec, f"{told} {workers} initial workers", waits, functools.partial(_take_back, admin, spec))
 
 
-def _take_back(admin: Administration, spec: DeploymentSpec) -> None:
+def _take_back(admin: LocalAdministration, spec: DeploymentSpec) -> None:
     """Undeploy what could not be loaded, and nothing that others have put there meanwhile."""
     try:
-        admin.undeploy(spec.endpoint, if_generation=spec.generation)
+        admin.do(UNDEPLOY, UndeployRequest(spec.endpoint, if_generation=spec.generation))
     except SalverError as error:
         if error.code not in ("CONFLICT", "NOT_FOUND"):
             raise
 
 
-def scale(admin: Administration, call: Call) -> _Begun:
+def scale(admin: LocalAdministration, call: Call) -> _Begun:
     """As many replicas as `min_worker` says; none is undeploying."""
     name, version = call.params["model"], call.params.get("version")
     least, waits = _whole(call, "min_worker", 1, 0, _MOST_WORKERS), _flag(call, "synchronous")
     if _whole(call, "max_worker", least, 0, _MOST_WORKERS) < least:
         raise SalverError("INVALID_PARAMETER", "min_worker is more than max_worker", "give at most max_worker")
     spec, _ = _deployed(admin, name)
-    known = _versions(admin, name, spec)
-    if version is not None and (spec is not None or least) and version not in _names(known, spec):
+    model = _newest(admin, name, spec).model
+    chosen = None if version is None else _named(admin, model, version)
+    if version is not None and (spec is not None or least) and not _fits(chosen, spec):
         raise _no_version(name, version)
     told = f"Workers scaled to {least} for model: {name}" + (f", version: {version}" if version else "")
     if least == 0:
         if spec is not None:
-            admin.undeploy(name)
+            admin.do(UNDEPLOY, UndeployRequest(name))
         return _Begun(None, told)
-    chosen = _named(known, version) if spec is None else _manifest(admin, spec)
-    wanted = None if chosen is None else chosen.version
-    began = admin.deploy(DeployRequest(known[-1].model, wanted, name, {"replicas": least}))
+    wanted = spec.version if spec else chosen.version if chosen else None
+    began = admin.do(DEPLOY, DeployRequest(model, wanted, name, {"replicas": least}))
     return _Begun(began, told, waits)
 
 
-def set_default(admin: Administration, call: Call) -> _Begun:
+def set_default(admin: LocalAdministration, call: Call) -> _Begun:
     """Deploy another version to an endpoint, with the settings it has."""
     name, version = call.params["model"], call.params["version"]
     spec, _ = _deployed(admin, name)
-    chosen = _named(_versions(admin, name, spec), version)
+    chosen = _named(admin, _newest(admin, name, spec).model, version)
     if chosen is None:
         raise _no_version(name, version)
-    began = admin.deploy(DeployRequest(chosen.model, chosen.version, name))
+    began = admin.do(DEPLOY, DeployRequest(chosen.model, chosen.version, name))
     return _Begun(began, f'Default version successfully updated for model "{name}" to "{chosen.version}"', waits=True)
 
 
-def unregister(admin: Administration, call: Call) -> dict[str, str]:
+def unregister(admin: LocalAdministration, call: Call) -> dict[str, str]:
     """Undeploy an endpoint; its versions stay in the registry, where nothing is removed."""
     name, version = call.params["model"], call.params.get("version")
     spec, _ = _deployed(admin, name)
     if spec is None:
         raise _no_model(name)
-    if version is not None and version not in _names(_versions(admin, name, spec), spec):
+    if version is not None and not _fits(_named(admin, spec.model, version), spec):
         raise _no_version(name, version)
-    admin.undeploy(name)
+    admin.do(UNDEPLOY, UndeployRequest(name))
     return {"status": f'Model "{name}" unregistered'}
 
 
@@ -168,47 +180,61 @@ async def _reached(watch: Watch, begun: _Begun) -> Any:
 # What there is.
 
 
-def _deployed(admin: Administration, name: str) -> tuple[DeploymentSpec | None, EndpointStatus | None]:
-    status = admin.status()
+def _deployed(admin: LocalAdministration, name: str) -> tuple[DeploymentSpec | None, EndpointStatus | None]:
+    status = admin.do(STATUS, Nothing())
     spec = next((spec for spec in status.deployments if spec.endpoint == name), None)
     return spec, next((row for row in status.endpoints if row.endpoint == name), None)
 
 
-def _versions(admin: Administration, name: str, spec: DeploymentSpec | None) -> tuple[VersionManifest, ...]:
+def _newest(admin: LocalAdministration, name: str, spec: DeploymentSpec | None) -> VersionManifest:
+    """The newest version of an endpoint's model, or else of the model of that name."""
     try:
-        return admin.versions(spec.model if spec else check_name(name, "model"))
+        model = spec.model if spec else check_name(name, "model")
+        return admin.do(VERSIONS, OfVersions(model=model, limit=1, last=True))[0]
     except SalverError as error:
         if error.code not in ("NOT_FOUND", "INVALID_NAME"):
             raise
         raise _no_model(name) from None
 
 
-def _manifest(admin: Administration, spec: DeploymentSpec) -> VersionManifest:
-    return next(each for each in admin.versions(spec.model) if each.version == spec.version)
+def _manifest(admin: LocalAdministration, spec: DeploymentSpec) -> VersionManifest:
+    return admin.do(SHOW_VERSION, OfVersion(spec.model, spec.version)).manifest
 
 
-def _named(known: tuple[VersionManifest, ...], version: str | None) -> VersionManifest | None:
-    return next((each for each in known if version in (each.version, str(each.ordinal))), None)
+def _named(admin: LocalAdministration, model: str, version: str) -> VersionManifest | None:
+    """A version by its number or its ordinal."""
+    if _ORDINAL.fullmatch(version):
+        found = admin.do(VERSIONS, OfVersions(model=model, limit=1, after=int(version) - 1))
+        return next((each for each in found if str(each.ordinal) == version), None)
+    return _shown(admin, model, version) if version[:1].isdigit() else None
 
 
-def _names(known: tuple[VersionManifest, ...], spec: DeploymentSpec | None) -> set[str]:
-    """What the version that serves may be called; what all may where none does."""
-    chosen = [each for each in known if spec is None or each.version == spec.version]
-    return {name for each in chosen for name in (each.version, str(each.ordinal))}
+def _shown(admin: LocalAdministration, model: str, wanted: str) -> VersionManifest | None:
+    try:
+        return admin.do(SHOW_VERSION, OfVersion(model, wanted)).manifest
+    except SalverError as error:
+        if error.code not in ("NOT_FOUND", "INVALID_VERSION"):
+            raise
+        return None
 
 
-def _found(admin: Administration, call: Call, name: str, url: str) -> tuple[str, VersionManifest]:
+def _fits(chosen: VersionManifest | None, spec: DeploymentSpec | None) -> bool:
+    """Whether it is a version, and where one serves that one."""
+    return chosen is not None and (spec is None or chosen.version == spec.version)
+
+
+def _found(admin: LocalAdministration, call: Call, name: str, url: str) -> tuple[str, VersionManifest]:
     """The version that a URL names, and the endpoint it is for."""
     if call.store is not None and call.store.has(url):
         stem = re.sub(r"[^a-z0-9._-]+", "-", url.rstrip("/").rpartition("/")[2].partition(".")[0].lower())
         name = check_name(name or stem, "model")
-        return name, admin.register(call.store.draft(name, url)).manifest
+        return name, register_draft(admin, call.store.draft(name, url)).manifest
     if "://" in url:
         raise SalverError("UNSUPPORTED", "this server downloads no models", "register them with `salver register`")
     refuse_archive(url)
     try:
         model, version = parse_reference(url)
-        known = admin.versions(model)
+        admin.do(VERSIONS, OfVersions(model=model, limit=1))
     except SalverError as error:
         remedy = "name a registered one, NAME or NAME@VERSION"
         if call.store is None:
@@ -216,10 +242,9 @@ def _found(admin: Administration, call: Call, name: str, url: str) -> tuple[str,
         raise TorchServeError(
             SalverError("NOT_FOUND", f"there is no model {url[:140]!r}", remedy), "ModelNotFoundException"
         ) from error
-    wanted = version or next(each.latest for each in admin.models() if each.name == model)
-    chosen = _named(known, wanted)
+    chosen = _shown(admin, model, version or LATEST)
     if chosen is None:
-        raise _no_version(model, str(wanted))
+        raise _no_version(model, version or LATEST)
     return check_name(name or model, "endpoint"), chosen
 
 
@@ -295,7 +320,7 @@ def _flag(call: Call, name: str) -> bool:
 
 
 def _row(
-    method: str, template: str, act: Callable[[Administration, Call], Any], summary: str, *, reads: bool = False
+    method: str, template: str, act: Callable[[LocalAdministration, Call], Any], summary: str, *, reads: bool = False
 ) -> ControlRoute:
     operation = Operation.READ if reads else Operation.DEPLOY
     then = _reached if act in (register, scale, set_default) else None

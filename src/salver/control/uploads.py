@@ -19,8 +19,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from salver.control.places import Places
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import FileEntry
+from salver.security.access import Principal
 from salver.storage.blob_store import Blob, Blobs, check_digest
 from salver.storage.opening import open_blobs
 from salver.telemetry.logs import log_event
@@ -35,7 +37,7 @@ _IDENTITY: Final = ("", "identity")
 
 
 class TransferLimits(msgspec.Struct, frozen=True):
-    """How much is transferred at one time, and what one file may take."""
+    """How much is transferred at one time, half of it at most for one principal, and what one file may take."""
 
     uploads: int = 8
     downloads: int = 16
@@ -45,29 +47,13 @@ class TransferLimits(msgspec.Struct, frozen=True):
 
 
 class Transfers:
-    """The files on their way. Lives on the event loop."""
+    """The places for files on their way, and the threads that store them."""
 
     def __init__(self, limits: TransferLimits = TransferLimits()) -> None:  # noqa: B008 - frozen
         self.limits = limits
         self.threads = ThreadPoolExecutor(limits.uploads, thread_name_prefix="upload")
-        self._taken = {"uploads": 0, "downloads": 0}
-
-    def take(self, kind: str) -> Callable[[], None]:
-        """One of the places for `uploads` or `downloads`, and how it is given back; QUEUE_FULL without one."""
-        if self._taken[kind] >= getattr(self.limits, kind):
-            raise SalverError(
-                "QUEUE_FULL", f"{self._taken[kind]} {kind} are under way, the most at one time", "repeat it in a moment"
-            )
-        self._taken[kind] += 1
-        given = False
-
-        def give_back() -> None:
-            nonlocal given
-            if not given:
-                given = True
-                self._taken[kind] -= 1
-
-        return give_back
+        self.uploads = Places("uploads", limits.uploads)
+        self.downloads = Places("downloads", limits.downloads)
 
 
 # In.
@@ -78,11 +64,13 @@ class Destination(NamedTuple):
 
     blobs: Blobs
     sha256: str
+    principal: Principal
+    """Whose upload it is."""
 
 
 def destination(admin: LocalAdministration, call: Call) -> Destination:
     """What `PUT /v1/blobs/{sha256}` is about."""
-    return Destination(open_blobs(admin.home), check_digest(call.params["sha256"]))
+    return Destination(open_blobs(admin.home), check_digest(call.params["sha256"]), admin.principal)
 
 
 async def receive(transfers: Transfers, request: Request, into: Destination) -> Response:
@@ -96,7 +84,7 @@ async def receive(transfers: Transfers, request: Request, into: Destination) -> 
         raise SalverError("UNSUPPORTED_MEDIA_TYPE", "the body is compressed", "send the bytes as they are")
     if int(request.headers.get("content-length", "0")) > limits.largest_bytes:
         raise _too_large(limits)
-    give_back = transfers.take("uploads")
+    give_back = transfers.uploads.take(into.principal)
     try:
         blob = await _received(transfers, request, into)
     finally:
@@ -205,7 +193,8 @@ class Outgoing(NamedTuple):
 
     blobs: Blobs
     file: FileEntry
-    reference: str
+    principal: Principal
+    """Whose download it is."""
 
 
 def wanted_file(admin: LocalAdministration, call: Call) -> Outgoing:
@@ -214,7 +203,7 @@ def wanted_file(admin: LocalAdministration, call: Call) -> Outgoing:
     path = call.params["path"]
     for file in manifest.files:
         if file.path == path:
-            return Outgoing(open_blobs(admin.home), file, manifest.reference)
+            return Outgoing(open_blobs(admin.home), file, admin.principal)
     raise SalverError("NOT_FOUND", f"{manifest.reference} has no file {path[:200]!r}", "its manifest lists the files")
 
 
@@ -228,7 +217,7 @@ async def send(transfers: Transfers, request: Request, wanted: Outgoing) -> Resp
     }
     if request.method == "HEAD":
         return Response(headers=headers)
-    give_back = transfers.take("downloads")
+    give_back = transfers.downloads.take(wanted.principal)
     pieces = wanted.blobs.pieces(wanted.file.sha256)
     try:
         first = await run_in_threadpool(next, pieces, b"")

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from salver.clock import Clock
-from salver.control.administration import Administration
-from salver.protocol.errors import SalverError
+from salver.control.places import Places
 from salver.protocol.tables import DeploymentSpec
 from salver.runtime.status import EndpointStatus, LoadState
+from salver.security.access import Principal
 from salver.telemetry.logs import log_event
 
 __all__ = ["Followed", "Followers", "Lookout", "Watch", "follow", "wait_until_reached"]
@@ -31,13 +31,13 @@ Answered = TypeVar("Answered")
 
 
 def wait_until_reached(
-    admin: Administration, spec: DeploymentSpec, timeout_s: float, clock: Clock
+    endpoints: Callable[[], Iterable[EndpointStatus]], spec: DeploymentSpec, timeout_s: float, clock: Clock
 ) -> EndpointStatus | None:
-    """Block until the endpoint serves `spec` or a later one, or has failed to; None after `timeout_s`."""
+    """Block until one of `endpoints` serves `spec` or a later one, or has failed to; None after `timeout_s`."""
     until_s = clock.monotonic_s() + timeout_s
     pause = threading.Event()
     while True:
-        reached = _reached(admin.status().endpoints, spec)
+        reached = _reached(endpoints(), spec)
         if reached is not None:
             return reached
         if clock.monotonic_s() >= until_s:
@@ -74,31 +74,23 @@ class Lookout(Generic[Seen, Wanted, Found]):
         self._look = look
         self._found = found
         self._nothing = nothing
-        self._what = what
-        self._most = most
         self._pause_s = pause_s
-        self._places = 0
+        self._places = Places(f"requests that wait {what}", most)
         self._waiting: dict[asyncio.Future[Found], Wanted] = {}
         self._looking: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="watch")
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self, principal: Principal) -> Iterator[None]:
         """One of the places to wait in, to be had before what will be waited for is begun.
 
-        Raises QUEUE_FULL when all are taken.
+        Raises QUEUE_FULL when all are taken, or the principal has its share.
         """
-        if self._places >= self._most:
-            raise SalverError(
-                "QUEUE_FULL",
-                f"{self._places} requests wait {self._what}, the most this server takes",
-                "retry later, or ask without waiting",
-            )
-        self._places += 1
+        give_back = self._places.take(principal)
         try:
             yield
         finally:
-            self._places -= 1
+            give_back()
 
     async def wait(self, wanted: Wanted, timeout_s: float) -> Found | None:
         """What is wanted, as soon as it is seen; None after `timeout_s`. Needs no thread. REQUIRES a `place`."""

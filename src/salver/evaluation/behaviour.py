@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 
 from salver.evaluation.answers import Answers, ask_each, described, score_of
-from salver.evaluation.checks import CheckResult, ResultTable, Role
 from salver.evaluation.perturbations import Perturbation, changed_cells, perturbation_of, shown_cell
 from salver.evaluation.predictions import Predictions, Truth, class_name
+from salver.evaluation.results import CheckResult, ResultTable, Role
 from salver.evaluation.rows import Array, Rows
 from salver.evaluation.sections import BehaviourSettings
 from salver.evaluation.subject import Subject
@@ -24,6 +24,7 @@ from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
 from salver.stats.intervals import wilson
 from salver.stats.margins import judge_bound
+from salver.stats.power import more_for_share
 
 __all__ = ["BehaviourCheck", "sample_rows"]
 
@@ -80,7 +81,9 @@ class BehaviourCheck:
             reason = f"{settings.generator!r} changed no feature of any row that was looked at"
             return CheckResult(Verdict.INCONCLUSIVE, (reason,), {"cases": 0, "at_most": at_most})
         rate = wilson(failed, tested, level=2 * subject.confidence - 1)
-        found = judge_bound(f"share of {tested} cases that fail", rate, at_most=at_most)
+        found = judge_bound(
+            f"share of {tested} cases that fail", rate, at_most=at_most, rows=tested, unit="cases", plan=more_for_share
+        )
         numbers: dict[str, str | int | float | None] = {
             "cases": tested,
             "failed": failed,

@@ -12,8 +12,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from salver.evaluation.checks import CheckResult, Mark, Plot, ResultTable, Role, Series
 from salver.evaluation.predictions import Task
+from salver.evaluation.results import CheckResult, Mark, Plot, ResultTable, Role, Series
 from salver.evaluation.rows import Array
 from salver.evaluation.subject import Subject
 from salver.evaluation.suite import CalibrationSettings
@@ -73,6 +73,7 @@ class CalibrationCheck:
             curve = reliability_curve(came_true, said, bins=settings.bins)
             interval = ece_interval(curve, subject.rng("calibration"), subject.confidence, subject.resamples)
             numbers |= {"ece_low": interval.low, "ece_high": interval.high}
+            # How many more rows would decide is not to be had: the error itself falls with their number.
             found.append(judge_bound("calibration error", interval, at_most=settings.ece_at_most))
         if settings.brier_at_most is not None:
             interval = bootstrap_metric(
@@ -85,7 +86,7 @@ class CalibrationCheck:
                 groups=subject.groups,
             ).interval
             numbers |= {"brier_low": interval.low, "brier_high": interval.high}
-            found.append(judge_bound("Brier score", interval, at_most=settings.brier_at_most))
+            found.append(judge_bound("Brier score", interval, at_most=settings.brier_at_most, rows=len(said)))
         if not found:
             found.append(Judgement(Verdict.SUCCESSFUL, ("reported, with no bound to keep",)))
         return found

@@ -1,13 +1,12 @@
-"""`python -m salver.evaluation.clean_process PARENT`: a clean place in which a version is loaded and asked once.
+"""`python -m salver.evaluation.clean_process`: a clean place in which a version is loaded and asked once.
 
 No network, nowhere to write but its directory, the memory that a deployment will declare; the version itself runs in
-a worker below. It says what it saw and ends; it dies with its parent.
+a worker below. It says what it saw and ends.
 """
 
 from __future__ import annotations
 
-import os
-import sys
+import contextlib
 import traceback
 from pathlib import Path
 from typing import Final
@@ -15,11 +14,12 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from salver.evaluation.children import SentArray, become_subreaper, end_descendants, take_order
-from salver.evaluation.confinement import Confined, confine, network_attempts
+from salver.evaluation.sent_array import SentArray
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import VersionManifest
-from salver.runtime.environment import die_with_parent
+from salver.runtime.asking import answer_once
+from salver.runtime.confinement import Confined, network_attempts
+from salver.runtime.environment import become_subreaper
 
 __all__ = ["CleanOrder", "CleanReport", "main"]
 
@@ -67,16 +67,12 @@ class CleanReport(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Try one version."""
-    die_with_parent(int(sys.argv[1]))
-    order, answers = take_order(CleanOrder)
     become_subreaper()
-    confined = confine(Path(order.directory))
-    with answers:
-        answers.write(msgspec.msgpack.encode(_tried(order, confined)))
-    os._exit(0)
+    answer_once(CleanOrder, _tried)
 
 
-def _tried(order: CleanOrder, confined: Confined) -> CleanReport:
+def _tried(order: CleanOrder) -> CleanReport:
+    confined = Confined.here()
     report = CleanReport(network=confined.network, read_only=confined.files)
     try:
         report = _run(order, report)
@@ -88,7 +84,7 @@ def _tried(order: CleanOrder, confined: Confined) -> CleanReport:
         report = msgspec.structs.replace(report, problem=said[:_LONGEST_PROBLEM])
     if confined.network:
         report = msgspec.structs.replace(report, attempts=network_attempts())
-    return msgspec.structs.replace(report, left=(*report.left, *_processes(), *_shared()))
+    return msgspec.structs.replace(report, left=(*report.left, *_processes(), *_shared(confined)))
 
 
 def _run(order: CleanOrder, report: CleanReport) -> CleanReport:
@@ -134,21 +130,24 @@ def _files(directory: Path) -> tuple[str, ...]:
 
 def _processes() -> tuple[str, ...]:
     """What was still running below this process, and no longer is; orphans have come to it."""
-    return tuple(f"process {name}" for name in end_descendants()[:_MOST_NAMED])
+    import psutil  # noqa: PLC0415
+
+    names = []
+    for each in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if each.status() != psutil.STATUS_ZOMBIE:
+                names.append(f"process {each.name()}")
+                each.kill()
+    return tuple(names[:_MOST_NAMED])
 
 
-def _shared() -> tuple[str, ...]:
+def _shared(confined: Confined) -> tuple[str, ...]:
     """Shared memory that is still there, where it is this process's own."""
+    if not confined.files:
+        return ()
     path = Path("/dev/shm")  # noqa: S108 - nothing is made in it
-    return tuple(f"shared memory {each.name}" for each in sorted(path.iterdir())[:_MOST_NAMED]) if _own(path) else ()
-
-
-def _own(path: Path) -> bool:
-    return path.is_dir() and path.stat().st_dev != path.parent.stat().st_dev and path.stat().st_dev != _SHARED_BEFORE
-
-
-_SHARED_BEFORE: Final = Path("/dev/shm").stat().st_dev if Path("/dev/shm").is_dir() else 0  # noqa: S108
-"""The file system that was there before the confinement put another in its place."""
+    left = [each.name for each in sorted(path.iterdir()) if not each.is_dir()]
+    return tuple(f"shared memory {name}" for name in left[:_MOST_NAMED])
 
 
 def _peak_bytes() -> int:

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from salver.evaluation.checks import Role
 from salver.evaluation.records import CheckRecord
+from salver.evaluation.results import Role
+from salver.protocol.verdict import Verdict
 from salver.stats.intervals import Interval
 from salver.stats.margins import Relation, compare
-from salver.stats.multiplicity import adjust
+from salver.stats.multiplicity import holm
+from salver.stats.power import in_words, more_for_relation
 
 __all__ = ["ComparisonSettings", "Findings", "PairResult", "Part", "corrected"]
 
@@ -57,16 +59,26 @@ class PairResult(msgspec.Struct, frozen=True):
     """Two-sided, of no difference at all."""
     rows: int
     relation: Relation = Relation.INCONCLUSIVE
+    not_worse: Verdict = Verdict.INCONCLUSIVE
+    """Whether the first is shown not to be worse by the margin, also where nothing else is shown."""
     adjusted_p: float = 1.0
     """By Holm, over everything that was tested."""
+    more_rows: int | None = None
+    """Of what is inconclusive: how many further rows (of latency, requests) would decide, see `salver.stats.power`."""
 
     def sentence(self) -> str:
         """The test in words, for reasons and reports."""
         gain = self.gain
         about = f"{self.part} {self.name}" if self.part is not Part.METRIC else self.name
-        said = f"{about}: {self.relation}, {self.first:.4g} against {self.second:.4g}, gain {gain.estimate:+.4g} "
+        said = f"{about}: {self.standing}, {self.first:.4g} against {self.second:.4g}, gain {gain.estimate:+.4g} "
         said += f"[{gain.low:.4g}, {gain.high:.4g}], margin {self.margin:.4g} ({self.method}, "
-        return said + f"adjusted p {self.adjusted_p:.2g})"
+        return said + f"adjusted p {self.adjusted_p:.2g})" + in_words(self.more_rows)
+
+    @property
+    def standing(self) -> str:
+        """How the first stands to the second, in words."""
+        undecided = self.relation is Relation.INCONCLUSIVE and self.not_worse is Verdict.SUCCESSFUL
+        return "inconclusive, not worse" if undecided else self.relation
 
 
 class Findings(msgspec.Struct, frozen=True):
@@ -79,18 +91,21 @@ class Findings(msgspec.Struct, frozen=True):
 def corrected(tests: Sequence[PairResult], level: float) -> tuple[PairResult, ...]:
     """The tests with p-values adjusted for all of them (Holm), and what each then says.
 
-    Better and worse need both: an interval beyond the margin, and an adjusted p of `level` at most.
+    Better and worse need both: an interval beyond the margin, and an adjusted p of `level` at most. More rows are
+    planned for the least level that Holm may ask, `level` over the number of tests.
     """
     if not tests:
         return ()
-    adjusted = adjust([each.p_value for each in tests], "holm", level=level).p_values
-    return tuple(
-        msgspec.structs.replace(each, adjusted_p=p, relation=_relation(each, p, level))
-        for each, p in zip(tests, adjusted, strict=True)
+    adjusted = holm([each.p_value for each in tests])
+    return tuple(_judged(each, p, level, len(tests)) for each, p in zip(tests, adjusted, strict=True))
+
+
+def _judged(test: PairResult, adjusted_p: float, level: float, tests: int) -> PairResult:
+    found, more = compare(test.gain, test.margin), None
+    differs = found.relation in (Relation.BETTER, Relation.WORSE)
+    relation = Relation.INCONCLUSIVE if differs and adjusted_p > level else found.relation
+    if relation is Relation.INCONCLUSIVE:
+        more = more_for_relation(test.gain, test.margin, test.rows, p_value=test.p_value, level=level / tests)
+    return msgspec.structs.replace(
+        test, relation=relation, not_worse=found.not_worse, adjusted_p=adjusted_p, more_rows=more
     )
-
-
-def _relation(test: PairResult, adjusted_p: float, level: float) -> Relation:
-    relation = compare(test.gain, test.margin).relation
-    differs = relation in (Relation.BETTER, Relation.WORSE)
-    return Relation.INCONCLUSIVE if differs and adjusted_p > level else relation

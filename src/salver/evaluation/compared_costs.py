@@ -6,10 +6,10 @@ from typing import Final
 
 import numpy as np
 
-from salver.evaluation.checks import CheckResult, Mark, Plot, ResultTable, Role, Series
 from salver.evaluation.compared import ComparisonSettings, Findings, PairResult, Part
 from salver.evaluation.costs import quantile_bounds
 from salver.evaluation.records import CheckRecord
+from salver.evaluation.results import CheckResult, Mark, Plot, ResultTable, Role, Series
 from salver.evaluation.rows import Array
 from salver.evaluation.subject import Asked, Subject
 from salver.evaluation.suite import Suite

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from salver.evaluation.checks import CheckResult, Mark, Plot, Role, Series
 from salver.evaluation.compared import ComparisonSettings, Findings, PairResult, Part
 from salver.evaluation.holdout import MetricCheck
 from salver.evaluation.predictions import Predictions, Task
 from salver.evaluation.records import CheckRecord
+from salver.evaluation.results import CheckResult, Mark, Plot, Role, Series
 from salver.evaluation.rows import Array
 from salver.evaluation.subject import Subject
 from salver.evaluation.suite import MetricSettings, Suite

@@ -9,21 +9,20 @@ import msgspec
 import numpy as np
 
 from salver.evaluation.calibration import CalibrationCheck
-from salver.evaluation.checks import Cell, CheckResult, Mark, Plot, ResultTable, Role, Series
 from salver.evaluation.compared import ComparisonSettings, Findings, PairResult, Part
 from salver.evaluation.cutting import cut_column, select_rows
 from salver.evaluation.predictions import Predictions, Task, Truth
 from salver.evaluation.records import CheckRecord
+from salver.evaluation.results import Cell, CheckResult, Mark, Plot, ResultTable, Role, Series
 from salver.evaluation.rows import Array
 from salver.evaluation.subject import Subject
 from salver.evaluation.suite import CalibrationSettings, SliceSettings, Suite
 from salver.protocol.verdict import Verdict
 from salver.stats.bootstrap import bootstrap_difference
 from salver.stats.calibration import calibration_error, top_label
-from salver.stats.effects import cohen_d_paired
 from salver.stats.intervals import Interval, mean_interval, wilson
 from salver.stats.metrics import metric
-from salver.stats.paired import mcnemar, permutation_test
+from salver.stats.paired import cohen_d_paired, mcnemar, permutation_test
 
 __all__ = ["compare_agreement", "compare_calibration", "compare_slices"]
 

@@ -14,17 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 import salver
 from salver.clock import Clock
-from salver.evaluation.checks import CheckResult, Role
 from salver.evaluation.compared import ComparisonSettings, Findings, PairResult, Part, corrected
 from salver.evaluation.compared_costs import compare_latency, compare_size
 from salver.evaluation.compared_metrics import compare_metrics
 from salver.evaluation.compared_parts import compare_agreement, compare_calibration, compare_slices
 from salver.evaluation.evaluate import Progress, environment, subject_of
-from salver.evaluation.records import CheckRecord, VersionRecord
+from salver.evaluation.records import CheckRecord, JudgedRecord, VersionRecord
+from salver.evaluation.results import CheckResult, Role
 from salver.evaluation.rows import read_rows
 from salver.evaluation.scripts import ReadSuite
 from salver.evaluation.serving import serve_versions
@@ -51,41 +49,18 @@ _VERDICTS: Final = {
 }
 
 
-class ComparisonRecord(msgspec.Struct, frozen=True):
-    """One comparison, of `version` against `against`. As JSON it is evidence about the first."""
+class ComparisonRecord(JudgedRecord, frozen=True):
+    """One comparison, of `version` against `against`, as evidence about the first.
 
-    suite: str
-    suite_digest: str
-    data: str
-    data_digest: str
-    data_rows: int
-    evaluated_rows: int
-    split: str
-    version: VersionRecord
+    The verdict says whether the first may take the place of the second: successful where it is better or equivalent.
+    """
+
     against: VersionRecord
     relation: Relation
     """How the first stands to the second in the metrics that decide."""
-    verdict: Verdict
-    """Whether the first may take the place of the second: successful where it is better or equivalent."""
-    reasons: tuple[str, ...]
     tests: tuple[PairResult, ...]
     """Everything that was tested, with p-values adjusted for all of them."""
     numbers: dict[str, float]
-    checks: tuple[CheckRecord, ...]
-    environment: dict[str, str]
-    at_s: float
-    took_s: float
-    salver: str
-
-    def evidence(self) -> ComparisonRecord:
-        """The same without pictures: what is kept in a registry."""
-        return msgspec.structs.replace(
-            self, checks=tuple(msgspec.structs.replace(each, plots=()) for each in self.checks)
-        )
-
-    def test(self, part: str, name: str) -> PairResult:
-        """One test; raises KeyError."""
-        return {(each.part, each.name): each for each in self.tests}[Part(part), name]
 
 
 def suite_for(target: str, slices: tuple[str, ...] = ()) -> ReadSuite:
@@ -137,8 +112,10 @@ def compare_versions(
         data_rows=len(rows),
         evaluated_rows=len(subject.rows),
         split=split_digest(suite.suite.split),
-        version=VersionRecord(versions[0].reference, versions[0].digest),
-        against=VersionRecord(versions[1].reference, versions[1].digest),
+        model=versions[0].model,
+        version=versions[0].version,
+        digest=versions[0].digest,
+        against=VersionRecord(versions[1].model, versions[1].version, versions[1].digest),
         relation=relation,
         verdict=judged.verdict,
         reasons=judged.reasons,

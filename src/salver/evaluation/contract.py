@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from salver.evaluation.checks import CheckResult, ResultTable, Role
 from salver.evaluation.exchanges import is_label, text_of
+from salver.evaluation.results import CheckResult, ResultTable, Role
 from salver.evaluation.rows import Array
 from salver.evaluation.service_sections import ContractSettings
 from salver.evaluation.subject import Subject

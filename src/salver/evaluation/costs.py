@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from salver.evaluation.checks import CheckResult, Mark, Plot, Role, Series
+from salver.evaluation.results import CheckResult, Mark, Plot, Role, Series
 from salver.evaluation.rows import Array
 from salver.evaluation.subject import Subject
 from salver.evaluation.suite import SatisficingSettings

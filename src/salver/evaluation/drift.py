@@ -15,7 +15,7 @@ import numpy as np
 
 from salver.evaluation.rows import Array, Rows
 from salver.stats.distance import category_counts, chi_square, population_stability, psi, psi_threshold
-from salver.stats.multiplicity import adjust
+from salver.stats.multiplicity import holm
 
 __all__ = ["ColumnDrift", "column_drifts", "kind_of"]
 
@@ -69,7 +69,7 @@ def column_drifts(rows: Rows, reference: Rows, columns: Sequence[str]) -> list[C
         _compared(name, rows.column(name), reference.column(name)) for name in columns if name in reference.columns
     ]
     tested = [each for each in found if each.kind != "text" and each.kind == each.reference_kind]
-    adjusted = adjust([each.p_value for each in tested], "holm").p_values if tested else ()
+    adjusted = holm([each.p_value for each in tested]) if tested else ()
     by_name: Mapping[str, float] = dict(zip((each.column for each in tested), adjusted, strict=True))
     return [ColumnDrift(**{**vars(each), "adjusted_p": by_name.get(each.column, 1.0)}) for each in found]
 

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from salver.evaluation.checks import CheckResult, ResultTable, Role
 from salver.evaluation.perturb_tables import spreads_of
 from salver.evaluation.perturbations import shown_cell
 from salver.evaluation.predictions import class_name
+from salver.evaluation.results import CheckResult, ResultTable, Role
 from salver.evaluation.rows import Array, Rows
 from salver.evaluation.sections import LeakageSettings
 from salver.evaluation.simple_models import is_prose, sklearn_part

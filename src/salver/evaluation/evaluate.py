@@ -11,7 +11,7 @@ from typing import Final
 
 import salver
 from salver.clock import Clock
-from salver.evaluation.checks import Check
+from salver.evaluation.check import Check
 from salver.evaluation.given import Given
 from salver.evaluation.inputs import map_inputs
 from salver.evaluation.parts import checks_of
@@ -90,8 +90,10 @@ def evaluate(
         data_rows=len(rows),
         evaluated_rows=len(subject.rows),
         split=split_digest(read.suite.split),
-        version=VersionRecord(manifest.reference, manifest.digest),
-        against=VersionRecord(against.reference, against.digest) if against else None,
+        model=manifest.model,
+        version=manifest.version,
+        digest=manifest.digest,
+        against=VersionRecord(against.model, against.version, against.digest) if against else None,
         verdict=found.verdict,
         reasons=found.reasons,
         checks=tuple(records),

@@ -11,7 +11,6 @@ from typing import Final
 
 import numpy as np
 
-from salver.evaluation.checks import CheckResult, Mark, Plot, ResultTable, Role, Series
 from salver.evaluation.cutting import Cells, cut_column
 from salver.evaluation.disparities import (
     DISPARITIES,
@@ -22,6 +21,7 @@ from salver.evaluation.disparities import (
     group_rates,
 )
 from salver.evaluation.predictions import class_name
+from salver.evaluation.results import CheckResult, Mark, Plot, ResultTable, Role, Series
 from salver.evaluation.rows import Array
 from salver.evaluation.sections import Disparity, FairnessSettings
 from salver.evaluation.subject import Subject
@@ -102,7 +102,7 @@ class FairnessCheck:
         numbers |= {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
         if not is_judged:
             return Judgement(Verdict.SUCCESSFUL, (_reported(name, interval, farthest),))
-        found = judge_bound(name, interval, at_most=at_most, at_least=at_least)
+        found = judge_bound(name, interval, at_most=at_most, at_least=at_least, rows=len(groups))
         found = Judgement(found.verdict, tuple(f"{reason}; farthest apart: {farthest}" for reason in found.reasons))
         if not missing:
             return found

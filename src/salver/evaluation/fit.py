@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 
 from salver.evaluation.answers import ask_each, losses_of, score_of
-from salver.evaluation.checks import CheckResult, Plot, ResultTable, Role
 from salver.evaluation.learning_curve import learning_curve
 from salver.evaluation.predictions import Predictions, Task, Truth
+from salver.evaluation.results import CheckResult, Plot, ResultTable, Role
 from salver.evaluation.rows import Array, Rows
 from salver.evaluation.sections import FitSettings
 from salver.evaluation.simple_models import SimpleModel, cross_fitted, simple_models
@@ -56,7 +56,7 @@ class BaselineCheck:
         best = max(reached, key=lambda name: reached[name])
         mine, measure = _quality(subject.predictions, subject.truth), _measure(subject.predictions, subject.truth)
         ahead = _ahead(subject, said[best])
-        found = [self._worse(ahead, best, measure), self._too_good(subject, said[best], best)]
+        found = [self._worse(ahead, best, measure, len(subject.rows)), self._too_good(subject, said[best], best)]
         judged = Judgement.together([each for each in found if each is not None])
         numbers: Numbers = {
             measure: mine,
@@ -82,8 +82,9 @@ class BaselineCheck:
         model.learn(training, truth)
         return model.predict(subject.rows, subject.truth)
 
-    def _worse(self, ahead: Interval, best: str, measure: str) -> Judgement:
-        return judge_bound(f"{measure} by which a {best} does better", ahead, at_most=self._settings.worse_at_most)
+    def _worse(self, ahead: Interval, best: str, measure: str, rows: int) -> Judgement:
+        at_most = self._settings.worse_at_most
+        return judge_bound(f"{measure} by which a {best} does better", ahead, at_most=at_most, rows=rows)
 
     def _too_good(self, subject: Subject, simple: Predictions, best: str) -> Judgement | None:
         """Inconclusive where the version errs so much less than a simple model that it may have seen the rows."""

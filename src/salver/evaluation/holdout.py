@@ -13,8 +13,8 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from salver.evaluation.checks import CheckResult, Mark, Plot, ResultTable, Series
 from salver.evaluation.predictions import Predictions, Task
+from salver.evaluation.results import CheckResult, Mark, Plot, ResultTable, Series
 from salver.evaluation.rows import Array
 from salver.evaluation.subject import Subject
 from salver.evaluation.suite import MetricSettings
@@ -27,6 +27,7 @@ from salver.stats.libraries import sklearn_metrics
 from salver.stats.margins import Comparison, compare, judge_bound
 from salver.stats.metrics import Metric, Needs, metric
 from salver.stats.paired import mcnemar
+from salver.stats.power import in_words, more_for_bound, more_for_share
 
 __all__ = ["MetricCheck"]
 
@@ -63,8 +64,7 @@ class MetricCheck:
         }
         found: list[Judgement] = []
         if settings.at_least is not None or settings.at_most is not None:
-            found.append(judge_bound(settings.name, measured, at_least=settings.at_least, at_most=settings.at_most))
-            numbers["bound"] = settings.at_most if settings.at_least is None else settings.at_least
+            found.append(self._held(subject, measured, numbers))
         if subject.rival is not None:
             found += self._compared(subject, numbers)
         elif settings.not_worse_than:
@@ -87,7 +87,7 @@ class MetricCheck:
         value, level = self._value(subject, truth, predicted), 2 * subject.confidence - 1
         if subject.groups is None and self._is_auc(subject):
             return auc_interval(truth, predicted, level=level)
-        if subject.groups is None and self._metric.name == "accuracy":
+        if self._is_share(subject):
             return wilson(int((truth == predicted).sum()), len(truth), level=level)
         rng = subject.rng(self.name)
         drawn = bootstrap_metric(
@@ -104,6 +104,20 @@ class MetricCheck:
         if self._metric.higher_is_better:
             return msgspec.structs.replace(interval, high=max(value, min(interval.high, 1.0)))
         return msgspec.structs.replace(interval, low=min(value, max(interval.low, 0.0)))
+
+    def _held(self, subject: Subject, measured: Interval, numbers: dict[str, Any]) -> Judgement:
+        """Hold the metric against its bound."""
+        settings, rows = self._settings, numbers["rows"]
+        bound = settings.at_most if settings.at_least is None else settings.at_least
+        assert bound is not None
+        numbers["bound"] = bound
+        plan = more_for_share if self._is_share(subject) else more_for_bound
+        judged = judge_bound(
+            settings.name, measured, at_least=settings.at_least, at_most=settings.at_most, rows=rows, plan=plan
+        )
+        if judged.verdict is Verdict.INCONCLUSIVE:
+            numbers["more_rows"] = plan(measured, bound, rows)
+        return judged
 
     def _compared(self, subject: Subject, numbers: dict[str, Any]) -> list[Judgement]:
         """Hold the difference to the rival against the margin; judged only where the suite asks for it."""
@@ -133,6 +147,9 @@ class MetricCheck:
             f"{known} than {reference}: gain {gain.estimate:+.4g} [{gain.low:.4g}, {gain.high:.4g}], "
             f"margin {settings.margin:g} ({difference.method}, p {difference.p_value:.2g})"
         )
+        if found.not_worse is Verdict.INCONCLUSIVE:
+            more = numbers["difference_more_rows"] = more_for_bound(gain, -settings.margin, numbers["rows"])
+            reason += in_words(more)
         return [Judgement(found.not_worse, (reason,))]
 
     def _difference(self, subject: Subject, rival: Array) -> _Difference:
@@ -143,7 +160,7 @@ class MetricCheck:
         if subject.groups is None and self._is_auc(subject):
             areas = compare_aucs(truth, mine, rival, level=level)
             return _Difference(areas.difference, "DeLong", areas.p_value)
-        if subject.groups is None and self._metric.name == "accuracy":
+        if self._is_share(subject):
             pairs = mcnemar(truth == mine, truth == rival, level=level)
             return _Difference(pairs.difference, "McNemar, mid-p", pairs.mid_p)
         drawn = bootstrap_difference(
@@ -158,6 +175,10 @@ class MetricCheck:
         )
         interval = _widened(drawn, drawn.interval.estimate, subject)
         return _Difference(interval, "paired bootstrap", drawn.p_value)
+
+    def _is_share(self, subject: Subject) -> bool:
+        """Whether it is a share of rows that are independent of each other."""
+        return subject.groups is None and self._metric.name == "accuracy"
 
     def _is_auc(self, subject: Subject) -> bool:
         return self._metric.name == "roc_auc" and subject.truth.task is Task.BINARY

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from salver.evaluation.checks import CheckResult, ResultTable, Role
+from salver.evaluation.results import CheckResult, ResultTable, Role
 from salver.evaluation.rows import Array
 from salver.evaluation.sections import LeakageSettings
 from salver.evaluation.subject import Subject

@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from salver.evaluation.behaviour import sample_rows
-from salver.evaluation.checks import CheckResult, ResultTable, Role
-from salver.evaluation.children import SentArray, ask_child
 from salver.evaluation.clean_process import CleanOrder, CleanReport
+from salver.evaluation.results import CheckResult, ResultTable, Role
+from salver.evaluation.sent_array import SentArray
 from salver.evaluation.service_sections import InfrastructureSettings
 from salver.evaluation.skew import differences
 from salver.evaluation.subject import Subject
+from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Judgement, Verdict
+from salver.runtime.asking import ask_child
+from salver.runtime.child import Ended
 
 __all__ = ["InfrastructureCheck", "judge_report"]
 
 _LIMIT_S: Final = 300.0
+_MOST_ANSWERED_BYTES: Final = 2**30
 _ABSOLUTE: Final = 1e-5
 _RELATIVE: Final = 1e-4
 
@@ -59,10 +63,16 @@ class InfrastructureCheck:
                 "salver.evaluation.clean_process",
                 order,
                 CleanReport,
-                room=directory,
                 limit_s=_LIMIT_S,
-                environment=own,
+                answer_bytes=_MOST_ANSWERED_BYTES,
+                directory=directory,
+                variables=own,
+                memory_bytes=None,  # the version's worker has the limit that is declared
+                shown=True,
+                confined=True,
             )
+        if isinstance(report, Ended):
+            raise SalverError("LOAD_FAILED", f"the clean worker {report.why}", "see what it printed")
         other = 0
         if not report.problem:
             expected = subject.asked.served.ask(inputs)

@@ -8,7 +8,6 @@ guessed beyond that: a count that does not fit is an error that lists both sides
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 import numpy as np
 
@@ -16,11 +15,10 @@ from salver.evaluation.rows import Array, Rows
 from salver.evaluation.suite import Suite
 from salver.protocol.datatypes import DATATYPES
 from salver.protocol.errors import SalverError
+from salver.protocol.nearest import listed
 from salver.protocol.signature import Signature, TensorSpec
 
 __all__ = ["InputMapping", "map_inputs"]
-
-_SHOWN: Final = 8
 
 
 class InputMapping:
@@ -53,7 +51,6 @@ def map_inputs(signature: Signature, suite: Suite, rows: Rows) -> InputMapping:
     mapped = {spec.name: _columns_of(spec, suite, rows, alone=len(required) == 1) for spec in required}
     for names in mapped.values():
         for name in names:
-            rows.column(name)
             if name == suite.suite.target:
                 raise SalverError(
                     "INVALID_SETTING", f"the target {name!r} is among the features", "the version must not see it"
@@ -62,15 +59,18 @@ def map_inputs(signature: Signature, suite: Suite, rows: Rows) -> InputMapping:
 
 
 def _columns_of(spec: TensorSpec, suite: Suite, rows: Rows, *, alone: bool) -> tuple[str, ...]:
+    named = suite.inputs.get(spec.name, suite.suite.features)
+    for name in named:
+        rows.column(name)
     if spec.name in suite.inputs:
-        return suite.inputs[spec.name]
+        return named
     width = _width(spec)
     if not alone or (spec.name in rows.columns and width == 1 and not suite.suite.features):
         if spec.name not in rows.columns:
             raise SalverError(
                 "INVALID_SETTING",
-                f"no column is called like input {spec.name!r}",
-                f'say which make it: [inputs] {spec.name} = ["...", "..."]',
+                f"the data has no column {spec.name[:80]!r} for the input of that name",
+                f'{rows.known(spec.name)}; or say which make it: [inputs] {spec.name} = ["...", "..."]',
             )
         return (spec.name,)
     found: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ def _columns_of(spec: TensorSpec, suite: Suite, rows: Rows, *, alone: bool) -> t
             return found
     raise SalverError(
         "INVALID_SETTING",
-        f"input {spec.name!r} takes {width} features a row, and the data has {len(found)}: {_listed(found)}",
+        f"input {spec.name!r} takes {width} features a row, and the data has {len(found)}: {listed(found)}",
         "name them in order: [suite] features = [...]",
     )
 
@@ -146,8 +146,3 @@ def _unfit(name: str, spec: TensorSpec, why: str) -> SalverError:
     return SalverError(
         "WRONG_DATATYPE", f"column {name[:80]!r} {why}, and input {spec.name!r} takes {spec.datatype}", "convert it"
     )
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"

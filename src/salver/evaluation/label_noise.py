@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from salver.evaluation.checks import CheckResult, ResultTable, Role
 from salver.evaluation.predictions import Predictions, Truth
+from salver.evaluation.results import CheckResult, ResultTable, Role
 from salver.evaluation.rows import Array
 from salver.evaluation.sections import FitSettings
 from salver.evaluation.simple_models import cross_fitted, simple_models
@@ -21,6 +21,7 @@ from salver.evaluation.subject import Subject
 from salver.protocol.verdict import Judgement, Verdict
 from salver.stats.intervals import wilson
 from salver.stats.margins import judge_bound
+from salver.stats.power import more_for_share
 
 __all__ = ["LabelNoiseCheck"]
 
@@ -53,7 +54,13 @@ class LabelNoiseCheck:
         share = wilson(len(suspects), len(rows), level=2 * subject.confidence - 1)
         found = self._judged(share.estimate, len(suspects), len(rows))
         if self._settings.label_noise_at_most is not None:
-            found = judge_bound("share of labels that look wrong", share, at_most=self._settings.label_noise_at_most)
+            found = judge_bound(
+                "share of labels that look wrong",
+                share,
+                at_most=self._settings.label_noise_at_most,
+                rows=len(rows),
+                plan=more_for_share,
+            )
         worst = suspects[np.argsort(-doubt[suspects], kind="stable")][:_SHOWN]
         table = ResultTable(
             "Labels that look wrong, the surest first",

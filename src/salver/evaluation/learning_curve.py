@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 
 from salver.evaluation.answers import losses_of
-from salver.evaluation.checks import Mark, Plot, ResultTable, Series
 from salver.evaluation.predictions import Truth
+from salver.evaluation.results import Mark, Plot, ResultTable, Series
 from salver.evaluation.rows import Rows
 from salver.evaluation.simple_models import SimpleModel
 from salver.evaluation.subject import Subject

@@ -14,9 +14,9 @@ from typing import Any, Final
 import numpy as np
 
 from salver.evaluation.answers import Answers, ask_each, described, score_of
-from salver.evaluation.checks import CheckResult, ResultTable, Role
 from salver.evaluation.perturbations import is_text, shown_cell, text_features
 from salver.evaluation.predictions import class_name
+from salver.evaluation.results import CheckResult, ResultTable, Role
 from salver.evaluation.rows import Array, Rows
 from salver.evaluation.sections import BehaviourSettings, CaseSettings
 from salver.evaluation.subject import Subject

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from salver.evaluation.behaviour import BehaviourCheck
 from salver.evaluation.calibration import CalibrationCheck
-from salver.evaluation.checks import Check
+from salver.evaluation.check import Check
 from salver.evaluation.costs import LatencyCheck, SizeCheck
 from salver.evaluation.duplicates import DuplicateCheck
 from salver.evaluation.fairness import FairnessCheck

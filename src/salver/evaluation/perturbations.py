@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from salver.evaluation.rows import Array, Rows
 from salver.evaluation.sections import BehaviourSettings
 from salver.evaluation.subject import Subject
 from salver.protocol.errors import SalverError
+from salver.protocol.nearest import did_you_mean
 
 __all__ = [
     "Perturbation",
@@ -52,11 +52,10 @@ def perturbation_of(settings: BehaviourSettings, own: Mapping[str, Perturbation]
         return lambda _: own[name]
     known = [*TABLE_CHANGES, *TEXT_CHANGES, *own]
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
         raise SalverError(
             "INVALID_SETTING",
             f"behaviour {settings.name!r} names generator {name!r}",
-            f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}; or define perturb_{name}",
+            did_you_mean(name, known) or f"there are {', '.join(known)}; or define perturb_{name}",
         )
     for needed in _NEEDS.get(name, ()):
         if getattr(settings, needed) in (None, (), {}):

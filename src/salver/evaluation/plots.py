@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any, Final
 
-from salver.evaluation.checks import Mark, Plot, Series
+from salver.evaluation.results import Mark, Plot, Series
 from salver.protocol.errors import SalverError
 
 __all__ = ["draw"]

@@ -260,7 +260,9 @@ def _positive_last(classes: tuple[str, ...], suite: Suite) -> tuple[tuple[str, .
         positive = class_name(suite.suite.positive)
         if positive not in classes:
             raise SalverError(
-                "INVALID_SETTING", f"the positive class {positive!r} is none of {', '.join(classes[:20])}"
+                "INVALID_SETTING",
+                f"the positive class {positive!r} is none of {', '.join(classes[:20])}",
+                "name one of them: [suite] positive = ...",
             )
         order.remove(classes.index(positive))
         order.append(classes.index(positive))

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import numpy as np
 
-from salver.evaluation.checks import CheckResult, Plot, ResultTable, Role
+from salver.evaluation.results import CheckResult, Plot, ResultTable, Role
 from salver.protocol.verdict import Judgement, Verdict
 
-__all__ = ["CheckRecord", "EvaluationRecord", "VersionRecord", "combined"]
+__all__ = ["CheckRecord", "EvaluationRecord", "JudgedRecord", "VersionRecord", "combined"]
 
 
 class VersionRecord(msgspec.Struct, frozen=True):
-    """Which version: its name and number, and the digest of its files."""
+    """Which version: its model and number, and the digest of its files."""
 
-    reference: str
+    model: str
+    version: str
     digest: str
+
+    @property
+    def reference(self) -> str:
+        """NAME@VERSION."""
+        return f"{self.model}@{self.version}"
 
 
 class CheckRecord(msgspec.Struct, frozen=True):
@@ -43,8 +49,8 @@ class CheckRecord(msgspec.Struct, frozen=True):
         return cls(name, role, result.verdict, result.reasons, numbers, tables, result.plots)
 
 
-class EvaluationRecord(msgspec.Struct, frozen=True):
-    """One evaluation. As JSON it is evidence for a gate, and what the report is made of."""
+class JudgedRecord(msgspec.Struct, frozen=True):
+    """A version judged on rows. As JSON it is evidence for a gate, and what the report is made of."""
 
     suite: str
     suite_digest: str
@@ -55,7 +61,9 @@ class EvaluationRecord(msgspec.Struct, frozen=True):
     evaluated_rows: int
     split: str
     """The digest of the split."""
-    version: VersionRecord
+    model: str
+    version: str
+    digest: str
     against: VersionRecord | None
     verdict: Verdict
     reasons: tuple[str, ...]
@@ -67,11 +75,20 @@ class EvaluationRecord(msgspec.Struct, frozen=True):
     salver: str
     """Its version."""
 
-    def evidence(self) -> EvaluationRecord:
+    @property
+    def reference(self) -> str:
+        """NAME@VERSION."""
+        return f"{self.model}@{self.version}"
+
+    def evidence(self) -> Self:
         """The same without pictures: what is kept in a registry."""
         return msgspec.structs.replace(
             self, checks=tuple(msgspec.structs.replace(each, plots=()) for each in self.checks)
         )
+
+
+class EvaluationRecord(JudgedRecord, frozen=True):
+    """One evaluation by a suite."""
 
     def check(self, name: str) -> CheckRecord:
         """The record of one check; raises KeyError."""

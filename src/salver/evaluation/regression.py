@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from salver.evaluation.checks import CheckResult, ResultTable, Role
 from salver.evaluation.exchanges import is_label, text_of
 from salver.evaluation.predictions import class_name
+from salver.evaluation.results import CheckResult, ResultTable, Role
 from salver.evaluation.rows import Array
 from salver.evaluation.service_sections import CasesSettings
 from salver.evaluation.subject import Subject
@@ -47,16 +47,16 @@ class RegressionCheck:
         failed = [(each, why) for each, why in found if why]
         verdict = Verdict.FAILED if failed else Verdict.SUCCESSFUL
         reasons = [f"{len(failed)} of {len(known)} cases fail"]
-        reasons += [f"{each.case.source} ({each.id}): {why}" for each, why in failed[:_NAMED]]
+        reasons += [f"{each.source} ({each.id}): {why}" for each, why in failed[:_NAMED]]
         if len(known) < settings.required:
             if not failed:
                 verdict = Verdict.INCONCLUSIVE
             reasons.append(f"there are {len(known)} cases, and {settings.required} are asked for")
         if left:
             reasons.append(f"this suite leaves out {', '.join(left[:_SHOWN])}")
-        rows = tuple((each.id, each.case.source, why or "as expected") for each, why in (failed + found)[:_SHOWN])
+        rows = tuple((each.id, each.source, why or "as expected") for each, why in (failed + found)[:_SHOWN])
         numbers: dict[str, Any] = {"cases": len(known), "failed": len(failed), "left_out": len(left)}
-        table = ResultTable("Regression cases", ("case", "from", "found"), tuple(dict.fromkeys(rows)))
+        table = ResultTable("Regression cases", ("case", "source", "found"), tuple(dict.fromkeys(rows)))
         return CheckResult(verdict, tuple(reasons), numbers, (table,) if rows else ())
 
 

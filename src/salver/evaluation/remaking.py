@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shlex
-import signal
-import subprocess
 from pathlib import Path
 from typing import Final
 
 from salver.protocol.errors import SalverError
+from salver.runtime.child import Ending, run_child
 from salver.runtime.environment import environment_without_settings
 
 __all__ = ["ARTIFACT_VARIABLE", "make_again"]
@@ -28,25 +25,20 @@ def make_again(command: str, artifact: Path, timeout_s: float) -> None:
     """
     words = _words(command)
     before = _stamp(artifact)
-    environment = environment_without_settings() | {ARTIFACT_VARIABLE: str(artifact.absolute())}
-    try:
-        child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=2, env=environment, start_new_session=True)
-    except OSError as error:
-        raise SalverError(
-            "INVALID_PARAMETER", f"{words[0][:80]!r} does not start: {error.strerror}", "check the command"
-        ) from None
-    try:
-        code = child.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        raise SalverError(
-            "INVALID_PARAMETER", f"the command was not done within {timeout_s:g} s", "give --timeout more"
-        ) from None
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-    if code:
-        raise SalverError("INVALID_PARAMETER", f"the command ended with code {code}", "see what it printed")
+    ended = run_child(
+        words,
+        limit_s=timeout_s,
+        directory=Path(),
+        environment=environment_without_settings(),
+        variables={ARTIFACT_VARIABLE: str(artifact.absolute())},
+        memory_bytes=None,  # what training takes is for whoever typed the command
+        shown=True,
+    )
+    if ended.ending is Ending.ABSENT:
+        raise SalverError("INVALID_PARAMETER", f"{words[0][:80]!r} {ended.how}", "check the command")
+    if not ended.well:
+        remedy = "give --timeout more" if ended.ending is Ending.LATE else "see what it printed"
+        raise SalverError("INVALID_PARAMETER", f"the command {ended.how}", remedy)
     if _stamp(artifact) in (None, before):
         raise SalverError(
             "INVALID_PARAMETER",

@@ -9,10 +9,11 @@ from typing import Final
 
 import msgspec
 
-from salver.evaluation.checks import Role
 from salver.evaluation.plots import draw
 from salver.evaluation.records import CheckRecord, EvaluationRecord
+from salver.evaluation.results import Role
 from salver.protocol.errors import SalverError
+from salver.protocol.printable import printable
 from salver.storage.snapshot import write_atomically
 
 __all__ = ["HTML_NAME", "JSON_NAME", "render_page", "render_report", "with_pictures", "write_files", "write_report"]
@@ -60,7 +61,12 @@ def render_page(template: str, **values: object) -> str:
         import jinja2  # noqa: PLC0415 - an extra
     except ImportError:
         raise SalverError("UNSUPPORTED", "reports need jinja2", "pip install 'salver[evaluation]'") from None
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
     environment.filters |= {"cell": _cell, "moment": _moment}
     return environment.from_string(resources.files(__package__).joinpath(template).read_text("utf-8")).render(values)
 

@@ -6,7 +6,6 @@ or nobody recorded which they were, equal numbers are *inconclusive*, and so are
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import math
@@ -29,7 +28,6 @@ __all__ = [
     "Remade",
     "Reproduction",
     "compare_metrics",
-    "digest_of_lock",
     "environment_differences",
     "judge",
     "recorded_data",
@@ -79,11 +77,12 @@ class Reproduction(msgspec.Struct, frozen=True, omit_defaults=True):
     """The whole answer. As JSON it is evidence for a gate."""
 
     suite: str
-    reference: str
+    model: str
+    version: str
+    digest: str
+    """Of the bytes that were judged, each verified when it was loaded."""
     verdict: Verdict
     reasons: tuple[str, ...]
-    version: dict[str, str]
-    """The reference and digest that were judged; every byte was verified when it was loaded."""
     data_digest: str
     data_rows: int
     data: str
@@ -96,6 +95,11 @@ class Reproduction(msgspec.Struct, frozen=True, omit_defaults=True):
     remade: Remade | None = None
     tolerance: float = 0.0
     numbers: dict[str, float] = {}
+
+    @property
+    def reference(self) -> str:
+        """NAME@VERSION."""
+        return f"{self.model}@{self.version}"
 
 
 def standard_suite(target: str, names: Iterable[str]) -> str:
@@ -206,8 +210,3 @@ _REMADE: Final = {
     "different": (Verdict.FAILED, "other bytes and other metrics"),
     "unknown": (Verdict.INCONCLUSIVE, "other bytes, and no metric says whether that matters"),
 }
-
-
-def digest_of_lock(lock: str) -> str:
-    """SHA-256 of a recorded lock file; empty for none."""
-    return hashlib.sha256(lock.encode()).hexdigest() if lock else ""

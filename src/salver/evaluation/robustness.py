@@ -15,11 +15,11 @@ import numpy as np
 from salver.evaluation.adversary import attack
 from salver.evaluation.answers import Answers, ask_each, losses_of
 from salver.evaluation.behaviour import sample_rows
-from salver.evaluation.checks import CheckResult, Mark, Plot, ResultTable, Role, Series
 from salver.evaluation.perturb_tables import Change, missing_cells, noisy, quantised, spreads_of
 from salver.evaluation.perturb_text import with_typos
 from salver.evaluation.perturbations import is_text, measured_features, text_features
 from salver.evaluation.predictions import Predictions, Truth
+from salver.evaluation.results import CheckResult, Mark, Plot, ResultTable, Role, Series
 from salver.evaluation.rows import Array, Rows
 from salver.evaluation.sections import RobustnessSettings
 from salver.evaluation.subject import Subject
@@ -63,7 +63,7 @@ class RobustnessCheck:
         measured = self._attacked if self._settings.kind == "adversarial" else self._disturbed
         losses, refused = measured(subject, chosen)
         drops = [self._drop(subject, clean, each, truth) for each in losses]
-        found = self._judged(drops)
+        found = self._judged(drops, len(clean))
         numbers: dict[str, str | int | float | None] = {
             "rows": len(chosen),
             "clean": _kept(clean, truth).estimate,
@@ -174,13 +174,13 @@ class RobustnessCheck:
         )  # fmt: skip
         return drawn.interval
 
-    def _judged(self, drops: list[Interval]) -> Judgement:
+    def _judged(self, drops: list[Interval], rows: int) -> Judgement:
         at_most = self._settings.drop_at_most
         named = [f"{self._settings.kind} {level:g}: loss" for level in self._levels]
         if at_most is None:
             worst = int(np.argmax([each.estimate for each in drops]))
             return Judgement(Verdict.SUCCESSFUL, (f"{named[worst]} {drops[worst].estimate:.4g}, reported only",))
-        found = [judge_bound(name, drop, at_most=at_most) for name, drop in zip(named, drops, strict=True)]
+        found = [judge_bound(name, drop, at_most=at_most, rows=rows) for name, drop in zip(named, drops, strict=True)]
         judged = Judgement.together(found)
         if judged.verdict is Verdict.SUCCESSFUL:
             return Judgement(judged.verdict, (judged.reasons[-1],))

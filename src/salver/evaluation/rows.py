@@ -15,13 +15,14 @@ from typing import Any, Final
 import numpy as np
 
 from salver.protocol.errors import SalverError
+from salver.protocol.nearest import did_you_mean, listed
+from salver.storage.tabular import load_npy, load_parquet, require_table
 
 __all__ = ["Array", "Rows", "read_rows"]
 
 Array = np.ndarray[Any, Any]
 
 _MOST_BYTES: Final = 4 * 2**30
-_SUFFIXES: Final = (".csv", ".parquet", ".npy")
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,14 @@ class Rows:
         return f"<Rows {len(self)} of {len(self.columns)} columns>"
 
     def column(self, name: str) -> Array:
-        """One column; raises INVALID_SETTING naming those that exist."""
-        try:
-            return self.columns[name]
-        except KeyError:
-            shown = ", ".join(list(self.columns)[:20])
-            raise SalverError(
-                "INVALID_SETTING", f"the data has no column {name[:80]!r}", f"its columns are {shown}"
-            ) from None
+        """One column; raises INVALID_SETTING naming those that exist, and those with nearly that name."""
+        if name not in self.columns:
+            raise SalverError("INVALID_SETTING", f"the data has no column {name[:80]!r}", self.known(name))
+        return self.columns[name]
+
+    def known(self, name: str) -> str:
+        """Which columns there are, for one who looked for another; first those with nearly that name."""
+        return f"{did_you_mean(name, self.columns)} its columns are {listed(list(self.columns))}".strip()
 
     def numbers(self, name: str) -> Array:
         """One column of numbers, as float64; raises INVALID_SETTING for text."""
@@ -97,10 +98,7 @@ def read_rows(path: Path) -> Rows:
 
     Raises INVALID_ARTIFACT for what is no such table, UNSUPPORTED without the extra `evaluation`.
     """
-    if not path.is_file():
-        raise SalverError("INVALID_ARTIFACT", f"there is no file {str(path)!r}", "check the path")
-    if path.suffix not in _SUFFIXES:
-        raise SalverError("INVALID_ARTIFACT", f"{path.name!r} is no table", f"use one of {', '.join(_SUFFIXES)}")
+    require_table(path, repr(path.name))
     if path.stat().st_size > _MOST_BYTES:
         raise SalverError(
             "INVALID_ARTIFACT", f"{path.name!r} is larger than {_MOST_BYTES} bytes", "evaluate on a sample of it"
@@ -114,7 +112,7 @@ def read_rows(path: Path) -> Rows:
         ) from None
     rows = Rows(columns, digest)
     if not len(rows):
-        raise SalverError("INVALID_ARTIFACT", f"{path.name!r} has no rows")
+        raise SalverError("INVALID_ARTIFACT", f"{path.name!r} has no rows", "give a file with some")
     return rows
 
 
@@ -138,9 +136,7 @@ def _sha256(path: Path) -> str:
 
 
 def _read_npy(path: Path) -> dict[str, Array]:
-    loaded = np.load(path, allow_pickle=False)
-    if not isinstance(loaded, np.ndarray):
-        raise TypeError("it is an archive of arrays")
+    loaded = load_npy(path)
     if loaded.dtype.names:
         return {name: _plain(loaded[name]) for name in loaded.dtype.names}
     if loaded.ndim not in (1, 2):
@@ -152,10 +148,7 @@ def _read_npy(path: Path) -> dict[str, Array]:
 def _read_frame(path: Path) -> dict[str, Array]:
     pd = _pandas()
     if path.suffix == ".parquet":
-        try:
-            frame = pd.read_parquet(path, engine="pyarrow")
-        except ImportError:
-            raise SalverError("UNSUPPORTED", "parquet files need pyarrow", "pip install 'salver[parquet]'") from None
+        frame = load_parquet(path).to_pandas()
     else:
         # "NA" or "None" may be the name of something; only what stands for no number in every language is none.
         frame = pd.read_csv(path, keep_default_na=False, na_values=["", "nan", "NaN"], encoding="utf-8-sig")

@@ -1,4 +1,4 @@
-"""`python -m salver.evaluation.schema_process PARENT`: the child in which pandera holds rows against a schema.
+"""`python -m salver.evaluation.schema_process`: the child in which pandera holds rows against a schema.
 
 A schema in YAML or JSON is data; one in Python is users' code. The one file that imports pandera.
 """
@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import runpy
 import sys
-import traceback
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from salver.evaluation.children import take_order
-from salver.runtime.environment import die_with_parent
+from salver.protocol.errors import SalverError
+from salver.runtime.asking import answer_once
 
-__all__ = ["Broken", "SchemaAnswer", "SchemaOrder", "main"]
+__all__ = ["Broken", "SchemaOrder", "main"]
 
-_LONGEST_PROBLEM: Final = 500
 _MOST_BROKEN: Final = 1000
 
 
@@ -39,32 +37,17 @@ class Broken(msgspec.Struct, frozen=True):
     example: str
 
 
-class SchemaAnswer(msgspec.Struct, frozen=True):
-    """What is broken; or why nobody could look."""
-
-    broken: tuple[Broken, ...] = ()
-    problem: str = ""
-    missing: bool = False
-    """Whether pandera is not installed."""
-
-
 def main() -> None:
     """Check one table."""
-    die_with_parent(int(sys.argv[1]))
-    order, answers = take_order(SchemaOrder)
-    with answers:
-        answers.write(msgspec.msgpack.encode(_answer(order)))
+    answer_once(SchemaOrder, _answer)
 
 
-def _answer(order: SchemaOrder) -> SchemaAnswer:
+def _answer(order: SchemaOrder) -> tuple[Broken, ...]:
     try:
         import pandera.pandas as pa  # noqa: PLC0415 - an extra, and heavy
     except ImportError:
-        return SchemaAnswer(missing=True)
-    try:
-        return SchemaAnswer(_broken(pa, order))
-    except BaseException as error:  # noqa: BLE001 - whatever a schema raises is told
-        return SchemaAnswer(problem="".join(traceback.format_exception_only(error)).strip()[:_LONGEST_PROBLEM])
+        raise SalverError("UNSUPPORTED", "schemas need pandera", "pip install 'salver[pandera]'") from None
+    return _broken(pa, order)
 
 
 def _broken(pa: Any, order: SchemaOrder) -> tuple[Broken, ...]:

@@ -3,18 +3,12 @@
 A Python suite defines `SUITE`, the document that a TOML file would be, and may define functions `check_NAME`
 of (rows, truth, predicted), plain lists and dictionaries, that return `{"verdict": "successful"}` or another
 of the four, with `reasons` and `numbers`. Functions `perturb_NAME` of (rows, seed) return the columns they change
-and are generators of behavioural tests. It is users' code: it runs in a process of its own that talks JSON,
-with a limit on time and memory, and nothing of it is imported here.
+and are generators of behavioural tests. It is users' code: it runs in a process of its own, with a limit
+on time and memory, and nothing of it is imported here.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,16 +16,18 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from salver.evaluation.checks import Check, CheckResult, Role
+from salver.evaluation.check import Check
 from salver.evaluation.perturbations import Perturbation
+from salver.evaluation.results import CheckResult, Role
 from salver.evaluation.rows import Array, Rows
-from salver.evaluation.script_process import CHECK_PREFIX, PERTURB_PREFIX, Answer, Order
+from salver.evaluation.script_process import CHECK_PREFIX, PERTURB_PREFIX, Answer, Given, Order
 from salver.evaluation.service_sections import beside
 from salver.evaluation.subject import Subject
 from salver.evaluation.suite import Suite, decode_suite, digest_of
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
-from salver.runtime.environment import child_environment
+from salver.runtime.asking import ask_child
+from salver.runtime.child import Ended
 
 __all__ = ["ReadSuite", "ScriptCheck", "ScriptPerturbation", "read_suite"]
 
@@ -63,16 +59,20 @@ def read_suite(path: Path) -> ReadSuite:
     """Read a suite; raises INVALID_SETTING naming what is wrong with it. The digest is that of this one file."""
     content, digest = digest_of(path, path.name)
     if path.suffix == ".py":
-        answer = _run(path, Order(), _READ_S)
+        answer = _run(Order(str(path.absolute())), _READ_S)
         checks = tuple(ScriptCheck(path, name) for name in answer.checks)
         own = {name.removeprefix(PERTURB_PREFIX): ScriptPerturbation(path, name) for name in answer.perturbations}
-        return ReadSuite(_located(decode_suite(answer.result, path.name), path), digest, checks, own)
+        return ReadSuite(
+            _located(decode_suite(msgspec.json.decode(answer.result), path.name), path), digest, checks, own
+        )
     if path.suffix != ".toml":
         raise SalverError("INVALID_SETTING", f"suite {path.name!r} is neither TOML nor Python", "call it NAME.toml")
     try:
         document = msgspec.toml.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise SalverError("INVALID_SETTING", f"suite {path.name!r} is no TOML: {error}") from None
+        raise SalverError(
+            "INVALID_SETTING", f"suite {path.name!r} is no TOML: {error}", "docs/evaluation.md shows one"
+        ) from None
     return ReadSuite(_located(decode_suite(document, path.name), path), digest)
 
 
@@ -110,9 +110,9 @@ class ScriptCheck:
             said["probabilities"] = predicted.probabilities.tolist()
         if predicted.values is not None:
             said["values"] = predicted.values.tolist()
-        answer = _run(self._path, Order(self._function, rows, truth, said), _CHECK_S)
+        order = Order(str(self._path.absolute()), check=self._function, given=_given(Given(rows, truth, said)))
         try:
-            found = msgspec.convert(answer.result, _Said)
+            found = msgspec.json.decode(_run(order, _CHECK_S).result, type=_Said)
         except msgspec.ValidationError as error:
             raise SalverError(
                 "INVALID_SETTING",
@@ -132,8 +132,9 @@ class ScriptPerturbation:
     def __call__(self, rows: Rows, rng: np.random.Generator) -> Rows:
         """The rows with the columns that the function returns in place of theirs."""
         sent = {name: column.astype(object).tolist() for name, column in rows.columns.items()}
-        order = Order(rows=sent, perturb=self._function, seed=int(rng.integers(2**31)))
-        returned = _run(self._path, order, _CHECK_S).result
+        given = Given(sent, seed=int(rng.integers(2**31)))
+        order = Order(str(self._path.absolute()), perturb=self._function, given=_given(given))
+        returned = msgspec.json.decode(_run(order, _CHECK_S).result)
         if not isinstance(returned, dict) or not all(
             name in rows.columns and isinstance(cells, list) and len(cells) == len(rows)
             for name, cells in returned.items()
@@ -166,46 +167,25 @@ def _as_column(cells: list[Any], known: Array) -> Array:
     return numbers.astype(known.dtype) if whole else numbers
 
 
-def _run(path: Path, order: Order, limit_s: float) -> Answer:
+def _run(order: Order, limit_s: float) -> Answer:
     """What the script answers; raises INVALID_SETTING for what it raises, and when it does not answer in time."""
-    sent = msgspec.json.encode(order, enc_hook=str)
-    if len(sent) > _MOST_SENT_BYTES:
+    name = Path(order.path).name
+    if len(order.given) > _MOST_SENT_BYTES:
         raise SalverError(
-            "INVALID_SETTING", f"the rows are {len(sent)} bytes as JSON, too many for a script", "use fewer rows"
+            "INVALID_SETTING", f"the rows are {len(order.given)} bytes as JSON, too many for a script", "use fewer rows"
         )
-    command = [sys.executable, "-m", "salver.evaluation.script_process", str(path.absolute()), str(os.getpid())]
-    with tempfile.TemporaryDirectory(prefix="salver-suite-") as room:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=child_environment(),
-            cwd=room,
-            start_new_session=True,
-        )
-        with child:
-            try:
-                answered, _ = child.communicate(sent, limit_s)
-            except subprocess.TimeoutExpired:
-                raise SalverError(
-                    "INVALID_SETTING", f"suite {path.name!r} did not answer within {limit_s:g} s", "have it do less"
-                ) from None
-            finally:
-                # With what it has started.
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
-    return _understood(path, child.returncode, answered)
-
-
-def _understood(path: Path, code: int, answered: bytes) -> Answer:
-    if len(answered) > _MOST_ANSWERED_BYTES:
-        raise SalverError("INVALID_SETTING", f"suite {path.name!r} answered {len(answered)} bytes", "return less")
-    try:
-        answer = msgspec.json.decode(answered, type=Answer)
-    except msgspec.DecodeError:
-        raise SalverError(
-            "INVALID_SETTING", f"suite {path.name!r} ended with code {code} and no answer", "see what it printed"
-        ) from None
-    if answer.problem:
-        raise SalverError("INVALID_SETTING", f"suite {path.name!r}: {answer.problem}", "correct the script")
+    answer = ask_child(
+        "salver.evaluation.script_process",
+        order,
+        Answer,
+        limit_s=limit_s,
+        answer_bytes=_MOST_ANSWERED_BYTES,
+        shown=True,
+    )
+    if isinstance(answer, Ended):
+        raise SalverError("INVALID_SETTING", f"suite {name!r} {answer.why}", "correct the script")
     return answer
+
+
+def _given(given: Given) -> bytes:
+    return msgspec.json.encode(given, enc_hook=str)

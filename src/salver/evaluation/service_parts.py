@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from salver.evaluation.checks import Check
+from salver.evaluation.check import Check
 from salver.evaluation.contract import ContractCheck
 from salver.evaluation.given import Given
 from salver.evaluation.infrastructure import InfrastructureCheck

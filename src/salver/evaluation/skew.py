@@ -17,16 +17,18 @@ import numpy as np
 from salver.evaluation.batch_paths import BatchOrder
 from salver.evaluation.batch_process import BatchAnswer, BatchRows
 from salver.evaluation.behaviour import sample_rows
-from salver.evaluation.checks import CheckResult, Mark, Plot, ResultTable, Role, Series
-from salver.evaluation.children import SentArray, ask_child
 from salver.evaluation.exchanges import is_label, text_of
 from salver.evaluation.given import OnlinePaths
+from salver.evaluation.results import CheckResult, Mark, Plot, ResultTable, Role, Series
 from salver.evaluation.rows import Array, Rows
+from salver.evaluation.sent_array import SentArray
 from salver.evaluation.service_sections import SkewSettings
 from salver.evaluation.subject import Subject
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import VersionManifest
 from salver.protocol.verdict import Judgement, Verdict
+from salver.runtime.asking import ask_child
+from salver.runtime.child import Ended
 from salver.runtime.declaration import read_declaration
 from salver.runtime.formats import format_named
 from salver.storage.blob_store import Blobs
@@ -34,6 +36,7 @@ from salver.storage.opening import open_blobs
 
 __all__ = ["SkewCheck", "differences"]
 
+_MOST_ANSWERED_BYTES: Final = 2**30
 _BATCH_S: Final = 300.0
 _CLASSES: Final = "classes"
 _MOST_ROWS: Final = 256
@@ -75,8 +78,6 @@ class SkewCheck:
         if answer.unsupported:
             reason = f"no batch to compare with: {answer.unsupported}; give it as [skew] script"
             return CheckResult(Verdict.INCONCLUSIVE, (reason,))
-        if answer.problem:
-            raise SalverError("MODEL_ERROR", f"the batch path raised {answer.problem}", "see [skew] script")
         batch = {tensor.name: tensor.numpy() for tensor in answer.outputs}
         order = _order_judgement(batch.pop(_CLASSES, None), subject.manifest)
         with given.online(subject.manifest) as server:
@@ -178,7 +179,17 @@ def batch_answer(subject: Subject, rows: Rows, blobs: Blobs, script: str) -> Bat
         tensors = tuple(SentArray.of(name, array) for name, array in inputs.items())
         columns = {name: rows.column(name).astype(object).tolist() for name in rows.columns} if script else {}
         asked = BatchRows(order, tensors, columns, _matrix(subject, rows))
-        return ask_child("salver.evaluation.batch_process", asked, BatchAnswer, room=Path(room), limit_s=_BATCH_S)
+        answer = ask_child(
+            "salver.evaluation.batch_process",
+            asked,
+            BatchAnswer,
+            limit_s=_BATCH_S,
+            answer_bytes=_MOST_ANSWERED_BYTES,
+            shown=True,
+        )
+    if isinstance(answer, Ended):
+        raise SalverError("MODEL_ERROR", f"the batch path {answer.why}", "see [skew] script")
+    return answer
 
 
 def _main_file(manifest: VersionManifest, directory: Path) -> str:

@@ -16,15 +16,15 @@ from typing import Final
 
 import numpy as np
 
-from salver.evaluation.checks import CheckResult, Mark, Plot, ResultTable, Role, Series
 from salver.evaluation.cutting import Cells, cut_column, select_rows
+from salver.evaluation.results import CheckResult, Mark, Plot, ResultTable, Role, Series
 from salver.evaluation.rows import Array, Rows
 from salver.evaluation.subject import Subject
 from salver.evaluation.suite import SliceSettings
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
 from salver.stats.libraries import scipy_stats
-from salver.stats.multiplicity import adjust
+from salver.stats.multiplicity import holm
 
 __all__ = ["Slice", "SliceCheck", "find_slices"]
 
@@ -179,7 +179,7 @@ class _Sums:
         counts = np.array([each.rows for each in self._slices])
         sums = np.array(self._rank_sums)
         p_values = self._fisher(counts, sums) if self._is_binary else self._mann_whitney(counts, sums)
-        adjusted = adjust(p_values, "holm").p_values
+        adjusted = holm(p_values)
         return [
             Slice(s.name, s.columns, s.declared, s.rows, s.loss, s.rest, float(p), q, s.parents)
             for s, p, q in zip(self._slices, p_values, adjusted, strict=True)

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from salver.evaluation.checks import CheckResult, Role
+from salver.evaluation.results import CheckResult, Role
 from salver.evaluation.rows import Array, Rows
 from salver.evaluation.subject import Subject, Training
 from salver.evaluation.suite import SplitSettings

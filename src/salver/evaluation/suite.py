@@ -6,7 +6,6 @@ setting is an error with the nearest known one named: a misspelt threshold must 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Iterable
@@ -15,8 +14,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from salver.evaluation.checks import Role
 from salver.evaluation.limits import bounds
+from salver.evaluation.results import Role
 from salver.evaluation.sections import (
     BehaviourSettings,
     CaseSettings,
@@ -35,6 +34,7 @@ from salver.evaluation.service_sections import (
     service_problems,
 )
 from salver.protocol.errors import SalverError
+from salver.protocol.nearest import did_you_mean
 
 __all__ = [
     "About",
@@ -198,7 +198,9 @@ def digest_of(path: Path, called: str) -> tuple[bytes, str]:
             raise SalverError("INVALID_SETTING", f"suite {called!r} is larger than {MOST_SUITE_BYTES} bytes")
         content = path.read_bytes()
     except OSError as error:
-        raise SalverError("INVALID_SETTING", f"cannot read the suite {called!r}: {error.strerror}") from None
+        raise SalverError(
+            "INVALID_SETTING", f"cannot read the suite {called!r}: {error.strerror}", "check the path"
+        ) from None
     return content, hashlib.sha256(content).hexdigest()
 
 
@@ -219,8 +221,7 @@ def _wrong(called: str, message: str) -> SalverError:
         return SalverError("INVALID_SETTING", f"suite {called!r}: {message.replace('$.', '')}", _SEE)
     name, place = unknown[1], unknown[2] or ""
     known = _fields_at(place)
-    near = difflib.get_close_matches(name, known, 1)
-    remedy = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+    remedy = did_you_mean(name, known) or f"there are {', '.join(known)}"
     return SalverError("INVALID_SETTING", f"suite {called!r}: {place or 'the file'} has no setting {name!r}", remedy)
 
 

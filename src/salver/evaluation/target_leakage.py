@@ -14,8 +14,8 @@ import numpy as np
 
 from salver.evaluation.answers import ask_each, losses_of, score_of
 from salver.evaluation.behaviour import sample_rows
-from salver.evaluation.checks import CheckResult, Mark, Plot, ResultTable, Role, Series
 from salver.evaluation.predictions import Predictions, Task, Truth
+from salver.evaluation.results import CheckResult, Mark, Plot, ResultTable, Role, Series
 from salver.evaluation.rows import Array, Rows
 from salver.evaluation.sections import LeakageSettings
 from salver.evaluation.simple_models import sklearn_part

@@ -7,7 +7,6 @@ categories, distributions. And against a schema of pandera's, where the suite na
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,22 +14,25 @@ from typing import Any, Final
 
 import numpy as np
 
-from salver.evaluation.checks import CheckResult, Mark, Plot, ResultTable, Role, Series
-from salver.evaluation.children import ask_child
 from salver.evaluation.drift import ColumnDrift, column_drifts
+from salver.evaluation.results import CheckResult, Mark, Plot, ResultTable, Role, Series
 from salver.evaluation.rows import Array, Rows, read_rows
-from salver.evaluation.schema_process import Broken, SchemaAnswer, SchemaOrder
+from salver.evaluation.schema_process import Broken, SchemaOrder
 from salver.evaluation.service_sections import DataSettings
 from salver.evaluation.subject import Subject
 from salver.protocol.errors import SalverError
 from salver.protocol.profile import FeatureProfile
 from salver.protocol.verdict import Judgement, Verdict
+from salver.runtime.asking import ask_child
+from salver.runtime.child import Ended
 from salver.stats.intervals import Interval, newcombe_difference, quantile_z, wilson
 from salver.stats.margins import judge_bound
+from salver.stats.power import more_for_share
 
 __all__ = ["DataCheck"]
 
 _SCHEMA_S: Final = 300.0
+_MOST_BROKEN_BYTES: Final = 16 * 2**20
 _NAMED: Final = 5
 _PLOTTED: Final = 12
 
@@ -135,7 +137,13 @@ class DataCheck:
         if not len(present):
             return
         share = wilson(outside, len(present), level=level)
-        yield judge_bound("share outside the range of training", share, at_most=settings.outside_at_most)
+        yield judge_bound(
+            "share outside the range of training",
+            share,
+            at_most=settings.outside_at_most,
+            rows=len(present),
+            plan=more_for_share,
+        )
         moved = _shift_interval(present, profile, count, level)
         if moved is not None:
             yield judge_bound("mean moved, in standard deviations", moved, at_most=settings.shift_at_most)
@@ -163,7 +171,13 @@ class DataCheck:
             return Judgement(Verdict.FAILED, (said,))
         if found.unseen:
             share = wilson(found.unseen, found.rows, level=2 * confidence - 1)
-            return judge_bound("share of values that the reference lacks", share, at_most=settings.unseen_at_most)
+            return judge_bound(
+                "share of values that the reference lacks",
+                share,
+                at_most=settings.unseen_at_most,
+                rows=found.rows,
+                plan=more_for_share,
+            )
         return Judgement(Verdict.SUCCESSFUL, ())
 
 
@@ -204,19 +218,17 @@ def broken_rules(schema: Path, rows: Rows) -> tuple[Broken, ...]:
     }
     columns = {name: times.get(name, column).astype(object).tolist() for name, column in rows.columns.items()}
     dtypes = {name: "datetime64[ns]" if name in times else str(column.dtype) for name, column in rows.columns.items()}
-    with tempfile.TemporaryDirectory(prefix="salver-schema-") as room:
-        answer = ask_child(
-            "salver.evaluation.schema_process",
-            SchemaOrder(str(schema), columns, dtypes),
-            SchemaAnswer,
-            room=Path(room),
-            limit_s=_SCHEMA_S,
-        )
-    if answer.missing:
-        raise SalverError("UNSUPPORTED", "schemas need pandera", "pip install 'salver[pandera]'")
-    if answer.problem:
-        raise SalverError("INVALID_SETTING", f"schema {schema.name!r}: {answer.problem}", "correct it")
-    return answer.broken
+    found = ask_child(
+        "salver.evaluation.schema_process",
+        SchemaOrder(str(schema.absolute()), columns, dtypes),
+        tuple[Broken, ...],
+        limit_s=_SCHEMA_S,
+        answer_bytes=_MOST_BROKEN_BYTES,
+        shown=True,
+    )
+    if isinstance(found, Ended):
+        raise SalverError("INVALID_SETTING", f"schema {schema.name!r} {found.why}", "correct it")
+    return found
 
 
 def _schema_judgement(broken: tuple[Broken, ...], name: str) -> Judgement:

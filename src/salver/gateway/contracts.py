@@ -12,6 +12,7 @@ from salver.gateway.asked import Asked
 from salver.gateway.caching import cache_headers, read_cache_wish
 from salver.gateway.exchange import TIMING_HEADER
 from salver.gateway.sequences import read_sequence
+from salver.protocol.codecs.plain_answers import PlainAnswers
 from salver.protocol.errors import SalverError
 from salver.protocol.request import Request, RequestedOutput, Response
 from salver.protocol.signature import SignatureCheck
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Contract",
     "Contracts",
+    "PlainContract",
     "ask",
     "asks_timing",
     "headers_of",
@@ -79,6 +81,18 @@ class Contracts(Generic[Prepared]):
         self._revision = self._router.revision
         current = dict(self._router.targets())
         self._prepared = {name: contract for name, contract in self._prepared.items() if name in current}
+
+
+class PlainContract:
+    """What doors of plain values, without tensors, prepare once for each version behind an endpoint."""
+
+    __slots__ = ("answers", "check", "headers", "target")
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.check = SignatureCheck(target.manifest.signature)
+        self.answers = PlainAnswers(self.check.outputs, target.spec.nonfinite.of_python, batched=self.check.batched)
+        self.headers = ((b"x-salver-version", target.manifest.reference.encode()),)
 
 
 def make_request(
@@ -261,9 +275,7 @@ def refuse_unwritten(exchange: Asked, request: Request, response: Response, erro
     """Answer with why the model's answer cannot be written; counted with its batch, it is a failure all the same."""
     response.unwritten()
     gateway = exchange.lane.gateway
-    if not isinstance(error, SalverError):
-        gateway.fault(error)
-        error = SalverError("INTERNAL", "the request met a fault of this server")
+    refusal: SalverError = error if isinstance(error, SalverError) else gateway.fault(error)
     seconds = gateway.clock.monotonic_s() - exchange.received_s
-    gateway.metrics.version(request.endpoint, response.version).unwritten(error.code, seconds)
-    exchange.refuse(error, counted=True)
+    gateway.metrics.version(request.endpoint, response.version).unwritten(refusal.code, seconds)
+    exchange.refuse(refusal, counted=True)

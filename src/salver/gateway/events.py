@@ -124,9 +124,7 @@ def _fail(exchange: Exchange, reply: EventReply, error: Exception, *, counted: b
     if not reply.begun:
         exchange.fail(error, counted=counted)
         return
-    if not isinstance(error, SalverError):
-        gateway.fault(error)
-        error, counted = SalverError("INTERNAL", "the request met a fault of this server"), False
-    if not counted:
-        gateway.refused(exchange.endpoint, error)
-    reply.end(failure_json(error))
+    refusal: SalverError = error if isinstance(error, SalverError) else gateway.fault(error)
+    if refusal is not error or not counted:
+        gateway.refused(exchange.endpoint, refusal)
+    reply.end(failure_json(refusal))

@@ -186,10 +186,10 @@ class Exchange(msgspec.Struct, eq=False):
 
         Never raises; `close` and `counted` as in `refuse`.
         """
-        if not isinstance(error, SalverError):
-            self.lane.gateway.fault(error)
-            error, counted = SalverError("INTERNAL", "the request met a fault of this server"), False
-        self.refuse(error, close=close, counted=counted)
+        if isinstance(error, SalverError):
+            self.refuse(error, close=close, counted=counted)
+        else:
+            self.refuse(self.lane.gateway.fault(error), close=close)
 
     def abandon(self) -> None:
         """The client has gone: what has not started for it must not start."""

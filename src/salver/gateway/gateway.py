@@ -245,6 +245,7 @@ class Gateway:
         """Count a refusal."""
         self.metrics.refused(endpoint, error.code)
 
-    def fault(self, error: BaseException) -> None:
-        """Log an exception that should not have happened; the client gets no details."""
+    def fault(self, error: BaseException) -> SalverError:
+        """Log an exception that should not have happened; returns what the client is told, without details."""
         log_event("fault", level=logging.ERROR, error=error)
+        return SalverError("INTERNAL", "the request met a fault of this server")

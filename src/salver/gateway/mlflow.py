@@ -16,7 +16,7 @@ import msgspec
 
 from salver import __version__
 from salver.gateway.choosing import EndpointChoice
-from salver.gateway.contracts import Contracts, make_request
+from salver.gateway.contracts import Contracts, PlainContract, make_request
 from salver.gateway.descriptions import Descriptions
 from salver.gateway.doorway import Writer, Written, decode, read_plain, send
 from salver.gateway.exchange import JSON, Exchange, Refusal
@@ -28,14 +28,12 @@ from salver.gateway.scoring_media import CSV, FRAMED, LINES, RAW, Kind, answer_m
 from salver.protocol.codecs.azure import mlflow_form
 from salver.protocol.codecs.mlflow import FORMS, SCORING_REMEDY, decode_csv, decode_scoring, is_open_inference
 from salver.protocol.codecs.openai import decode_embeddings
-from salver.protocol.codecs.plain_answers import PlainAnswers
 from salver.protocol.codecs.plain_json import decode_object
 from salver.protocol.codecs.sagemaker import decode_lines
 from salver.protocol.errors import SalverError
 from salver.protocol.request import Request, Response
-from salver.protocol.signature import SignatureCheck
 from salver.protocol.tensor import Tensor
-from salver.routing.router import Router, Target
+from salver.routing.router import Router
 from salver.security.access import Operation
 
 __all__ = ["MlflowDoor", "mlflow_routes"]
@@ -70,28 +68,21 @@ Other = Callable[[Exchange], None]
 """The way to the door of another protocol."""
 
 
-class _Contract:
+class _Contract(PlainContract):
     """What this door prepares once for each version behind an endpoint."""
 
-    __slots__ = ("_answers", "_headers", "check", "target")
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        spec, manifest = target.spec, target.manifest
-        self.check = SignatureCheck(manifest.signature)
-        self._answers = PlainAnswers(self.check.outputs, spec.nonfinite.of_python, batched=self.check.batched)
-        self._headers = ((b"x-salver-version", manifest.reference.encode()),)
+    __slots__ = ()
 
     def write(self, media: bytes, bare: bool, request: Request, response: Response) -> Written:
         """`{"predictions": ...}` with the warnings where there are any; or `bare` predictions, CSV or lines."""
         del request
         if media is JSON and not bare:
             more = b',"salver_warnings":' + _ENCODE(response.warnings) if response.warnings else b""
-            return Written(b'{"predictions":%b%b}' % (self._answers.encode(response), more), JSON, self._headers)
-        answers = self._answers
+            return Written(b'{"predictions":%b%b}' % (self.answers.encode(response), more), JSON, self.headers)
+        answers = self.answers
         body = {JSON: answers.encode, CSV: answers.encode_csv, LINES: answers.encode_lines}[media](response)
         warned = ((_WARNINGS, _told_warnings(response.warnings)),) if response.warnings else ()
-        return Written(body, media, (*self._headers, *warned))
+        return Written(body, media, (*self.headers, *warned))
 
 
 class MlflowDoor:

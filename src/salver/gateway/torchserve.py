@@ -7,17 +7,15 @@ from typing import Final
 
 import msgspec
 
-from salver.gateway.contracts import Contracts, make_request
+from salver.gateway.contracts import Contracts, PlainContract, make_request
 from salver.gateway.doorway import Written, decode, read_plain, send
 from salver.gateway.exchange import JSON, Exchange, Refusal
 from salver.gateway.negotiation import check_accept
 from salver.gateway.routes import HttpRoute
-from salver.protocol.codecs.plain_answers import PlainAnswers
 from salver.protocol.codecs.torchserve import TorchServeError, Upload, read_prediction, torchserve_error
 from salver.protocol.errors import SalverError
 from salver.protocol.request import Request, Response
-from salver.protocol.signature import SignatureCheck
-from salver.routing.router import Router, Target
+from salver.routing.router import Router
 from salver.security.access import Operation
 
 __all__ = ["TorchServeDoor", "torchserve_routes"]
@@ -25,25 +23,18 @@ __all__ = ["TorchServeDoor", "torchserve_routes"]
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
-class _Contract:
+class _Contract(PlainContract):
     """What this door prepares once for each version behind an endpoint."""
 
-    __slots__ = ("_answers", "_headers", "check", "target")
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        spec, manifest = target.spec, target.manifest
-        self.check = SignatureCheck(manifest.signature)
-        self._answers = PlainAnswers(self.check.outputs, spec.nonfinite.of_python, batched=self.check.batched)
-        self._headers = ((b"x-salver-version", manifest.reference.encode()),)
+    __slots__ = ()
 
     def write(self, asked: Upload, request: Request, response: Response) -> Written:
         """What a handler would have returned for one request."""
         del request
         if asked.alone:
-            return Written(self._answers.encode_row(response), JSON, self._headers)
-        body = self._answers.encode(response)
-        return Written(b'{"predictions":%b}' % body if asked.in_envelope else body, JSON, self._headers)
+            return Written(self.answers.encode_row(response), JSON, self.headers)
+        body = self.answers.encode(response)
+        return Written(b'{"predictions":%b}' % body if asked.in_envelope else body, JSON, self.headers)
 
 
 class TorchServeDoor:

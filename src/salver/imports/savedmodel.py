@@ -7,13 +7,14 @@ because TensorFlow is large and does with the file what it wants.
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
 from salver.imports.imported import Imported
 from salver.protocol.errors import SalverError
+from salver.runtime.artifact import memory_to_read
+from salver.runtime.child import Ending, run_child
 from salver.runtime.environment import child_environment
 
 __all__ = ["convert", "is_saved_model"]
@@ -48,27 +49,29 @@ def convert(source: Path, into: Path, *, python: Path | None = None, opset: int 
     target = into / "model.onnx"
     interpreter = str(python or sys.executable)
     command = [interpreter, "-c", _RUN, "--saved-model", str(source), "--output", str(target), "--opset", str(opset)]
-    environment = child_environment() | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    environment = child_environment()
     if python is not None:
         environment.pop("PYTHONPATH", None)
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False, env=environment)
-    except subprocess.TimeoutExpired:
-        raise SalverError("INVALID_ARTIFACT", f"converting {source.name!r} took over {_TIMEOUT_S:.0f} s") from None
-    except OSError as error:
-        raise SalverError(
-            "INVALID_SETTING", f"the Python {interpreter!r} does not start: {error.strerror}", "check --converter"
-        ) from None
-    said = done.stderr.decode(errors="replace")
-    if done.returncode == _ABSENT:
+    done = run_child(
+        command,
+        limit_s=_TIMEOUT_S,
+        directory=Path(),
+        environment=environment,
+        variables={"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
+        memory_bytes=memory_to_read(source),
+    )
+    if done.ending is Ending.ABSENT:
+        raise SalverError("INVALID_SETTING", f"the Python {interpreter!r} {done.how}", "check --converter")
+    said = done.complaint.decode(errors="replace")
+    if done.code == _ABSENT:
         raise SalverError(
             "UNSUPPORTED",
             f"SavedModels become ONNX by tf2onnx, and there is {said.strip()[-_LONGEST_REASON:]}",
             "python -m venv DIR && DIR/bin/pip install tensorflow-cpu tf2onnx, then add --converter DIR/bin/python",
         )
-    if done.returncode != 0 or not target.is_file():
-        last = said.strip().rpartition("\n")[2].replace(str(source), source.name)[-_LONGEST_REASON:]
-        raise SalverError("INVALID_ARTIFACT", f"tf2onnx cannot convert {source.name!r}: {last or 'no message'}")
+    if not done.well or not target.is_file():
+        last = done.why.replace(str(source), source.name)
+        raise SalverError("INVALID_ARTIFACT", f"tf2onnx cannot convert {source.name!r}: it {last[:_LONGEST_REASON]}")
     return Imported(into, "onnx", {"flavor": "tensorflow", "imported_from": source.name} | _versions(said))
 
 

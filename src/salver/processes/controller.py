@@ -23,14 +23,14 @@ from salver.clock import SYSTEM_CLOCK
 from salver.control.administration import LocalAdministration
 from salver.control.api import control_app
 from salver.control.change_deliveries import ChangeDeliveries
-from salver.control.deliveries import Deliveries
-from salver.control.following import Following
+from salver.control.job_deliveries import JobDeliveries
 from salver.control.listener import ControlLimits, ControlServer
 from salver.control.model_store import ModelStore
+from salver.control.republishing import Republishing
 from salver.control.retraining import Retraining
 from salver.control.sealing import keep_sealed, seal_at_end
-from salver.control.sending import Sender
 from salver.control.waiting import Watch
+from salver.control.webhook_sender import Sender
 from salver.processes.embedder import ServedEmbedder
 from salver.processes.order import Order, Report, tell
 from salver.protocol.errors import SalverError
@@ -123,8 +123,8 @@ async def _control(order: Order) -> None:
         asyncio.ensure_future(Retraining(home, administration, SYSTEM_CLOCK).run()),
         asyncio.ensure_future(keep_sealed(administration.records.audit)),
     ]
-    following = Following(administration.records.deployments.revision, administration.publish)
-    background.append(asyncio.ensure_future(following.run()))
+    republishing = Republishing(administration.records.deployments.revision, administration.publish)
+    background.append(asyncio.ensure_future(republishing.run()))
     await asyncio.gather(*tasks)
     for task in background:
         task.cancel()
@@ -133,7 +133,7 @@ async def _control(order: Order) -> None:
 
 def _deliveries(
     home: Home, administration: LocalAdministration, limits: JobLimits
-) -> tuple[Deliveries, ChangeDeliveries]:
+) -> tuple[JobDeliveries, ChangeDeliveries]:
     """What tells webhooks of jobs, and of changes."""
 
     def webhooks() -> dict[str, WebhookRecord]:
@@ -142,7 +142,7 @@ def _deliveries(
     ledger = JobLedger(home.jobs_path, limits, SYSTEM_CLOCK, this_process())
     sender = Sender(home.pepper(), limits.delivery_s, SYSTEM_CLOCK)
     return (
-        Deliveries(ledger, webhooks, limits, sender, SYSTEM_CLOCK),
+        JobDeliveries(ledger, webhooks, limits, sender, SYSTEM_CLOCK),
         ChangeDeliveries(administration.records.change_positions, sender, limits.deliveries, SYSTEM_CLOCK),
     )
 

@@ -8,20 +8,18 @@ subreaper it becomes their parent when theirs is gone, and then it ends them.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
 from typing import Final
 
 from salver.clock import Clock
+from salver.runtime.environment import become_subreaper, own_children
 from salver.telemetry.logs import log_event
 
 __all__ = ["Orphans"]
 
-_PR_SET_CHILD_SUBREAPER: Final = 36
 _SEARCH_S: Final = 5.0
 """How often orphans are looked for: the search reads the parent of every process of the machine."""
 _END_S: Final = 2.0
@@ -44,12 +42,11 @@ class Orphans:
     @contextlib.contextmanager
     def adopted(self) -> Iterator[None]:
         """Be the parent of whoever loses theirs below this process, for as long as the block lasts."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        become_subreaper()
         try:
             yield
         finally:
-            libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+            become_subreaper(adopting=False)
 
     def bereaved(self, now_s: float) -> None:
         """Note that a child has died: what it leaves behind comes in the next moments."""
@@ -65,7 +62,7 @@ class Orphans:
         """Kill the orphans there are and reap those that have ended; returns how many are left."""
         own, session = self._own(), os.getsid(0)
         left = 0
-        for pid in _children():
+        for pid in own_children():
             if pid in own:
                 continue
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
@@ -82,17 +79,3 @@ class Orphans:
         pause = threading.Event()
         while self.end() and self._clock.monotonic_s() < until_s:
             pause.wait(_PAUSE_S)
-
-
-def _children() -> list[int]:
-    """The process ids of this process's children, by /proc: not every kernel lists them for us."""
-    me = os.getpid()
-    found = []
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit():
-            # A process may end while it is looked at.
-            with contextlib.suppress(OSError):
-                # pid (name, which may hold anything) state parent ...
-                if int((path / "stat").read_bytes().rpartition(b")")[2].split()[1]) == me:
-                    found.append(int(path.name))
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Final
 
 import msgspec
@@ -56,8 +57,12 @@ class Description(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     """ISO 8601."""
     code_repository: str = ""
     code_commit: str = ""
+    code_dirty: bool | None = None
+    """Whether the files of that commit had been changed when it was registered; None where nobody looked."""
     environment: str = ""
     """The lock file of the environment it was trained in, as text."""
+    environment_digest: str = ""
+    """SHA-256 of a lock file that is too large to stand in `environment`; see `lock_digest`."""
     image_digest: str = ""
     """Of the container image it was trained in: sha256:..."""
     hyperparameters: dict[str, Setting] = {}
@@ -65,6 +70,13 @@ class Description(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     """Numbers of its quality, by name."""
     extra: dict[str, str] = {}
     """Whatever else is worth knowing."""
+
+    @property
+    def lock_digest(self) -> str:
+        """SHA-256 of the lock file, as `sha256sum` prints it; empty where none is known."""
+        if self.environment:
+            return hashlib.sha256(self.environment.encode()).hexdigest()
+        return self.environment_digest.removeprefix("sha256:").lower()
 
 
 def merged(before: Description, changes: dict[str, Any]) -> Description:

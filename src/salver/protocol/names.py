@@ -29,6 +29,10 @@ _LONGEST_VERSION: Final = 64
 def check_name(name: str, what: str) -> str:
     """Return `name`, or raise INVALID_NAME naming `what` ("model", "endpoint", ...)."""
     if _NAME.fullmatch(name) is None or ".." in name:
+        if "@" in name and _NAME.fullmatch(name.partition("@")[0]):
+            raise SalverError(
+                "INVALID_NAME", f"{what} name {name[:140]!r} is not allowed", "leave out the @ and the rest"
+            )
         raise SalverError(
             "INVALID_NAME",
             f"{what} name {name[:140]!r} is not allowed",
@@ -77,6 +81,26 @@ class SemanticVersion:
         """What the specification compares: everything but the build metadata."""
         return (self.major, self.minor, self.patch, not self.prerelease, _identifiers(self.prerelease))
 
+    @property
+    def sort_key(self) -> str:
+        """Text whose code points sort as versions do. Databases keep it, so it never changes.
+
+        >>> SemanticVersion.parse("1.10.0-rc.2").sort_key
+        '000000000100000000100000000000-1rc 0012 +!'
+        """
+        return f"{self.precedence_key}+{_key_of(self.build)}!{self.build}"
+
+    @property
+    def precedence_key(self) -> str:
+        """What the keys of all versions of this precedence begin with, and only theirs with a "+" behind it."""
+        core = f"{self.major:010}{self.minor:010}{self.patch:010}"
+        return f"{core}-{_key_of(self.prerelease)}" if self.prerelease else f"{core}~"
+
+    @property
+    def release(self) -> SemanticVersion:
+        """The one of the same three numbers without pre-release and build."""
+        return SemanticVersion(self.major, self.minor, self.patch)
+
     def __lt__(self, other: SemanticVersion) -> bool:
         mine, theirs = self.precedence, other.precedence
         if mine != theirs:
@@ -94,6 +118,12 @@ def _identifiers(dotted: str) -> tuple[tuple[int, int, str], ...]:
     """Numeric identifiers sort as numbers and before all others."""
     parts = dotted.split(".") if dotted else []
     return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)
+
+
+def _key_of(dotted: str) -> str:
+    """The same order as text: the signs around identifiers sort before all that may stand in one."""
+    found = _identifiers(dotted)
+    return "".join(f"1{text} " if is_text else f"0{len(str(number)):02}{number} " for is_text, number, text in found)
 
 
 FIRST_VERSION: Final = SemanticVersion(1, 0, 0)
@@ -136,5 +166,7 @@ def named_version(reference: str) -> tuple[str, str]:
     name, at, _ = reference.partition("@")
     check_name(name, "model")
     if not at:
+        if _SEMVER.fullmatch(name):
+            raise SalverError("INVALID_VERSION", f"{name!r} names no model", f"write NAME@{name}")
         raise SalverError("INVALID_VERSION", f"{reference[:140]!r} names no version", f"write {name}@VERSION")
     return split_reference(reference)

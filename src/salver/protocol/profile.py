@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -12,7 +14,7 @@ from salver.protocol.datatypes import DATATYPES
 from salver.protocol.errors import SalverError
 from salver.protocol.signature import Signature, TensorSpec
 
-__all__ = ["FeatureProfile", "InputProfile", "Profile"]
+__all__ = ["ColumnProfiles", "FeatureProfile", "InputProfile", "Profile"]
 
 _SAFE_TO_SQUARE: Final = 1e140
 
@@ -50,7 +52,7 @@ class Profile(msgspec.Struct, frozen=True):
         is infinite: a range without an end says nothing, and clipping it would invent one.
         """
         width = int(np.prod(data.shape[1:], dtype=np.int64))
-        fitting = [spec for spec in signature.inputs if _takes(spec, width)]
+        fitting = [spec for spec in signature.inputs if width and _width(spec) == width]
         if len(fitting) != 1 or not len(data) or data.dtype.kind not in "biuf":
             raise SalverError(
                 "INVALID_ARTIFACT",
@@ -70,18 +72,52 @@ class Profile(msgspec.Struct, frozen=True):
         return cls((InputProfile(fitting[0].name, len(data), tuple(map(_measure_feature, table.T))),))
 
 
+class ColumnProfiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The columns of numbers of a training set, measured before anybody knows what model it makes."""
+
+    rows: int
+    columns: dict[str, FeatureProfile]
+    """In the order of the file, without the column that is predicted."""
+
+    @classmethod
+    def measure(cls, columns: Mapping[str, np.ndarray[Any, Any]]) -> ColumnProfiles:
+        """Measure what can be: columns of text and of times, and those with an infinite value, are left out."""
+        rows = max((len(column) for column in columns.values()), default=0)
+        numbers = {name: column.astype(np.float64) for name, column in columns.items() if column.dtype.kind in "biuf"}
+        measured = {name: _measure_feature(each) for name, each in numbers.items() if not np.isinf(each).any()}
+        return cls(rows, measured)
+
+    def profile(self, signature: Signature) -> Profile | None:
+        """The profile of the inputs that they make; None where they make none.
+
+        An input takes the columns that it is labelled with, or the one that it is called as. The only input of
+        numbers takes all, if they are as many as it is wide. Nothing is guessed beyond that.
+        """
+        found = []
+        numeric = [(spec, width) for spec in signature.inputs if (width := _width(spec))]
+        for spec, width in numeric:
+            names: tuple[str, ...] = ()
+            if len(spec.labels) == width:
+                names = spec.labels
+            elif width == 1 and spec.name in self.columns:
+                names = (spec.name,)
+            elif len(numeric) == 1 and width == len(self.columns):
+                names = tuple(self.columns)
+            if names and self.rows and self.columns.keys() >= set(names):
+                found.append(InputProfile(spec.name, self.rows, tuple(self.columns[name] for name in names)))
+        return Profile(tuple(found)) if found else None
+
+
 def _shown(spec: TensorSpec) -> str:
     return f"{spec.name!r} {spec.datatype} {list(spec.shape)}"
 
 
-def _takes(spec: TensorSpec, width: int) -> bool:
+def _width(spec: TensorSpec) -> int:
+    """How many numbers a row of the input has; 0 where that is not fixed, or it takes no rows of numbers."""
     tail = spec.shape[1:]
-    return (
-        spec.shape[:1] == (-1,)
-        and DATATYPES[spec.datatype].json_type in (int, float)
-        and -1 not in tail
-        and int(np.prod(tail, dtype=np.int64)) == width
-    )
+    if spec.shape[:1] != (-1,) or DATATYPES[spec.datatype].json_type not in (int, float) or -1 in tail:
+        return 0
+    return math.prod(tail)
 
 
 def _measure_feature(column: np.ndarray[Any, Any]) -> FeatureProfile:

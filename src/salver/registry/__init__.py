@@ -8,7 +8,7 @@ is of pure functions, or of steps within a transaction that somebody else has op
 What a version is: `catalog`, `draft`, `files`, `numbering`, `compatibility`, `matrix`, `attestation`, `exported`,
 `keyring`, `revocations`. What is said of it: `descriptions`, `description_rows`, `pages`, `dossier`. Where it stands:
 `stages`, `lifecycle`, `policy`, `gates`, `candidate`, `decisions`, `approvals`, `evidence`, `cases`, `holds`, `in_use`.
-How it goes: `retirement` what a policy proposes, `retirements` what becomes of that, `retiring` what would break.
+How it goes: `retirement_rules` what is proposed, `retirements` what becomes of that, `breakage` what would break.
 Where it is found: `resolution`, `search`, `filters`, `fields`, `conditions`, `facts`, `terms`, `semantic`, `card_text`,
 `recommendation`, `offers`. What it came from and reached: `lineage`, `lineage_rows`, `impact`, `usage`, `history`. What
 should serve: `deployments`, `settings`, `isolations`. Who asks and who is told: `access_tokens`, `webhooks`,

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
+from salver.protocol.journal_actions import JournalAction
 from salver.protocol.names import check_name
 from salver.protocol.tables import TokenRecord
 from salver.security.access import DEFAULT_TENANT, Operation, Principal, Role, require
@@ -125,7 +126,7 @@ class AccessTokens:
         self,
         connection: Connection,
         principal: Principal,
-        action: str,
+        action: JournalAction,
         record: TokenRecord,
         approved: Sequence[str] = (),
     ) -> None:
@@ -151,8 +152,9 @@ def _drop_approvals(connection: Connection, record: TokenRecord) -> list[str]:
     """Forget what was approved under the name of a token that is its last; returns what that was."""
     if sum(each.name == record.name for each in read_tokens(connection)) > 1:
         return []
-    columns, by_them = approvals.c, approvals.c.approver == record.name
-    query = select(columns.model, columns.version, columns.target).where(by_them).order_by(columns.model, columns.at_s)
+    columns, by_them = approvals.c, approvals.c.approved_by == record.name
+    query = select(columns.model, columns.version, columns.target).where(by_them)
+    query = query.order_by(columns.model, columns.approved_s)
     found = [f"{model}@{version} to {target}" for model, version, target in connection.execute(query)]
     connection.execute(delete(approvals).where(by_them))
     return found

@@ -5,26 +5,26 @@ They hold for the stage the version is in: once it leaves that, they are gone. W
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
+from salver.protocol.journal_actions import JournalAction
+from salver.protocol.reasons import checked_why
 from salver.protocol.stages import Stage
 from salver.registry.candidate import Approval, person_of
 from salver.registry.catalog import find_version
 from salver.registry.stages import require_way, stage_of
 from salver.security.access import Operation, Principal, Role, require
 from salver.storage.database import Database
-from salver.storage.journal import Journal
+from salver.storage.journal import Journal, occasion
 from salver.storage.registry_schema import approvals
 from salver.storage.schema import versions
 
 __all__ = ["Approvals", "Approved", "approvals_of", "author_of", "drop_approvals"]
-
-_LONGEST_COMMENT: Final = 1000
 
 
 class Approved(msgspec.Struct, frozen=True):
@@ -45,30 +45,25 @@ class Approvals:
         self._journal = journal
         self._clock = clock
 
-    def approve(self, principal: Principal, model: str, version: str, target: Stage, comment: str = "") -> Approved:
+    def approve(self, principal: Principal, model: str, version: str, target: Stage, why: str = "") -> Approved:
         """Agree that a version goes from where it is to `target`. To agree again changes nothing.
 
         Raises PERMISSION_DENIED, NOT_FOUND, ILLEGAL_TRANSITION where no way leads there, and REFUSED_BY_POLICY
         for the version's author.
         """
         require(principal, Operation.APPROVE)
-        if len(comment) > _LONGEST_COMMENT:
-            raise SalverError(
-                "INVALID_PARAMETER",
-                f"the comment has {len(comment)} characters",
-                f"use at most {_LONGEST_COMMENT}",
-            )
-        with self._database.begin() as connection:
+        why = checked_why(why)
+        with occasion(why=why), self._database.begin() as connection:
             find_version(connection, model, version)
             require_way(stage_of(connection, model, version), target)
             _require_other_person(principal, author_of(connection, model, version), f"{model}@{version}")
             for known in approvals_of(connection, model, version, target):
-                if person_of(known.approver) == person_of(principal.name):
+                if person_of(known.approved_by) == person_of(principal.name):
                     return Approved(known, False)
-            made = Approval(model, version, target, principal.name, principal.role, self._clock.wall_s(), comment)
+            made = Approval(model, version, target, principal.name, principal.role, self._clock.wall_s(), why)
             row = msgspec.structs.asdict(made) | {"target": target.value, "role": principal.role.value}
             connection.execute(insert(approvals).values(row))
-            details = {"target": target.value, "role": principal.role.value, "comment": comment}
+            details = {"target": target.value, "role": principal.role.value, "why": why}
             self._record(connection, principal, "approve", made, details, after=made)
         return Approved(made, True)
 
@@ -78,9 +73,9 @@ class Approvals:
         with self._database.begin() as connection:
             find_version(connection, model, version)
             for known in approvals_of(connection, model, version, target):
-                if person_of(known.approver) == person_of(principal.name):
+                if person_of(known.approved_by) == person_of(principal.name):
                     same = (approvals.c.model == model) & (approvals.c.version == version)
-                    same &= (approvals.c.target == target.value) & (approvals.c.approver == known.approver)
+                    same &= (approvals.c.target == target.value) & (approvals.c.approved_by == known.approved_by)
                     connection.execute(delete(approvals).where(same))
                     details = {"target": target.value}
                     self._record(connection, principal, "withdraw_approval", known, details, before=known)
@@ -98,7 +93,13 @@ class Approvals:
             return approvals_of(connection, model, version)
 
     def _record(
-        self, connection: Connection, principal: Principal, action: str, made: Approval, details: Any, **changed: Any
+        self,
+        connection: Connection,
+        principal: Principal,
+        action: JournalAction,
+        made: Approval,
+        details: Any,
+        **changed: Any,
     ) -> None:
         subject = f"{made.model}@{made.version}"
         self._journal.append(
@@ -111,7 +112,7 @@ def approvals_of(connection: Connection, model: str, version: str, target: Stage
     query = select(approvals).where(approvals.c.model == model, approvals.c.version == version)
     if target is not None:
         query = query.where(approvals.c.target == target.value)
-    rows = connection.execute(query.order_by(approvals.c.at_s, approvals.c.approver))
+    rows = connection.execute(query.order_by(approvals.c.approved_s, approvals.c.approved_by))
     return tuple(_approval(row) for row in rows)
 
 
@@ -138,4 +139,4 @@ def _require_other_person(principal: Principal, author: str, reference: str) -> 
 
 
 def _approval(row: Row[Any]) -> Approval:
-    return Approval(row.model, row.version, Stage(row.target), row.approver, Role(row.role), row.at_s, row.comment)
+    return Approval(row.model, row.version, Stage(row.target), row.approved_by, Role(row.role), row.approved_s, row.why)

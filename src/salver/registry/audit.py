@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +12,10 @@ import msgspec
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
-from salver.security.keys import AuditKey, AuditPublicKey, audit_key
+from salver.registry.audit_keys import ROTATED, believed_keys, rotation
+from salver.registry.key_changes import Rotated
+from salver.security.access import Operation, Principal, require
+from salver.security.keys import AUDIT_KEY, AuditKey, AuditPublicKey, audit_key, new_audit_pem
 from salver.storage.database import Database
 from salver.storage.home import Home
 from salver.storage.journal import ChainCheck, Journal
@@ -21,7 +24,7 @@ from salver.storage.snapshot import create_once, sync_directory
 from salver.storage.tree_heads import HeadFile, TreeHead, signature_flaw
 from salver.telemetry.logs import log_event
 
-__all__ = ["Audit", "Inclusion", "known_keys", "proof_flaw"]
+__all__ = ["Audit", "Inclusion", "proof_flaw"]
 
 SIGNED_AFTER_S: Final = 60.0
 """How long a record stays without a tree head over it while a controller runs."""
@@ -47,9 +50,17 @@ class Audit:
         self._directory = home.path / "audit"
         self._file = HeadFile(self._directory / "heads.jsonl")
         self._clock = clock
-        self._key = functools.cache(lambda: _kept_key(home, self._directory))
+        self._home = home
+        self._database = database
+        self._kept: AuditKey | None = None
+        self._rotating = threading.Lock()
         self.journal = Journal(database, clock, self._key)
         self._unsigned_since_s: float | None = None
+
+    def _key(self) -> AuditKey:
+        if self._kept is None:
+            self._kept = _kept_key(self._home, self._directory)
+        return self._kept
 
     def tick(self) -> None:
         """Sign what has waited for long enough, and copy what is signed. To be called every few seconds."""
@@ -78,20 +89,50 @@ class Audit:
             for head in heads:
                 log_event("tree_head", **msgspec.structs.asdict(head))
 
-    def verify(self, kept: Iterable[TreeHead] = ()) -> ChainCheck:
-        """Check the whole journal against its heads here, in the file, and those `kept` elsewhere."""
+    def rotate(self, principal: Principal) -> Rotated:
+        """Sign the journal with a new key from now on; both keys sign that it follows the old one.
+
+        Raises PERMISSION_DENIED. A death between the record and the new key leaves the old one, which goes on.
+        """
+        require(principal, Operation.KEEP_KEYS)
+        with self._rotating:
+            self.seal()
+            before, pem = self._key(), new_audit_pem()
+            after = AuditKey.parse(pem)
+            with self._database.begin() as connection:
+                self.journal.append(
+                    connection,
+                    actor=principal.name,
+                    action=ROTATED,
+                    subject=after.key_id,
+                    details=msgspec.structs.asdict(rotation(before, after)),
+                    before=before.key_id,
+                    after=after.key_id,
+                )
+            self._home.replace_secret(AUDIT_KEY, pem)
+            self._kept = None
+            self.seal()
+        return Rotated(before.key_id, after.key_id)
+
+    def verify(self, kept: Iterable[TreeHead] = (), pinned: Collection[AuditPublicKey] = ()) -> ChainCheck:
+        """Check the whole journal against its heads here, in the file, and those `kept` elsewhere.
+
+        Signatures count of this home's key or, where there are any, of the `pinned` ones, and of those they are linked
+        to by rotations.
+        """
+        keys = self.keys(pinned)
         try:
             copied = self._file.read()
         except SalverError as error:
             log_event("heads_unreadable", level=logging.ERROR, problem=str(error))
-            check = self.journal.verify(self.keys(), kept)
+            check = self.journal.verify(keys, kept)
             return ChainCheck.flawed(check.records, 1, error.message, check.heads) if check.ok else check
-        return self.journal.verify(self.keys(), (*copied, *kept))
+        return self.journal.verify(keys, (*copied, *kept))
 
-    def keys(self) -> Mapping[str, AuditPublicKey]:
-        """The public keys of all who have signed heads of this home, by their fingerprints."""
-        own = self._key().public
-        return known_keys(self._directory) | {own.key_id: own}
+    def keys(self, pinned: Collection[AuditPublicKey] = ()) -> Mapping[str, AuditPublicKey]:
+        """The public keys whose heads are believed, by their fingerprints; see `verify`."""
+        with self._database.read() as connection:
+            return believed_keys(connection, pinned or [self._key().public])
 
     def prove(self, seq: int) -> Inclusion:
         """Prove that record `seq` is in the journal; NOT_FOUND where there is none. Reads the whole journal."""
@@ -101,12 +142,6 @@ class Audit:
             raise SalverError("NOT_FOUND", f"the journal has no record {seq}", has)
         record, path = self.journal.prove(seq, head.size)
         return Inclusion(seq, record, tuple(sibling.hex() for sibling in path), head)
-
-
-def known_keys(directory: Path) -> dict[str, AuditPublicKey]:
-    """The public keys that lie as *.pub in the directory `audit` of a home, by their fingerprints."""
-    keys = [AuditPublicKey.parse(path.read_bytes(), path.name) for path in sorted(directory.glob("*.pub"))]
-    return {key.key_id: key for key in keys}
 
 
 def proof_flaw(proof: Inclusion, keys: Mapping[str, AuditPublicKey]) -> str:
@@ -132,7 +167,7 @@ class _Numbered(msgspec.Struct, frozen=True):
 
 
 def _kept_key(home: Home, directory: Path) -> AuditKey:
-    """The key of the home, with its public half beside the heads, where it stays when the key is another one."""
+    """The key of the home, with its public half beside the heads to be copied from there; nobody believes it there."""
     key = audit_key(home)
     path = directory / f"{key.key_id[:32]}.pub"
     if not path.exists():

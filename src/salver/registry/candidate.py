@@ -24,10 +24,10 @@ class Approval(msgspec.Struct, frozen=True):
     model: str
     version: str
     target: Stage
-    approver: str
+    approved_by: str
     role: Role
-    at_s: float
-    comment: str = ""
+    approved_s: float
+    why: str = ""
 
 
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -36,7 +36,8 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: str
     id: str
     said: str
-    who: str = ""
+    actor: str = ""
+    """Who made it."""
     at_s: float | None = None
     numbers: dict[str, float] = {}
 
@@ -52,12 +53,19 @@ class GateResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Rival(msgspec.Struct, frozen=True):
-    """The version that is in production now, as far as a candidate is compared with it."""
+    """The version that is in production, or was the last there, as far as a candidate is compared with it."""
 
     version: str
     digest: str
     metrics: Mapping[str, float] = {}
     evaluations: tuple[Evaluation, ...] = ()
+    left: bool = False
+    """Nothing is in production now."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        return "last in production" if self.left else "in production"
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -79,6 +87,7 @@ class Candidate(msgspec.Struct, frozen=True):
     approvals: tuple[Approval, ...] = ()
     """Of this way, by whoever gave them; a gate looks at who counts."""
     production: Rival | None = None
+    """What it is compared with; None where nothing ever was in production, or no gate asks."""
     checklists: Mapping[str, GateResult] = {}
     """What the checklists that the policy names say."""
 

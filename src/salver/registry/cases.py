@@ -15,12 +15,11 @@ from sqlalchemy import Row, delete, func, insert, select
 
 from salver.clock import Clock
 from salver.protocol.errors import CATALOGUE, SalverError
-from salver.registry.catalog import find_version
+from salver.registry.catalog import require_model
 from salver.security.access import Operation, Principal, require
 from salver.storage.database import Database
 from salver.storage.journal import Journal, canonical_json
 from salver.storage.registry_schema import cases
-from salver.storage.schema import versions
 
 __all__ = [
     "AddedCase",
@@ -104,15 +103,22 @@ class KnownCase(msgspec.Struct, frozen=True):
 
     id: str
     model: str
-    case: Case
-    at_s: float
+    request: str
+    expect: tuple[Expectation, ...]
+    source: str
+    recorded_s: float
     recorded_by: str
+
+    @property
+    def case(self) -> Case:
+        """What later versions are asked."""
+        return Case(self.request, self.expect, self.source)
 
 
 class AddedCase(msgspec.Struct, frozen=True):
     """The answer to an addition; `created` is false when the very same case was there."""
 
-    known: KnownCase
+    case: KnownCase
     created: bool
 
 
@@ -122,7 +128,7 @@ def check_case(case: Case) -> Case:
     if size > _MOST_REQUEST_BYTES:
         raise _wrong(f"its request has {size} bytes", f"keep one of at most {_MOST_REQUEST_BYTES}")
     if not 0 < len(case.source.strip()) <= _LONGEST:
-        raise _wrong("it does not say what it comes from", 'say it, such as --from "incident 12"')
+        raise _wrong("it does not say what it comes from", 'say it, such as --source "incident 12"')
     if not 0 < len(case.expect) <= _MOST_EXPECTATIONS:
         raise _wrong(f"it has {len(case.expect)} expectations", f"give 1 to {_MOST_EXPECTATIONS}")
     refusals = [each for each in case.expect if isinstance(each, Refused)]
@@ -173,12 +179,11 @@ class Cases:
             "id": identity,
             "model": model,
             "document": canonical_json(msgspec.to_builtins(case)),
-            "at_s": self._clock.wall_s(),
+            "recorded_s": self._clock.wall_s(),
             "recorded_by": principal.name,
         }
         with self._database.begin() as connection:
-            newest = select(versions.c.version).where(versions.c.model == model).limit(1)
-            find_version(connection, model, connection.execute(newest).scalar_one_or_none())
+            require_model(connection, model)
             known = connection.execute(select(cases).where(cases.c.id == identity)).one_or_none()
             if known is not None:
                 return AddedCase(_known(known), False)
@@ -210,7 +215,7 @@ class Cases:
                 )
             known = _known(row)
             connection.execute(delete(cases).where(here))
-            details = {"id": known.id, "source": known.case.source}
+            details = {"id": known.id, "source": known.source}
             self._journal.append(
                 connection,
                 actor=principal.name,
@@ -235,4 +240,6 @@ class Cases:
 
 def _known(row: Row[Any]) -> KnownCase:
     case = msgspec.json.decode(row.document, type=Case)
-    return KnownCase(row.id.rpartition(":")[2], row.model, case, row.at_s, row.recorded_by)
+    return KnownCase(
+        row.id.rpartition(":")[2], row.model, case.request, case.expect, case.source, row.recorded_s, row.recorded_by
+    )

@@ -6,19 +6,22 @@ that a client was promised are the ones it gets for as long as the home exists.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import ColumnElement, Connection, func, insert, select
 
 from salver.clock import Clock
 from salver.protocol.description import Description, merged
 from salver.protocol.errors import SalverError
 from salver.protocol.formats import KINDS
 from salver.protocol.names import SemanticVersion, check_name
+from salver.protocol.nearest import did_you_mean, listed
 from salver.protocol.tables import VersionManifest
 from salver.registry.attestation import sign_from_before, sign_version, verified_publisher
+from salver.registry.availability import MAY_SERVE, put_away
+from salver.registry.by_number import RELEASED, Highest, highest, highest_and, neighbours
 from salver.registry.description_rows import write_description, write_tags
 from salver.registry.draft import VersionDraft, difference
 from salver.registry.files import check_files
@@ -30,17 +33,55 @@ from salver.storage.database import Database, raise_revision
 from salver.storage.journal import Journal
 from salver.storage.schema import models, versions
 
-__all__ = ["Added", "Catalog", "ModelSummary", "find_version"]
+__all__ = [
+    "MOST_VERSIONS",
+    "Added",
+    "Catalog",
+    "Limit",
+    "Listing",
+    "ModelSummary",
+    "find_version",
+    "highest_version",
+    "require_model",
+    "version_row",
+]
+
+MOST_VERSIONS: Final = 1000
+"""Of one page."""
+Limit = Annotated[int, msgspec.Meta(ge=1, le=MOST_VERSIONS)]
+_TOLD: Final = 20
+"""Names in a message."""
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """Which versions of a model to list, by their ordinals."""
+
+    limit: Limit = MOST_VERSIONS
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+    """Only those behind this one."""
+    before: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+    """Only those in front of this one."""
+    last: bool = False
+    """The newest first."""
+
+
+FIRST: Final = Listing()
+
+_LOOKED_THROUGH: Final = 1000
+"""Names among which one that was not found is sought."""
 
 
 class ModelSummary(msgspec.Struct, frozen=True):
-    """One model at a glance: its versions from the oldest to the newest registration."""
+    """One model at a glance."""
 
     name: str
     created_s: float
-    versions: tuple[str, ...]
+    versions: int
+    """How many there are."""
+    newest: str
+    """The newest registration."""
     latest: str | None
-    """The highest release: what "no version" means; None while there are only pre-releases."""
+    """The highest release that may serve: what "no version" means; None while there is none."""
 
 
 class Added(NamedTuple):
@@ -92,13 +133,13 @@ class Catalog:
         if unnumbered.runs_user_code:
             require(principal, Operation.TRUST_CODE)
         with self._database.begin() as connection:
-            known = _manifests(connection, draft.model)
-            existing = _repeated(known, draft, wanted)
+            newest = next(iter(_page(connection, draft.model, Listing(limit=1, last=True))), None)
+            existing = _repeated(connection, newest, draft, wanted)
             if existing is not None:
                 self._publisher(draft, existing)
                 return Added(existing, False, Numbered(existing.version))
-            numbered = Numbered(wanted) if as_it_is and wanted else number(known, unnumbered, wanted)
-            manifest = draft.manifest(numbered.version, len(known) + 1)
+            numbered = Numbered(wanted) if as_it_is and wanted else _number(connection, unnumbered, wanted)
+            manifest = draft.manifest(numbered.version, newest.ordinal + 1 if newest else 1)
             look()
             self._insert(connection, principal, draft, manifest, numbered)
         return Added(manifest, True, numbered)
@@ -139,19 +180,7 @@ class Catalog:
         now_s = self._clock.wall_s()
         if manifest.ordinal == 1:
             connection.execute(insert(models).values(name=manifest.model, created_s=now_s))
-        connection.execute(
-            insert(versions).values(
-                model=manifest.model,
-                version=manifest.version,
-                ordinal=manifest.ordinal,
-                digest=manifest.digest,
-                format=manifest.format,
-                kind=manifest.kind,
-                created_s=now_s,
-                created_by=principal.name,
-                manifest=msgspec.json.encode(manifest).decode(),
-            )
-        )
+        connection.execute(insert(versions).values(version_row(manifest, now_s, principal.name)))
         key = self._keyring.signing()
         sign_version(connection, key, manifest, now_s, publisher)
         if draft.description is not None:
@@ -170,6 +199,8 @@ class Catalog:
             details["publisher_key_id"] = publisher.key_id
         if numbered.against:
             details |= {"against": numbered.against, "changes": [change.what for change in numbered.changes]}
+        if numbered.before:
+            details |= {"before": numbered.before, "later_changes": [change.what for change in numbered.later_changes]}
         self._journal.append(
             connection,
             actor=principal.name,
@@ -181,52 +212,88 @@ class Catalog:
 
     def models(self) -> tuple[ModelSummary, ...]:
         """All models by name."""
-        query = select(versions.c.model, versions.c.version).order_by(versions.c.model, versions.c.ordinal)
-        with self._database.read() as connection:
-            created = {row.name: row.created_s for row in connection.execute(select(models))}
-            numbers: dict[str, list[str]] = {name: [] for name in sorted(created)}
-            for model, version in connection.execute(query):
-                numbers[model].append(version)
-        return tuple(
-            ModelSummary(name, created[name], tuple(known), _highest_release(known)) for name, known in numbers.items()
+        of_model = select(versions.c.version).where(versions.c.model == models.c.name).limit(1)
+        query = select(
+            models.c.name,
+            models.c.created_s,
+            # Ordinals count from 1, and nothing is removed.
+            of_model.with_only_columns(func.max(versions.c.ordinal)).scalar_subquery(),
+            of_model.order_by(versions.c.ordinal.desc()).scalar_subquery(),
+            of_model.where(RELEASED, MAY_SERVE).order_by(versions.c.sort_key.desc()).scalar_subquery(),
         )
-
-    def versions(self, model: str) -> tuple[VersionManifest, ...]:
-        """The versions of a model in the order of their ordinals; NOT_FOUND for an unknown model."""
         with self._database.read() as connection:
-            known = _manifests(connection, model)
-            if not known:
-                raise _unknown_model(connection, model)
-        return tuple(known)
+            return tuple(ModelSummary(*row) for row in connection.execute(query.order_by(models.c.name)))
 
-    def get(self, model: str, version: str | None = None) -> VersionManifest:
-        """One version; without a number the highest release.
-
-        Raises NOT_FOUND, naming what exists.
-        """
+    def versions(self, model: str, listing: Listing = FIRST) -> tuple[VersionManifest, ...]:
+        """A page of the versions of a model by their ordinals; NOT_FOUND for an unknown model."""
         with self._database.read() as connection:
-            return find_version(connection, model, version)
+            found = _page(connection, model, listing)
+            if not found:
+                require_model(connection, model)
+        return found
+
+    def highest(self, model: str, most: int, named: Collection[str]) -> Highest:
+        """The highest versions of a model and those that are `named`; NOT_FOUND for an unknown model."""
+        with self._database.read() as connection:
+            require_model(connection, model)
+            return highest_and(connection, model, most, named)
 
 
-def find_version(connection: Connection, model: str, version: str | None) -> VersionManifest:
-    """`Catalog.get` within a transaction that is already open."""
-    if version is not None:
-        known = select(versions.c.manifest).where(versions.c.model == model, versions.c.version == version)
-        text = connection.execute(known).scalar_one_or_none()
-        if text is not None:
-            return _decode(text)
-    numbers = _numbers(connection, model)
-    if not numbers:
-        raise _unknown_model(connection, model)
-    wanted = _highest_release(numbers) if version is None else version
-    if wanted is None:
+def version_row(manifest: VersionManifest, created_s: float, created_by: str) -> dict[str, Any]:
+    """The row of `versions` that a version is kept as."""
+    version = SemanticVersion.parse(manifest.version)
+    return {
+        "model": manifest.model,
+        "version": manifest.version,
+        "ordinal": manifest.ordinal,
+        "digest": manifest.digest,
+        "format": manifest.format,
+        "kind": manifest.kind,
+        "created_s": created_s,
+        "created_by": created_by,
+        "manifest": msgspec.json.encode(manifest).decode(),
+        "sort_key": version.sort_key,
+        "prerelease": bool(version.prerelease),
+    }
+
+
+def find_version(connection: Connection, model: str, version: str) -> VersionManifest:
+    """One version by its number; raises NOT_FOUND, naming what exists."""
+    found = _version(connection, model, version)
+    if found is None:
         raise SalverError(
-            "NOT_FOUND", f"model {model!r} has only pre-releases: {_listed(numbers)}", "name the version you want"
+            "NOT_FOUND",
+            f"model {model!r} has no version {version[:80]!r}",
+            f"it has {_listed(_newest_numbers(connection, model))}",
         )
-    if wanted not in numbers:
-        raise SalverError("NOT_FOUND", f"model {model!r} has no version {wanted[:80]!r}", f"it has {_listed(numbers)}")
-    query = select(versions.c.manifest).where(versions.c.model == model, versions.c.version == wanted)
-    return _decode(connection.execute(query).scalar_one())
+    return found
+
+
+def highest_version(connection: Connection, model: str) -> VersionManifest:
+    """The highest release that may serve; raises NOT_FOUND, saying what became of those that may not."""
+    found = highest(connection, model, RELEASED, MAY_SERVE)
+    if found is not None:
+        return found
+    numbers = _newest_numbers(connection, model)
+    usable = _newest_numbers(connection, model, MAY_SERVE) if numbers else []
+    if usable:
+        raise SalverError(
+            "NOT_FOUND",
+            f"of model {model!r} only pre-releases may serve: {_listed(usable)}",
+            f"name the version you want, such as {model}@{usable[-1]}",
+        )
+    away = put_away(connection, model)
+    raise SalverError(
+        "NOT_FOUND",
+        f"no version of model {model!r} may serve: {_listed([f'{each} is {away[each]}' for each in numbers])}",
+        f"name one exactly to look at it, such as {model}@{numbers[-1]}; or register another",
+    )
+
+
+def require_model(connection: Connection, model: str) -> None:
+    """Raise NOT_FOUND, naming what exists, for a model without a version."""
+    if connection.execute(select(versions.c.model).where(versions.c.model == model).limit(1)).first() is None:
+        raise _unknown_model(connection, model)
 
 
 def _check_kind(kind: str) -> None:
@@ -236,51 +303,65 @@ def _check_kind(kind: str) -> None:
         )
 
 
-def _numbers(connection: Connection, model: str) -> list[str]:
-    query = select(versions.c.version).where(versions.c.model == model).order_by(versions.c.ordinal)
-    return list(connection.execute(query).scalars())
+def _page(connection: Connection, model: str, listing: Listing) -> tuple[VersionManifest, ...]:
+    query = select(versions.c.manifest).where(versions.c.model == model, versions.c.ordinal > listing.after)
+    if listing.before is not None:
+        query = query.where(versions.c.ordinal < listing.before)
+    order = versions.c.ordinal.desc() if listing.last else versions.c.ordinal
+    found = connection.execute(query.order_by(order).limit(listing.limit)).scalars()
+    return tuple(map(_decode, found))
 
 
-def _manifests(connection: Connection, model: str) -> list[VersionManifest]:
-    query = select(versions.c.manifest).where(versions.c.model == model).order_by(versions.c.ordinal)
-    return [_decode(text) for text in connection.execute(query).scalars()]
+def _version(connection: Connection, model: str, version: str) -> VersionManifest | None:
+    known = select(versions.c.manifest).where(versions.c.model == model, versions.c.version == version)
+    text = connection.execute(known).scalar_one_or_none()
+    return None if text is None else _decode(text)
+
+
+def _newest_numbers(connection: Connection, model: str, *where: ColumnElement[bool]) -> list[str]:
+    """One more than are told in a message, the newest last; NOT_FOUND for an unknown model."""
+    query = select(versions.c.version).where(versions.c.model == model, *where)
+    numbers = list(connection.execute(query.order_by(versions.c.ordinal.desc()).limit(_TOLD + 1)).scalars())
+    if not numbers:
+        require_model(connection, model)
+    return numbers[::-1]
 
 
 def _decode(text: str) -> VersionManifest:
     return msgspec.json.decode(text, type=VersionManifest)
 
 
-def _repeated(known: list[VersionManifest], draft: VersionDraft, wanted: str | None) -> VersionManifest | None:
+def _number(connection: Connection, unnumbered: VersionManifest, wanted: str | None) -> Numbered:
+    version = None if wanted is None else SemanticVersion.parse(wanted)
+    return number(neighbours(connection, unnumbered.model, version), unnumbered, wanted)
+
+
+def _repeated(
+    connection: Connection, newest: VersionManifest | None, draft: VersionDraft, wanted: str | None
+) -> VersionManifest | None:
     """The version that the draft repeats, if it does; raises ALREADY_EXISTS for a taken number."""
     if wanted is None:
-        return known[-1] if known and difference(known[-1], draft) is None else None
-    for manifest in known:
-        if manifest.version == wanted:
-            differing = difference(manifest, draft)
-            if differing is None:
-                return manifest
-            free = number(known, draft.manifest("0.0.0", 1)).version
-            raise SalverError(
-                "ALREADY_EXISTS",
-                f"{manifest.reference} is registered with other {differing} (digest {manifest.digest[:12]})",
-                f"versions never change; register it under another number, for example {free}",
-            )
-    return None
-
-
-def _highest_release(numbers: list[str]) -> str | None:
-    """The highest number that is no pre-release, in the order of `SemanticVersion`."""
-    releases = [version for version in map(SemanticVersion.parse, numbers) if not version.prerelease]
-    return str(max(releases)) if releases else None
+        return newest if newest and difference(newest, draft) is None else None
+    taken = _version(connection, draft.model, wanted)
+    differing = difference(taken, draft) if taken else None
+    if taken and differing:
+        free = _number(connection, draft.manifest("0.0.0", 1), None).version
+        raise SalverError(
+            "ALREADY_EXISTS",
+            f"{taken.reference} is registered with other {differing} (digest {taken.digest[:12]})",
+            f"versions never change; register it under another number, for example {free}",
+        )
+    return taken
 
 
 def _unknown_model(connection: Connection, model: str) -> SalverError:
-    count = connection.execute(select(func.count()).select_from(models)).scalar_one()
-    names = list(connection.execute(select(models.c.name).order_by(models.c.name).limit(20)).scalars())
-    existing = f"registered are {_listed(names)}" if count else "nothing is registered yet: salver register NAME PATH"
+    names = list(connection.execute(select(models.c.name).order_by(models.c.name).limit(_LOOKED_THROUGH)).scalars())
+    existing = f"{did_you_mean(model, names)} registered are {listed(names)}".strip()
+    if not names:
+        existing = "nothing is registered yet: salver register NAME PATH"
     return SalverError("NOT_FOUND", f"there is no model {model[:140]!r}", existing)
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[-20:])
-    return shown if len(names) <= 20 else f"..., {shown}"
+    shown = ", ".join(names[-_TOLD:])
+    return shown if len(names) <= _TOLD else f"..., {shown}"

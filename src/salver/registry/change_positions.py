@@ -44,7 +44,7 @@ class Undelivered(msgspec.Struct, frozen=True):
     seq: int
     action: str
     subject: str
-    tries: int
+    attempts: int
     due_s: float
     """When it is tried next, or when it was given up."""
     note: str
@@ -55,7 +55,7 @@ class WebhookChanges(msgspec.Struct, frozen=True):
     """How far a webhook has been told."""
 
     webhook: str
-    events: tuple[str, ...]
+    actions: tuple[str, ...]
     position: int
     """It was told of all that concerns it up to this record of the journal."""
     head: int
@@ -70,7 +70,8 @@ class Redelivered(msgspec.Struct, frozen=True):
     """What a webhook will be told of again."""
 
     webhook: str
-    records: tuple[int, ...]
+    seqs: tuple[int, ...]
+    """Of the records."""
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -78,7 +79,7 @@ class Due(msgspec.Struct, frozen=True):
 
     webhook: WebhookRecord
     record: JournalRecord
-    tries: int
+    attempts: int
     """That failed before."""
     again: bool
     """Whether it is behind the position: told again because somebody asked for it."""
@@ -122,14 +123,14 @@ class ChangePositions:
         with self._database.begin() as connection:
             if _position(connection, due.webhook) is not None:
                 state = _AGAIN if due.again else _PENDING
-                _put(connection, due, {"state": state, "tries": due.tries + 1, "due_s": due_s, "note": note})
+                _put(connection, due, {"state": state, "attempts": due.attempts + 1, "due_s": due_s, "note": note})
 
     def given_up(self, due: Due, note: str, now_s: float) -> None:
         """Note that no more tries are made; it can be redelivered."""
         with self._database.begin() as connection:
             if not self._pass(connection, due):
                 return
-            _put(connection, due, {"state": _DEAD, "tries": due.tries + 1, "due_s": now_s, "note": note})
+            _put(connection, due, {"state": _DEAD, "attempts": due.attempts + 1, "due_s": now_s, "note": note})
             same = (change_deliveries.c.webhook == due.webhook.name) & (change_deliveries.c.state == _DEAD)
             seqs = select(change_deliveries.c.seq).where(same).order_by(change_deliveries.c.seq.desc())
             oldest = connection.execute(seqs.offset(_MOST_DEAD - 1).limit(1)).scalar_one_or_none()
@@ -154,7 +155,7 @@ class ChangePositions:
             position = _position(connection, webhook)
             waiting = _undelivered(connection, name, (_PENDING, _AGAIN))
             dead = _undelivered(connection, name, (_DEAD,))
-        return WebhookChanges(name, webhook.events, head if position is None else position, head, waiting, dead)
+        return WebhookChanges(name, webhook.actions, head if position is None else position, head, waiting, dead)
 
     def redeliver(self, principal: Principal, name: str, seq: int | None = None) -> Redelivered:
         """Try again what was given up for a webhook, one record or all, out of turn; NOT_FOUND for none."""
@@ -172,7 +173,7 @@ class ChangePositions:
             if not seqs:
                 what = "no record was given up" if seq is None else f"record {seq} was not given up"
                 raise SalverError("NOT_FOUND", f"of webhook {name!r} {what}", f"list them: salver webhook dead {name}")
-            connection.execute(update(change_deliveries).where(dead).values(state=_AGAIN, tries=0, due_s=0.0))
+            connection.execute(update(change_deliveries).where(dead).values(state=_AGAIN, attempts=0, due_s=0.0))
             self._journal.append(
                 connection,
                 actor=principal.name,
@@ -198,7 +199,7 @@ def _due(
 ) -> tuple[Due | None, int]:
     """What a webhook is to be told of now, and up to where nothing else concerns it."""
     columns = change_deliveries.c
-    waiting = select(columns.seq, columns.state, columns.tries, columns.due_s).where(
+    waiting = select(columns.seq, columns.state, columns.attempts, columns.due_s).where(
         columns.webhook == webhook.name, columns.state.in_((_PENDING, _AGAIN))
     )
     pending = None
@@ -207,15 +208,15 @@ def _due(
             pending = row
         elif _is_due(row.due_s, now_s):
             record = _record(connection, row.seq)
-            return Due(webhook, record, row.tries, again=True), position
+            return Due(webhook, record, row.attempts, again=True), position
     if pending is not None:
         if not _is_due(pending.due_s, now_s):
             return None, position
-        return Due(webhook, _record(connection, pending.seq), pending.tries, again=False), position
+        return Due(webhook, _record(connection, pending.seq), pending.attempts, again=False), position
     upto = min(position + _LOOKED_AT, head)
     statement = with_previous().where(journal.c.seq > position, journal.c.seq <= upto)
-    if "*" not in webhook.events:
-        statement = statement.where(journal.c.action.in_(webhook.events))
+    if "*" not in webhook.actions:
+        statement = statement.where(journal.c.action.in_(webhook.actions))
     found = read_records(connection, statement.order_by(journal.c.seq).limit(1))
     return (Due(webhook, found[0], 0, again=False) if found else None), upto
 
@@ -256,7 +257,7 @@ def _put(connection: Connection, due: Due, values: dict[str, Any]) -> None:
 def _undelivered(connection: Connection, name: str, states: tuple[str, ...]) -> tuple[Undelivered, ...]:
     columns = change_deliveries.c
     query = (
-        select(columns.seq, journal.c.action, journal.c.subject, columns.tries, columns.due_s, columns.note)
+        select(columns.seq, journal.c.action, journal.c.subject, columns.attempts, columns.due_s, columns.note)
         .join_from(change_deliveries, journal, journal.c.seq == columns.seq)
         .where(columns.webhook == name, columns.state.in_(states))
         .order_by(columns.seq.desc())

@@ -8,11 +8,12 @@ same values come about in another way. *Patch*: all the rest, above all new weig
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from salver.protocol.signature import TensorSpec
 from salver.protocol.tables import VersionManifest
+from salver.registry.shaping import shaping_files
 
 __all__ = ["Change", "Level", "changes", "level_of"]
 
@@ -149,14 +150,15 @@ def _code(before: VersionManifest, after: VersionManifest) -> Iterator[Change]:
             yield Change(Level.MINOR, f"{name} {became}")
     if before.format != after.format:
         yield Change(Level.MINOR, f"its format is {after.format}, it was {before.format}")
-    old_code, new_code = _code_files(before), _code_files(after)
-    for path in sorted(old_code.keys() | new_code.keys()):
-        if path not in new_code:
-            yield Change(Level.MINOR, f"the code {path} is gone")
-        elif path not in old_code:
-            yield Change(Level.MINOR, f"the code {path} is new")
-        elif old_code[path] != new_code[path]:
-            yield Change(Level.MINOR, f"the code {path} is another")
+    yield from _files("code {}", _code_files(before), _code_files(after))
+    yield from _files("file {} beside the model", shaping_files(before), shaping_files(after))
+
+
+def _files(called: str, before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Change]:
+    for path in sorted(before.keys() | after.keys()):
+        if before.get(path) != after.get(path):
+            became = "gone" if path not in after else "another" if path in before else "new"
+            yield Change(Level.MINOR, f"the {called.format(path)} is {became}")
 
 
 def _code_files(manifest: VersionManifest) -> dict[str, str]:

@@ -6,6 +6,7 @@ has the last word, and the condition only saves reading what cannot pass.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -13,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Table, and_, not_, or_, select, true
 
 from salver.protocol.stages import Stage
-from salver.registry.filters import All, Filter, Not, OneOf, Test
+from salver.registry.filters import Filter, Joined, Not, Test
 from salver.storage.registry_schema import aliases, holds, stages, tags
 from salver.storage.schema import deployments, versions
 
@@ -54,10 +55,9 @@ def condition_of(wanted: Filter, names: Sequence[str]) -> Condition:
         inner = condition_of(wanted.part, names)
         return Condition(not_(inner.where), None) if inner.exact else Condition(true(), wanted)
     parts = [condition_of(part, names) for part in wanted.parts]
-    if isinstance(wanted, All):
+    if wanted.word == "and":
         rest = tuple(part.rest for part in parts if part.rest is not None)
-        return Condition(and_(*(part.where for part in parts)), All(rest) if rest else None)
-    assert isinstance(wanted, OneOf)
+        return Condition(and_(*(part.where for part in parts)), Joined("and", rest) if rest else None)
     exact = all(part.exact for part in parts)
     return Condition(or_(*(part.where for part in parts)), None if exact else wanted)
 
@@ -77,6 +77,8 @@ def _test(test: Test, names: Sequence[str]) -> ColumnElement[bool] | None:
         return _of_name(test, names)
     if name in _COLUMNS:
         return _compared(_COLUMNS[name], test)
+    if name == "version":
+        return _of_number(test)
     if name == "registered":
         return _of_time(test)
     if name == "stage":
@@ -113,6 +115,13 @@ def _compared(column: Any, test: Test) -> ColumnElement[bool] | None:
     }
     condition: ColumnElement[bool] = found[test.operator]()
     return condition
+
+
+def _of_number(test: Test) -> ColumnElement[bool] | None:
+    if test.operator == "~":
+        return None
+    keys = tuple(version.sort_key for version in test.values)
+    return _compared(versions.c.sort_key, dataclasses.replace(test, values=keys))
 
 
 def _of_time(test: Test) -> ColumnElement[bool] | None:

@@ -50,8 +50,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     gates: tuple[GateResult, ...] = ()
     digest: str = ""
     """Of the version."""
-    policy: str = ""
-    """Digest of the policy; empty where none was set."""
+    policy_digest: str = ""
+    """Empty where no policy was set."""
     replaced: tuple[str, ...] = ()
     """Versions that made room in production."""
 
@@ -96,7 +96,7 @@ def record_of(
         reasons=decision.reasons,
         gates=decision.gates,
         digest=candidate.digest,
-        policy=in_force.digest,
+        policy_digest=in_force.digest,
     )
 
 

@@ -12,7 +12,9 @@ from salver.protocol.tables import DeploymentSpec, Placement, Retirement, Tables
 from salver.registry.access_tokens import read_tokens
 from salver.registry.attestation import attested
 from salver.registry.catalog import find_version
+from salver.registry.deploy_request import DeployRequest, requested_spec
 from salver.registry.in_use import require_deployable_stage
+from salver.registry.resolution import resolve
 from salver.registry.revocations import read_revocations, require_unrevoked
 from salver.registry.settings import check_settings, check_settings_of_version
 from salver.registry.webhooks import read_webhooks
@@ -35,53 +37,60 @@ class Deployments:
         self._journal = journal
         self._clock = clock
 
+    def change(self, principal: Principal, request: DeployRequest) -> DeploymentSpec:
+        """Deploy what is asked for; what it leaves open stays as it is. Raises what `deploy` raises."""
+        require(principal, Operation.DEPLOY)
+        with self._database.begin() as connection:
+            manifest = resolve(connection, request.model, request.version)
+            spec = requested_spec(request, manifest, _read(connection, request.endpoint_name))
+            return self._deploy(connection, principal, spec)
+
     def deploy(self, principal: Principal, spec: DeploymentSpec) -> DeploymentSpec:
         """Make `spec` the desired state of its endpoint and return it with its new generation.
 
-        REQUIRES a version number (`Pages.number_of` finds it). The generation is
+        REQUIRES a version number, no alias. The generation is
         given here, higher than any before in this home, so deploying again loads again. Raises
         PERMISSION_DENIED, INVALID_NAME, INVALID_SETTING, NOT_FOUND,
         REFUSED_BY_POLICY for user code in the server process for a version that was revoked,
         and for one whose stage says that it is not to be deployed anew.
         """
         require(principal, Operation.DEPLOY)
+        with self._database.begin() as connection:
+            return self._deploy(connection, principal, spec)
+
+    def _deploy(self, connection: Connection, principal: Principal, spec: DeploymentSpec) -> DeploymentSpec:
         check_name(spec.endpoint, "endpoint")
         spec = check_settings(spec)
-        with self._database.begin() as connection:
-            manifest = find_version(connection, spec.model, spec.version)
-            require_unrevoked(connection, spec.model, spec.version)
-            _check_deployable(manifest, spec)
-            check_settings_of_version(spec, manifest)
-            before = _read(connection, spec.endpoint)
-            if before is None or (before.model, before.version) != (spec.model, spec.version):
-                require_deployable_stage(connection, spec.model, spec.version)
-            spec = msgspec.structs.replace(spec, generation=raise_revision(connection))
-            connection.execute(delete(deployments).where(deployments.c.endpoint == spec.endpoint))
-            connection.execute(
-                insert(deployments).values(
-                    endpoint=spec.endpoint,
-                    model=spec.model,
-                    version=spec.version,
-                    generation=spec.generation,
-                    updated_s=self._clock.wall_s(),
-                    spec=msgspec.json.encode(spec).decode(),
-                )
+        manifest = find_version(connection, spec.model, spec.version)
+        require_unrevoked(connection, spec.model, spec.version)
+        _check_deployable(manifest, spec)
+        check_settings_of_version(spec, manifest)
+        before = _read(connection, spec.endpoint)
+        if before is None or (before.model, before.version) != (spec.model, spec.version):
+            require_deployable_stage(connection, spec.model, spec.version)
+        spec = msgspec.structs.replace(spec, generation=raise_revision(connection))
+        connection.execute(delete(deployments).where(deployments.c.endpoint == spec.endpoint))
+        connection.execute(
+            insert(deployments).values(
+                endpoint=spec.endpoint,
+                model=spec.model,
+                version=spec.version,
+                generation=spec.generation,
+                updated_s=self._clock.wall_s(),
+                spec=msgspec.json.encode(spec).decode(),
             )
-            # All that `salver.registry.history` tells of it: rows elsewhere may change or go.
-            details = {
-                "before": msgspec.to_builtins(before),
-                "after": msgspec.to_builtins(spec),
-                "digest": manifest.digest,
-            }
-            self._journal.append(
-                connection,
-                actor=principal.name,
-                action="deploy",
-                subject=spec.endpoint,
-                details=details,
-                before=before,
-                after=spec,
-            )
+        )
+        # All that `salver.registry.history` tells of it: rows elsewhere may change or go.
+        details = {"before": msgspec.to_builtins(before), "after": msgspec.to_builtins(spec), "digest": manifest.digest}
+        self._journal.append(
+            connection,
+            actor=principal.name,
+            action="deploy",
+            subject=spec.endpoint,
+            details=details,
+            before=before,
+            after=spec,
+        )
         return spec
 
     def undeploy(self, principal: Principal, endpoint: str, if_generation: int | None = None) -> DeploymentSpec:
@@ -116,14 +125,6 @@ class Deployments:
         """All deployments by endpoint."""
         with self._database.read() as connection:
             return _read_all(connection)
-
-    def get(self, endpoint: str) -> DeploymentSpec:
-        """One deployment; NOT_FOUND names those that exist."""
-        with self._database.read() as connection:
-            spec = _read(connection, endpoint)
-            if spec is None:
-                raise _unknown_endpoint(connection, endpoint)
-            return spec
 
     def tables(self) -> Tables:
         """The whole snapshot to publish, of one moment: what the data path needs and no more."""

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, insert
 from salver.clock import Clock
 from salver.protocol.description import Description, merged
 from salver.protocol.errors import SalverError
+from salver.protocol.journal_actions import JournalAction
 from salver.protocol.names import check_name
 from salver.registry.catalog import find_version
 from salver.registry.description_rows import (
@@ -130,7 +131,7 @@ class Descriptions:
         self,
         connection: Connection,
         principal: Principal,
-        action: str,
+        action: JournalAction,
         subject: str,
         details: dict[str, Any],
         *,

@@ -168,7 +168,7 @@ def dossier_of(connection: Connection, model: str, version: str, now_s: float) -
     attestation = attestation_of(connection, model, version)
     found = evaluations_of(connection, model, version)
     retirement = connection.execute(
-        select(retirements.c.why, retirements.c.due_s).where(
+        select(retirements.c.reason, retirements.c.due_s).where(
             retirements.c.model == model, retirements.c.version == version
         )
     ).one_or_none()
@@ -191,7 +191,7 @@ def dossier_of(connection: Connection, model: str, version: str, now_s: float) -
         others=_others(connection, manifest),
         made_of=_made_of(connection, model, version),
         made_from_it=_made_from(connection, manifest),
-        retirement=retirement.why if retirement else "",
+        retirement=retirement.reason if retirement else "",
         retirement_due_s=retirement.due_s if retirement else None,
         approvals_asked=_approvals_asked(connection, model),
     )
@@ -224,8 +224,8 @@ def _findings(connection: Connection, manifest: VersionManifest, known: tuple[Ev
 def _read(document: str) -> Findings | None:
     """The findings of a record that anybody may have written: what does not fit is left out whole."""
     try:
-        return msgspec.convert(msgspec.json.decode(document)["record"], Findings)
-    except (msgspec.MsgspecError, KeyError, TypeError):
+        return msgspec.json.decode(document, type=Findings)
+    except msgspec.MsgspecError:
         return None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from salver.protocol.description import Description
@@ -12,6 +14,12 @@ from salver.protocol.tables import FileEntry, StateSpec, VersionManifest
 from salver.registry.files import artifact_digest
 
 __all__ = ["VersionDraft", "difference"]
+
+_MOST_BYTES: Final = 4 * 2**20
+"""Of a manifest as JSON."""
+_MOST_METADATA_BYTES: Final = 64 * 2**10
+_LONGEST_TEXT: Final = 4096
+_TEXTS: Final = ("format", "kind", "preprocess", "postprocess", "cost", "length")
 
 
 class VersionDraft(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -44,7 +52,7 @@ class VersionDraft(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     """The signature that the files came with: a bundle of `salver.security.model_signing`."""
 
     def manifest(self, version: str, ordinal: int) -> VersionManifest:
-        """The manifest under a number; raises INVALID_ARTIFACT for one that cannot be stored unchanged.
+        """The manifest under a number; raises INVALID_ARTIFACT for one too large, or that cannot be stored unchanged.
 
         JSON has no infinity, so a profile that holds one would come back as something else.
         """
@@ -58,11 +66,13 @@ class VersionDraft(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
             del fields[beside]
         manifest = VersionManifest(**fields)
         try:
-            stored = msgspec.json.decode(msgspec.json.encode(manifest), type=VersionManifest)
+            text = msgspec.json.encode(manifest)
+            stored = msgspec.json.decode(text, type=VersionManifest)
         except (msgspec.MsgspecError, UnicodeEncodeError) as error:
             raise _unstorable(str(error)) from error
         if stored != manifest:
             raise _unstorable("it changes when it is written down")
+        _check_sizes(manifest, len(text))
         return manifest
 
 
@@ -81,6 +91,31 @@ def difference(existing: VersionManifest, draft: VersionDraft) -> str | None:
         if getattr(wanted, field) != getattr(existing, field):
             return field
     return None
+
+
+def _check_sizes(manifest: VersionManifest, size_bytes: int) -> None:
+    """Every load of every process reads the manifest, and its signature holds it once more."""
+    metadata_bytes = len(msgspec.json.encode(manifest.metadata))
+    if metadata_bytes > _MOST_METADATA_BYTES:
+        largest = max(manifest.metadata, key=lambda name: len(name) + len(manifest.metadata[name]))
+        raise SalverError(
+            "INVALID_ARTIFACT",
+            f"the metadata of {manifest.model!r} have {metadata_bytes} bytes, the most of them {largest[:80]!r}",
+            f"give at most {_MOST_METADATA_BYTES}; longer texts go into a file of the artifact, or the description",
+        )
+    for name in _TEXTS:
+        if len(getattr(manifest, name)) > _LONGEST_TEXT:
+            raise SalverError(
+                "INVALID_ARTIFACT",
+                f"{name} of {manifest.model!r} has {len(getattr(manifest, name))} characters",
+                f"give at most {_LONGEST_TEXT}",
+            )
+    if size_bytes > _MOST_BYTES:
+        raise SalverError(
+            "INVALID_ARTIFACT",
+            f"what is registered of {manifest.model!r} has {size_bytes} bytes without its files",
+            f"keep signature, profile and list of files to {_MOST_BYTES}: pack many small files into one",
+        )
 
 
 def _unstorable(why: str) -> SalverError:

@@ -110,6 +110,10 @@ def _said(name: str) -> Field:
     return Field(name, Kind.TEXT, Source.DESCRIPTION, read)
 
 
+def _dirty(facts: VersionFacts) -> Iterable[Any]:
+    return () if facts.description.code_dirty is None else (facts.description.code_dirty,)
+
+
 def _of_data(name: str, part: str, kind: Kind) -> Field:
     def read(facts: VersionFacts) -> Iterable[Any]:
         value = getattr(getattr(facts.description, name, None), part, None)
@@ -145,6 +149,7 @@ _ALL: Final = (
     _specs("output_datatype", lambda signature: signature.outputs, lambda spec: spec.datatype),
     Field("label", Kind.TEXT, Source.MANIFEST, _labels),
     *map(_said, _TEXTS),
+    Field("code_dirty", Kind.TRUTH, Source.DESCRIPTION, _dirty),
     *(_of_data(name, part, kind) for name in _DATA for part, kind in _PARTS.items()),
 )
 FIELDS: Final[Mapping[str, Field]] = {each.name: each for each in _ALL}

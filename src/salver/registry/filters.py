@@ -13,17 +13,19 @@ false, but `!=`, which is "not =". A date stands for its whole day, in UTC.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from operator import or_
+from typing import Any, Final, Literal, NamedTuple
 
 from salver.protocol.errors import SalverError
 from salver.protocol.stages import Stage
 from salver.registry.comparisons import comparison, pattern, read_value
 from salver.registry.fields import Field, Kind, Source, VersionFacts, field_named, nearest
 
-__all__ = ["All", "Filter", "Not", "OneOf", "Test", "parse_filter"]
+__all__ = ["Filter", "Joined", "Not", "Test", "parse_filter"]
 
 LONGEST: Final = 4000
 DEEPEST: Final = 32
@@ -95,19 +97,21 @@ class Not:
 
 
 @dataclass(frozen=True)
-class All:
-    """Conditions that hold together."""
+class Joined:
+    """Conditions that hold together, joined by "and", or of which one holds, by "or"."""
 
+    word: Literal["and", "or"]
     parts: tuple[Filter, ...]
 
     def holds(self, facts: VersionFacts) -> bool:
-        """Whether all of them hold."""
-        return all(part.holds(facts) for part in self.parts)
+        """Whether all of them hold, or one of them."""
+        found = (part.holds(facts) for part in self.parts)
+        return all(found) if self.word == "and" else any(found)
 
     @property
     def source(self) -> Source:
         """What must be known of a version."""
-        return _sources(self.parts)
+        return functools.reduce(or_, (part.source for part in self.parts), Source.VERSIONS)
 
     @property
     def names(self) -> frozenset[str]:
@@ -115,35 +119,7 @@ class All:
         return frozenset().union(*(part.names for part in self.parts))
 
 
-@dataclass(frozen=True)
-class OneOf:
-    """Conditions of which one holds."""
-
-    parts: tuple[Filter, ...]
-
-    def holds(self, facts: VersionFacts) -> bool:
-        """Whether one of them holds."""
-        return any(part.holds(facts) for part in self.parts)
-
-    @property
-    def source(self) -> Source:
-        """What must be known of a version."""
-        return _sources(self.parts)
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The fields it looks at."""
-        return frozenset().union(*(part.names for part in self.parts))
-
-
-Filter = Test | Not | All | OneOf
-
-
-def _sources(parts: Sequence[Filter]) -> Source:
-    found = Source.VERSIONS
-    for part in parts:
-        found |= part.source
-    return found
+Filter = Test | Not | Joined
 
 
 def parse_filter(text: str) -> Filter:
@@ -201,19 +177,17 @@ class _Parser:
         return here.kind == kind and (here.text.lower() if kind == "word" else here.text) == text
 
     def _expression(self) -> Filter:
-        parts = self._joined("or", self._conjunction)
-        return parts[0] if len(parts) == 1 else OneOf(parts)
+        return self._joined("or", self._conjunction)
 
     def _conjunction(self) -> Filter:
-        parts = self._joined("and", self._negation)
-        return parts[0] if len(parts) == 1 else All(parts)
+        return self._joined("and", self._negation)
 
-    def _joined(self, word: str, part: Callable[[], Filter]) -> tuple[Filter, ...]:
+    def _joined(self, word: Literal["and", "or"], part: Callable[[], Filter]) -> Filter:
         parts = [part()]
         while self._is("word", word):
             self._take()
             parts.append(part())
-        return tuple(parts)
+        return parts[0] if len(parts) == 1 else Joined(word, tuple(parts))
 
     def _negation(self) -> Filter:
         if not self._is("word", "not") and not self._is("sign", "("):

@@ -26,6 +26,7 @@ __all__ = [
     "Gate",
     "MetricGate",
     "OperationalGate",
+    "suites_of",
 ]
 
 OPERATIONAL_SUITE: Final = "operational"
@@ -140,8 +141,8 @@ class MetricGate(_Recorded, frozen=True, tag="metric", tag_field="kind", kw_only
     at_least: float | None = None
     at_most: float | None = None
     gain_over_production: float | None = None
-    """How much better than production it is at least; a negative one permits a loss. Nothing in production
-    asks for nothing."""
+    """How much better it is at least than the version in production, or where none is, than the last there; a negative
+    one permits a loss. Where none ever was, nothing is asked for."""
     higher_is_better: bool = True
 
     @property
@@ -164,7 +165,9 @@ class MetricGate(_Recorded, frozen=True, tag="metric", tag_field="kind", kw_only
         if self.at_least is not None or self.at_most is not None:
             parts.append(_bounded(self.metric, value, at_least=self.at_least, at_most=self.at_most))
         if self.gain_over_production is not None:
-            parts.append(self._gain(value, candidate.production))
+            judged, compared = self._gain(value, candidate.production)
+            parts.append(judged)
+            evidence += compared
         doubt = self.doubt(evidence[0].id, evidence[0].at_s, candidate.now_s) if evidence else ""
         if doubt:
             parts.append(Judgement(Verdict.INCONCLUSIVE, (doubt,)))
@@ -191,18 +194,21 @@ class MetricGate(_Recorded, frozen=True, tag="metric", tag_field="kind", kw_only
                 break  # an older evaluation does not stand in for what the newest does not say
         return None, ()
 
-    def _gain(self, value: float | None, rival: Rival | None) -> Judgement:
+    def _gain(self, value: float | None, rival: Rival | None) -> tuple[Judgement, tuple[Evidence, ...]]:
+        """The comparison, and what it went by on the other side."""
         assert self.gain_over_production is not None
         if rival is None:
-            return Judgement(Verdict.SUCCESSFUL, ("nothing is in production to compare with",))
-        theirs, _ = self.value_of(rival.metrics, rival.evaluations, rival.digest)
+            said = "nothing is in production, and nothing ever was, to compare with"
+            return Judgement(Verdict.SUCCESSFUL, (said,)), ()
+        theirs, evidence = self.value_of(rival.metrics, rival.evaluations, rival.digest)
         if value is None or theirs is None:
-            who = "this version" if value is None else f"{rival.version}, which is in production,"
-            return Judgement(Verdict.INCONCLUSIVE, (f"{self.metric} is not recorded for {who}".rstrip(","),))
+            who = "this version" if value is None else f"{rival.version}, {rival.place}"
+            return Judgement(Verdict.INCONCLUSIVE, (f"{self.metric} is not recorded for {who}",)), evidence
         gain = value - theirs if self.higher_is_better else theirs - value
-        said = f"{self.metric} is {value:g}, in production ({rival.version}) {theirs:g}: a gain of {gain:g}"
+        said = f"{self.metric} is {value:g}, {rival.place} ({rival.version}) {theirs:g}: a gain of {gain:g}"
         enough = gain >= self.gain_over_production
-        return Judgement(Verdict.SUCCESSFUL if enough else Verdict.FAILED, (said,))
+        verdict = Verdict.SUCCESSFUL if enough else Verdict.FAILED
+        return Judgement(verdict, (said,)), (Evidence("production", rival.version, said), *evidence)
 
 
 class ApprovalsGate(
@@ -217,13 +223,13 @@ class ApprovalsGate(
         """See `Gate`."""
         author = person_of(candidate.created_by)
         counted = {
-            person_of(each.approver): each
+            person_of(each.approved_by): each
             for each in candidate.approvals
-            if each.target == candidate.target and each.role in self.roles and person_of(each.approver) != author
+            if each.target == candidate.target and each.role in self.roles and person_of(each.approved_by) != author
         }
         asked = f"{self.count} approval{'s' * (self.count != 1)} by {' or '.join(self.roles)}, not by the author"
         evidence = tuple(
-            Evidence("approval", each.approver, each.comment or "agrees", each.approver, each.at_s)
+            Evidence("approval", each.approved_by, each.why or "agrees", each.approved_by, each.approved_s)
             for each in counted.values()
         )
         enough = len(counted) >= self.count
@@ -246,6 +252,19 @@ class ChecklistGate(
         return found
 
 
+def suites_of(gates: Iterable[AnyGate]) -> frozenset[str] | None:
+    """The suites whose evaluations these gates look at; None for all."""
+    found = set()
+    for gate in gates:
+        if isinstance(gate, MetricGate) and not gate.suite:
+            return None
+        if isinstance(gate, EvaluationGate | MetricGate):
+            found.add(gate.suite)
+        elif isinstance(gate, OperationalGate):
+            found.add(OPERATIONAL_SUITE)
+    return frozenset(found)
+
+
 AnyGate = EvaluationGate | OperationalGate | MetricGate | ApprovalsGate | ChecklistGate
 
 
@@ -261,7 +280,7 @@ def _newest(
     if not counting:
         return None, None
     newest = counting[0]
-    doubt = wanted.doubt(newest.id, newest.at_s, candidate.now_s)
+    doubt = wanted.doubt(newest.id, newest.recorded_s, candidate.now_s)
     if newest.digest != candidate.digest:
         said = f"is about the digest {newest.digest[:12]}" if newest.digest else "does not say which digest it is about"
         doubt = f"{newest.id} {said}; this version has {candidate.digest[:12]}"
@@ -295,4 +314,4 @@ def _broken(evaluations: Iterable[Evaluation], suite: str) -> Evaluation | None:
 def _evidence(evaluation: Evaluation, *names: str) -> Evidence:
     shown = {name: evaluation.numbers[name] for name in names if name in evaluation.numbers}
     said = f'suite "{evaluation.suite}" {evaluation.verdict}'
-    return Evidence("evaluation", evaluation.id, said, evaluation.recorded_by, evaluation.at_s, shown)
+    return Evidence("evaluation", evaluation.id, said, evaluation.recorded_by, evaluation.recorded_s, shown)

@@ -38,7 +38,7 @@ class Served(msgspec.Struct, frozen=True, omit_defaults=True):
     generation: int
     settings: dict[str, Any]
     """Those that were not the default."""
-    by: str
+    deployed_by: str
     since_s: float
     seq: int
     """The record that began it."""
@@ -64,7 +64,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     subject: str
     why: str = ""
     request_id: str = ""
-    version: str = ""
+    reference: str = ""
     """NAME@VERSION that it is about."""
     changes: dict[str, tuple[Any, Any]] = {}
     """What it changed, by name: before and after; None for what was not there or is the default."""
@@ -96,12 +96,12 @@ def history_of(
     database: Database,
     name: str,
     endpoint: str | None = None,
-    from_s: float | None = None,
-    to_s: float | None = None,
+    since_s: float | None = None,
+    until_s: float | None = None,
 ) -> History:
     """The history of a model or an endpoint called `name`; of an endpoint of a model with `endpoint`.
 
-    With `from_s` only what served at some time from then to `to_s` or, without that, at that very moment. Raises
+    With `since_s` only what served at some time from then to `until_s` or, without that, at that very moment. Raises
     NOT_FOUND for a name that no record mentions, INVALID_PARAMETER for one that a hundred thousand records mention.
     """
     with database.read() as connection:
@@ -111,12 +111,12 @@ def history_of(
             raise SalverError("NOT_FOUND", f"the journal says nothing of {what}", "give a model or an endpoint")
         served = _replay(records, name, _digests(connection, records))
         jumps = _jumps(records)
-        if from_s is None:
+        if since_s is None:
             counted = [_with_requests(connection, each) for each in served]
             return History(name, tuple(counted), tuple(_events(records, name)), jumps)
-        first, last = _position(records, from_s), _position(records, from_s if to_s is None else to_s)
+        first, last = _position(records, since_s), _position(records, since_s if until_s is None else until_s)
         found = [each for each in served if each.seq <= last and (each.until_seq is None or each.until_seq > first)]
-        ambiguous = tuple(jump for jump in jumps if jump.at_s <= from_s < jump.before_s)
+        ambiguous = tuple(jump for jump in jumps if jump.at_s <= since_s < jump.before_s)
         return History(name, tuple(_with_requests(connection, each) for each in found), (), ambiguous)
 
 
@@ -190,7 +190,7 @@ def _served(record: JournalRecord, spec: dict[str, Any], digests: dict[str, str]
         digest=record.details.get("digest") or digests.get(reference, ""),
         generation=spec.get("generation", 0),
         settings={key: value for key, value in spec.items() if key not in _NAMING},
-        by=record.actor,
+        deployed_by=record.actor,
         since_s=record.at_s,
         seq=record.seq,
         why=record.why,
@@ -214,17 +214,17 @@ def _digests(connection: Connection, records: Iterable[JournalRecord]) -> dict[s
 def _events(records: Iterable[JournalRecord], name: str) -> Iterable[Event]:
     for record in records:
         before, after = _spec(record, "before"), _spec(record, "after")
-        version, changes, details = "", {}, {}
+        reference, changes, details = "", {}, {}
         if _deploys(record):
             of = after or before
-            version = f"{of.get('model')}@{of.get('version')}"
+            reference = f"{of.get('model')}@{of.get('version')}"
             changes = {
                 key: (before.get(key), after.get(key))
                 for key in sorted({*before, *after})
                 if before and after and key not in ("generation", "endpoint") and before.get(key) != after.get(key)
             }
         else:
-            version = record.subject if record.subject.startswith(f"{name}@") else ""
+            reference = record.subject if record.subject.startswith(f"{name}@") else ""
             details = record.details
         yield Event(
             record.seq,
@@ -234,7 +234,7 @@ def _events(records: Iterable[JournalRecord], name: str) -> Iterable[Event]:
             record.subject,
             record.why,
             record.request_id,
-            version,
+            reference,
             changes,
             details,
         )

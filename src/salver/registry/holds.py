@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
+from salver.protocol.journal_actions import JournalAction
 from salver.protocol.reasons import checked_why
 from salver.registry.catalog import find_version
 from salver.security.access import Operation, Principal, require
@@ -88,7 +89,7 @@ class Holds:
             return tuple(Hold(**row._mapping) for row in connection.execute(query))
 
     def _record(
-        self, connection: Connection, principal: Principal, action: str, subject: str, details: Any, **changed: Any
+        self, connection: Connection, principal: Principal, action: JournalAction, subject: str, details: Any, **changed: Any
     ) -> None:
         self._journal.append(
             connection, actor=principal.name, action=action, subject=subject, details=details, **changed

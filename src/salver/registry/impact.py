@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Final
 
 import msgspec
@@ -14,14 +15,14 @@ from salver.registry.lineage import dependents_of, is_registered, joined_spans, 
 from salver.registry.lineage_rows import EVALUATED_ON, JUDGED_ON, base_node, version_node
 from salver.registry.resolution import resolve
 from salver.registry.stages import stages_of
-from salver.registry.usage import use_of
+from salver.registry.usage import VersionUse, use_of
 from salver.storage.database import Database
 from salver.storage.registry_schema import lineage
 
-__all__ = ["Affected", "Asking", "Impact", "Impacts", "Serving"]
+__all__ = ["Affected", "Impact", "Impacts", "Serving"]
 
-KINDS: Final = ("data", "run", "commit", "image", "model", "version")
-_BY_BEGINNING: Final = {"data", "commit", "image"}
+KINDS: Final = ("data", "run", "commit", "image", "lock", "model", "version")
+_BY_BEGINNING: Final = {"data", "commit", "image", "lock"}
 """Kinds with digests, of which the beginning will do."""
 _DIGEST: Final = re.compile(r"(?:sha256:)?[0-9a-fA-F]{7,64}")
 _JUDGING: Final = frozenset({EVALUATED_ON, JUDGED_ON})
@@ -39,7 +40,7 @@ class Affected(msgspec.Struct, frozen=True, omit_defaults=True):
     stage: str
     relation: str
     """What it has to do with the node, or with the version that it is concerned by."""
-    by: str
+    through: str
     """That node or version."""
     steps: int
     """1 where it names the node itself."""
@@ -56,34 +57,30 @@ class Serving(msgspec.Struct, frozen=True, omit_defaults=True):
     """An endpoint that serves or once served a concerned version."""
 
     endpoint: str
-    reference: str
+    model: str
+    version: str
     since_s: float
     until_s: float | None = None
     """None while it serves."""
     requests: int | None = None
     """Counted on these days; None where nothing was."""
 
-
-class Asking(msgspec.Struct, frozen=True):
-    """A client that was answered by a concerned version."""
-
-    client: str
-    endpoint: str
-    reference: str
-    requests: int
-    first_s: float
-    last_s: float
+    @property
+    def reference(self) -> str:
+        """NAME@VERSION."""
+        return f"{self.model}@{self.version}"
 
 
 class Impact(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Everything that one node has reached."""
+    """Everything that one subject has reached."""
 
-    node: str
+    subject: str
     nodes: tuple[str, ...]
-    """What it was taken for, where its beginning was given."""
+    """What it was taken for."""
     versions: tuple[Affected, ...] = ()
     endpoints: tuple[Serving, ...] = ()
-    clients: tuple[Asking, ...] = ()
+    clients: tuple[VersionUse, ...] = ()
+    """Who asked them."""
     requests: int = 0
     """Predictions of all concerned versions."""
     cut: bool = False
@@ -114,17 +111,17 @@ class Impacts:
                     f"no version says anything of {subject[:200]!r}",
                     "`salver lineage NAME` shows what is said",
                 )
-            serving, asking = _use(connection, affected)
-        counts: dict[str, int] = {}
-        for each in asking:
-            counts[each.reference] = counts.get(each.reference, 0) + each.requests
+            serving, uses = _use(connection, affected)
+        counts: Counter[str] = Counter()
+        for use in uses:
+            counts[use.reference] += use.requests
         return Impact(
             subject,
             tuple(nodes),
-            tuple(msgspec.structs.replace(each, requests=counts.get(each.reference, 0)) for each in affected),
+            tuple(msgspec.structs.replace(each, requests=counts[each.reference]) for each in affected),
             serving,
-            asking,
-            sum(counts.values()),
+            uses,
+            counts.total(),
             cut,
         )
 
@@ -202,20 +199,17 @@ def _staged(connection: Connection, found: dict[str, Affected]) -> list[Affected
     return [msgspec.structs.replace(each, stage=stages.get((each.model, each.version), "")) for each in found.values()]
 
 
-def _use(connection: Connection, affected: list[Affected]) -> tuple[tuple[Serving, ...], tuple[Asking, ...]]:
+def _use(connection: Connection, affected: list[Affected]) -> tuple[tuple[Serving, ...], tuple[VersionUse, ...]]:
     wanted = {(each.model, each.version) for each in affected}
     serving: list[Serving] = []
-    asking: list[Asking] = []
+    uses: list[VersionUse] = []
     for model in dict.fromkeys(each.model for each in affected):
-        for served in joined_spans(served_of(connection, model)):
-            if (model, served.version) in wanted:
-                reference = f"{model}@{served.version}"
-                serving.append(Serving(served.endpoint, reference, served.since_s, served.until_s, served.requests))
-        asking += [
-            Asking(use.client, use.endpoint, f"{model}@{use.version}", use.requests, use.first_s, use.last_s)
-            for use in use_of(connection, model)
-            if (model, use.version) in wanted
+        serving += [
+            Serving(span.endpoint, model, span.version, span.since_s, span.until_s, span.requests)
+            for span in joined_spans(served_of(connection, model))
+            if (model, span.version) in wanted
         ]
+        uses += [use for use in use_of(connection, model) if (model, use.version) in wanted]
     # What serves now first.
     serving.sort(key=lambda each: (each.until_s is not None, -each.since_s))
-    return tuple(serving), tuple(asking)
+    return tuple(serving), tuple(uses)

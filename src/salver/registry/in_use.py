@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import Connection, select
 
 from salver.protocol.errors import SalverError
@@ -12,7 +14,7 @@ from salver.registry.description_rows import description_of
 from salver.registry.evidence import evaluations_of
 from salver.registry.policy import policy_in_force
 from salver.registry.stages import VersionStage, in_stage, stage_of
-from salver.storage.schema import deployments
+from salver.storage.schema import deployments, journal
 
 __all__ = [
     "endpoints_of",
@@ -49,18 +51,37 @@ def require_production(connection: Connection, model: str, expected: str) -> Non
         raise SalverError("CONFLICT", f"of {model} {what}, not {expected or 'nothing'}", "look again and decide anew")
 
 
-def rival_of(connection: Connection, model: str, version: str) -> Rival | None:
-    """The version that came into production last, other than `version`."""
-    others = [each for each in in_production(connection, model) if each.version != version]
-    if not others:
+def rival_of(connection: Connection, model: str, version: str, suites: Collection[str] | None = None) -> Rival | None:
+    """The version that came into production last, other than `version`, with its evaluations of `suites`.
+
+    Where none is there, the last that was: to take it out first makes nobody better. None where none ever was.
+    """
+    present = [each.version for each in in_production(connection, model) if each.version != version]
+    found = present[-1] if present else _last_in_production(connection, model, version)
+    if found is None:
         return None
-    theirs = find_version(connection, model, others[-1].version)
+    theirs = find_version(connection, model, found)
     return Rival(
-        theirs.version,
+        found,
         theirs.digest,
-        description_of(connection, model, theirs.version).metrics,
-        evaluations_of(connection, model, theirs.version),
+        description_of(connection, model, found).metrics,
+        evaluations_of(connection, model, found, suites),
+        left=not present,
     )
+
+
+def _last_in_production(connection: Connection, model: str, version: str) -> str | None:
+    """Of the versions but `version` the one that came into production last, by the journal."""
+    # "A" follows "@", so between are the subjects MODEL@VERSION, which an index has. A quotation mark within a text of
+    # the record is escaped, so the words found are none that somebody has typed.
+    query = select(journal.c.subject).where(
+        journal.c.subject.between(f"{model}@", f"{model}A"),
+        journal.c.subject != f"{model}@{version}",
+        journal.c.action == "promote",
+        journal.c.record.contains(f'"target":"{Stage.PRODUCTION}"', autoescape=True),
+    )
+    found = connection.execute(query.order_by(journal.c.seq.desc()).limit(1)).scalar_one_or_none()
+    return None if found is None else found.removeprefix(f"{model}@")
 
 
 def endpoints_of(connection: Connection, here: VersionStage) -> tuple[str, ...]:

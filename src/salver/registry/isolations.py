@@ -8,8 +8,8 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from salver.protocol.errors import SalverError
-from salver.protocol.names import parse_reference
-from salver.registry.catalog import find_version
+from salver.protocol.names import split_reference
+from salver.registry.resolution import resolve
 from salver.security.access import Operation, Principal, require
 from salver.storage.database import Database
 from salver.storage.home import Home
@@ -24,7 +24,7 @@ class IsolatedVersion(msgspec.Struct, frozen=True):
     """An artifact that gets workers under placement `auto`, whichever name it is registered under."""
 
     digest: str
-    versions: tuple[str, ...]
+    references: tuple[str, ...]
     """NAME@VERSION of all versions that are this artifact."""
     cause: str
     """`crashed` or `hung`: what it did to the server process."""
@@ -49,7 +49,7 @@ class Isolations:
         with self._database.read() as connection:
             found = _references(connection, isolated)
         rows = [_row(digest, found.get(digest, ()), isolation) for digest, isolation in isolated.items()]
-        return tuple(sorted(rows, key=lambda row: (row.versions, row.digest)))
+        return tuple(sorted(rows, key=lambda row: (row.references, row.digest)))
 
     def end(self, principal: Principal, reference: str) -> IsolatedVersion:
         """End the isolation of NAME@VERSION and return what it was.
@@ -58,10 +58,10 @@ class Isolations:
         PERMISSION_DENIED, NOT_FOUND for what is not registered or not isolated.
         """
         require(principal, Operation.DEPLOY)
-        model, version = parse_reference(reference)
+        model, wanted = split_reference(reference)
         isolated = read_isolated(self._home)
         with self._database.begin() as connection:
-            manifest = find_version(connection, model, version)
+            manifest = resolve(connection, model, wanted)
             isolation = isolated.get(manifest.digest)
             if isolation is None:
                 raise SalverError(

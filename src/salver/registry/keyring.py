@@ -30,7 +30,7 @@ _SHORTEST_PREFIX: Final = 8
 class KeyDescription(msgspec.Struct, frozen=True):
     """A key of a home, without what is secret of it."""
 
-    fingerprint: str
+    key_id: str
     use: str
     """`signs` for the key that signs versions now, `trusted` for others whose versions load, `distrusted` for those
     whose versions do not, `audit` for the one that signs the journal."""
@@ -101,7 +101,9 @@ class Keyring:
                 f"if that was a mistake, remove trust{os.sep}{key.key_id}.distrusted from the home",
             )
         if key.key_id in self.trusted().key_ids:
-            raise SalverError("ALREADY_EXISTS", f"the key {key.key_id[:16]} is trusted already")
+            raise SalverError(
+                "ALREADY_EXISTS", f"the key {key.key_id[:16]} is trusted already", "salver keys show"
+            )
         if not self._trust.add(key.key_id, key.pem, name):
             raise SalverError("ALREADY_EXISTS", f"there is a trusted key called {name!r}", "give it another name")
         return key

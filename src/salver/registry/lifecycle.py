@@ -15,13 +15,14 @@ from sqlalchemy import Connection, delete
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
+from salver.protocol.journal_actions import JournalAction
 from salver.protocol.reasons import checked_why
 from salver.protocol.stages import Stage
 from salver.protocol.tables import VersionManifest
 from salver.protocol.verdict import Verdict
 from salver.registry.approvals import approvals_of, author_of, drop_approvals
 from salver.registry.candidate import Candidate, GateResult
-from salver.registry.catalog import find_version
+from salver.registry.catalog import find_version, require_model
 from salver.registry.decisions import (
     DecisionRecord,
     decide,
@@ -33,7 +34,7 @@ from salver.registry.decisions import (
 )
 from salver.registry.description_rows import description_of
 from salver.registry.evidence import evaluations_of
-from salver.registry.gates import ChecklistGate
+from salver.registry.gates import ChecklistGate, MetricGate, suites_of
 from salver.registry.holds import hold_of, require_not_held
 from salver.registry.in_use import (
     endpoints_of,
@@ -47,7 +48,7 @@ from salver.registry.revocations import require_unrevoked
 from salver.registry.stages import VersionStage, require_way, stage_of, stages_of, write_stage
 from salver.security.access import Operation, Principal, Role, require
 from salver.storage.database import Database, raise_revision
-from salver.storage.journal import Journal, occasion
+from salver.storage.journal import Journal, journal_position, occasion
 from salver.storage.registry_schema import retirements
 
 __all__ = ["Checklist", "Lifecycle", "Promotion", "PromotionRequest"]
@@ -58,6 +59,8 @@ Checklist = Callable[[Connection, str, str], GateResult]
 _OUT: Final = frozenset({Stage.ARCHIVED, Stage.REJECTED})
 _IN_USE: Final = frozenset({Stage.SHADOW, Stage.PRODUCTION})
 _STAGED: Final = (Stage.STAGING, Stage.SHADOW, Stage.PRODUCTION)
+_LOOKS: Final = 3
+"""How often a candidate is looked at before the write lock is taken; while others keep changing things, under it."""
 _FORWARD: Final = frozenset({"submit", "accept", "copy", "release", "revive"})
 """Moves that bring a version nearer to use."""
 
@@ -79,11 +82,9 @@ class PromotionRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_u
     """Only say what the gates say."""
 
 
-class Promotion(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of it."""
+class Promotion(VersionStage, frozen=True, kw_only=True):
+    """Where the version stands now, and what became of the request."""
 
-    stage: VersionStage
-    """Where the version stands now."""
     moved: bool
     already: bool = False
     """It stood there already: nothing was decided."""
@@ -91,6 +92,11 @@ class Promotion(msgspec.Struct, frozen=True, omit_defaults=True):
     """With an empty id where it was only asked for."""
     replaced: tuple[VersionStage, ...] = ()
     """Where versions went that made room in production."""
+
+    @classmethod
+    def at(cls, here: VersionStage, **became: Any) -> Promotion:
+        """Of a version that now stands `here`."""
+        return cls(**msgspec.structs.asdict(here), **became)
 
 
 class Lifecycle:
@@ -116,22 +122,33 @@ class Lifecycle:
         """
         require(principal, Operation.PROMOTE)
         request = _with_reason(request)
-        opened = self._database.read() if request.dry_run else self._database.begin()
-        with occasion(why=request.why), opened as connection:
-            return self._promote(connection, principal, request)
+        with occasion(why=request.why):
+            if request.dry_run:
+                with self._database.read() as connection:
+                    return self._promote(connection, principal, request)
+            for _ in range(_LOOKS):
+                with self._database.read() as connection:
+                    position, looked_at = journal_position(connection), self._look(connection, request)
+                with self._database.begin() as connection:
+                    if journal_position(connection) == position:
+                        return self._promote(connection, principal, request, looked_at=looked_at)
+            with self._database.begin() as connection:
+                return self._promote(connection, principal, request)
 
     def stages(self, model: str | None = None) -> tuple[VersionStage, ...]:
         """Where each version stands, the oldest registration first; NOT_FOUND for an unknown model."""
         with self._database.read() as connection:
             found = stages_of(connection, model)
             if not found and model is not None:
-                find_version(connection, model, None)
+                require_model(connection, model)
             return found
 
     def decisions(self, model: str, version: str | None = None, limit: int = 100) -> tuple[DecisionRecord, ...]:
         """The decisions about a model or one version, the newest first."""
         with self._database.read() as connection:
-            if version is not None or not stages_of(connection, model):
+            if version is None:
+                require_model(connection, model)
+            else:
                 find_version(connection, model, version)
             return decisions_of(connection, model, version, limit)
 
@@ -140,22 +157,37 @@ class Lifecycle:
         with occasion(why=why):
             return self._promote(connection, principal, PromotionRequest(*reference, Stage.ARCHIVED, why), "retire")
 
-    def _promote(
-        self, connection: Connection, principal: Principal, request: PromotionRequest, action: str = "promote"
-    ) -> Promotion:
+    def _look(self, connection: Connection, request: PromotionRequest) -> Candidate | None:
+        """What there is to decide about, where there is something; it may take long, but holds no lock."""
         manifest = find_version(connection, request.model, request.version)
         here = stage_of(connection, request.model, request.version)
         if here.stage is request.target:
-            return Promotion(here, moved=False, already=True)
+            return None
+        return self._candidate(connection, manifest, here, request.target, policy_in_force(connection).policy)
+
+    def _promote(
+        self,
+        connection: Connection,
+        principal: Principal,
+        request: PromotionRequest,
+        action: JournalAction = "promote",
+        looked_at: Candidate | None = None,
+    ) -> Promotion:
+        """Decide and carry out; `looked_at` is what `_look` has seen of this very state."""
+        manifest = find_version(connection, request.model, request.version)
+        here = stage_of(connection, request.model, request.version)
+        if here.stage is request.target:
+            return Promotion.at(here, moved=False, already=True)
         in_force = policy_in_force(connection)
         policy = in_force.policy
         self._check_possible(connection, principal, request, here, policy)
-        candidate = self._candidate(connection, manifest, here, request.target, policy)
+        candidate = looked_at or self._candidate(connection, manifest, here, request.target, policy)
+        candidate = msgspec.structs.replace(candidate, now_s=self._clock.wall_s())
         decision = decide(policy, candidate)
         identity = "" if request.dry_run else next_id(connection, request.model, request.version)
         record = record_of(decision, candidate, in_force, identity=identity, actor=principal.name, why=request.why)
         if request.dry_run:
-            return Promotion(here, moved=False, decision=record)
+            return Promotion.at(here, moved=False, decision=record)
         if decision.verdict is not Verdict.SUCCESSFUL and not request.emergency:
             return self._refuse(connection, principal, here, record)
         return self._move(connection, principal, here, record, request, policy, action)
@@ -169,7 +201,11 @@ class Lifecycle:
         policy: Policy,
     ) -> None:
         if request.if_stage not in (None, here.stage):
-            raise SalverError("CONFLICT", f"{here.reference} is in {here.stage}, not in {request.if_stage}")
+            raise SalverError(
+                "CONFLICT",
+                f"{here.reference} is in {here.stage}, not in {request.if_stage}",
+                "look again and decide anew",
+            )
         move = require_way(here, request.target)
         if _IN_USE.intersection({here.stage, request.target}):
             require(principal, Operation.DEPLOY)
@@ -198,6 +234,8 @@ class Lifecycle:
         ways = (*skipped, (here.stage, target))
         gates = [gate for source, to in ways for gate in policy.gates(model, source, to)]
         named = {gate.name for gate in gates if isinstance(gate, ChecklistGate)}
+        suites = suites_of(gates)
+        compared = any(isinstance(gate, MetricGate) and gate.gain_over_production is not None for gate in gates)
         return Candidate(
             model,
             version,
@@ -208,9 +246,9 @@ class Lifecycle:
             self._clock.wall_s(),
             skipped=skipped,
             metrics=description_of(connection, model, version).metrics,
-            evaluations=evaluations_of(connection, model, version),
+            evaluations=evaluations_of(connection, model, version, suites),
             approvals=approvals_of(connection, model, version, target),
-            production=rival_of(connection, model, version),
+            production=rival_of(connection, model, version, suites) if compared else None,
             checklists={
                 name: self._checklists[name](connection, model, version) for name in named if name in self._checklists
             },
@@ -221,7 +259,7 @@ class Lifecycle:
     ) -> Promotion:
         write_decision(connection, record)
         self._record(connection, principal, "refuse_promotion", here, here, record)
-        return Promotion(here, moved=False, decision=record)
+        return Promotion.at(here, moved=False, decision=record)
 
     def _move(
         self,
@@ -231,7 +269,7 @@ class Lifecycle:
         record: DecisionRecord,
         request: PromotionRequest,
         policy: Policy,
-        action: str,
+        action: JournalAction,
     ) -> Promotion:
         there = msgspec.structs.replace(
             here, stage=request.target, since_s=record.at_s, emergency=here.emergency or request.emergency
@@ -245,13 +283,13 @@ class Lifecycle:
         _put(connection, there)
         write_decision(connection, record)
         self._record(connection, principal, action, here, there, record)
-        return Promotion(there, moved=True, decision=record, replaced=replaced)
+        return Promotion.at(there, moved=True, decision=record, replaced=replaced)
 
     def _record(
         self,
         connection: Connection,
         principal: Principal,
-        action: str,
+        action: JournalAction,
         here: VersionStage,
         there: VersionStage,
         record: DecisionRecord,
@@ -307,8 +345,8 @@ class Lifecycle:
                 retirements.insert().values(
                     model=here.model,
                     version=here.version,
-                    policy="replaced",
-                    why=f"{comer.version} took its place in production",
+                    rule="replaced",
+                    reason=f"{comer.version} took its place in production",
                     proposed_s=now_s,
                     due_s=now_s,
                     proposed_by=principal.name,

@@ -35,7 +35,7 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
 
     id: str
     kind: str
-    """data, run, commit, image, model, version, endpoint or predictions."""
+    """data, run, commit, image, lock, model, version, endpoint or predictions."""
     label: str
     known: bool = True
     """False for a version that is named but not registered."""

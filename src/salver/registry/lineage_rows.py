@@ -32,8 +32,11 @@ TRAINED_ON: Final = "trained-on"
 EVALUATED_ON: Final = "evaluated-on"
 MADE_BY: Final = "made-by"
 FROM_CODE: Final = "from"
+FROM_CHANGED_CODE: Final = "from-changed"
+"""From a commit with changes that nobody has committed."""
 BASED_ON: Final = "based-on"
 BUILT_IN: Final = "built-in"
+LOCKED_BY: Final = "locked-by"
 JUDGED_ON: Final = "judged-on"
 """By an evaluation that was recorded; no description says it, so none takes it back."""
 _LONGEST: Final = 1000
@@ -106,8 +109,10 @@ def _stated(said: Description) -> Iterator[tuple[str, str]]:
     if said.run_id:
         yield MADE_BY, f"run:{said.run_id}"
     if said.code_commit:
-        yield FROM_CODE, f"commit:{said.code_commit}"
+        yield FROM_CHANGED_CODE if said.code_dirty else FROM_CODE, f"commit:{said.code_commit}"
     if said.base_model:
         yield BASED_ON, base_node(said.base_model)
     if said.image_digest:
         yield BUILT_IN, f"image:{said.image_digest}"
+    if said.lock_digest:
+        yield LOCKED_BY, f"lock:{said.lock_digest}"

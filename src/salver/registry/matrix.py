@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from salver.protocol.tables import VersionManifest
+from salver.registry.by_number import Highest
 from salver.registry.compatibility import changes, level_of
 from salver.registry.usage import VersionUse
 
-__all__ = ["Cell", "Client", "CompatibilityMatrix", "compatibility_matrix"]
+__all__ = ["MOST", "Cell", "Client", "CompatibilityMatrix", "compatibility_matrix", "last_uses"]
 
 MOST: Final = 40
-"""Versions in one matrix, the newest; who has more looks at those that are used."""
+"""Versions in one matrix, the highest; who has more looks at those that are used."""
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """What a client of version `client` meets when `server` answers in its place."""
+    """What a client of one version meets when another answers in its place."""
 
-    client: str
-    server: str
+    client_version: str
+    server_version: str
     level: str
     """patch and minor: nothing breaks; major: it may."""
     what: tuple[str, ...] = ()
@@ -41,29 +42,21 @@ class Client(msgspec.Struct, frozen=True):
 
 
 class CompatibilityMatrix(msgspec.Struct, frozen=True):
-    """Every version of a model against every other."""
+    """Every version of a model against every other, by their numbers."""
 
     model: str
     versions: tuple[str, ...]
     cells: tuple[Cell, ...]
     clients: tuple[Client, ...]
     left_out: int = 0
-    """Older versions that are not in the matrix."""
+    """Lower versions that are not in the matrix."""
 
 
-def compatibility_matrix(
-    model: str, known: Sequence[VersionManifest], uses: Sequence[VersionUse]
-) -> CompatibilityMatrix:
-    """The matrix of the newest versions, and of those that clients still ask.
-
-    `known` are all versions, the oldest first; `uses` is what clients asked, see `salver.registry.usage`.
-    """
-    last = _last_seen(uses)
-    asked = {use.version for use in last}
-    newest = {manifest.version for manifest in known[-MOST:]}
-    shown = [manifest for manifest in known if manifest.version in newest | asked]
+def compatibility_matrix(model: str, known: Highest, last: Sequence[VersionUse]) -> CompatibilityMatrix:
+    """The matrix of the highest versions, and of those that clients asked `last`."""
+    shown = known.manifests
     cells = [_cell(client, server) for client in shown for server in shown if client is not server]
-    breaking = {(cell.client, cell.server) for cell in cells if cell.level == "major"}
+    breaking = {(cell.client_version, cell.server_version) for cell in cells if cell.level == "major"}
     clients = tuple(
         Client(
             use.client,
@@ -76,7 +69,7 @@ def compatibility_matrix(
         for use in last
     )
     return CompatibilityMatrix(
-        model, tuple(manifest.version for manifest in shown), tuple(cells), clients, len(known) - len(shown)
+        model, tuple(manifest.version for manifest in shown), tuple(cells), clients, known.total - len(shown)
     )
 
 
@@ -85,8 +78,8 @@ def _cell(client: VersionManifest, server: VersionManifest) -> Cell:
     return Cell(client.version, server.version, level_of(found).word, tuple(change.what for change in found))
 
 
-def _last_seen(uses: Sequence[VersionUse]) -> list[VersionUse]:
-    """Of each client at each endpoint, what it asked last."""
+def last_uses(uses: Iterable[VersionUse]) -> list[VersionUse]:
+    """Of each client at each endpoint, what it asked last; see `salver.registry.usage`."""
     last: dict[tuple[str, str], VersionUse] = {}
     for use in uses:
         known = last.get((use.client, use.endpoint))

@@ -3,6 +3,9 @@
 It is held against the highest release before it. A major change needs the next major number, or below 1.0.0, where
 nothing is promised yet, the next minor one; a minor change the next minor number, or below 1.0.0 the next patch. More
 than is needed may always be said.
+
+A number with a higher release of its major number behind it is held against the lowest of those too: that one has to
+say enough of what *it* changes. So nothing is added below a release that does not have it.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ class Numbered(NamedTuple):
     against: str = ""
     """The release that the version was compared with; empty where there is none before it."""
     changes: tuple[Change, ...] = ()
+    before: str = ""
+    """The release of the same major number that comes next, if any; it was compared with the version."""
+    later_changes: tuple[Change, ...] = ()
 
 
 def number(known: Sequence[VersionManifest], unnumbered: VersionManifest, wanted: str | None = None) -> Numbered:
@@ -39,19 +45,23 @@ def number(known: Sequence[VersionManifest], unnumbered: VersionManifest, wanted
     if wanted is None:
         return _next(numbers, unnumbered)
     asked = SemanticVersion.parse(wanted)
-    before = [release for release in _releases(numbers) if release.precedence < asked.precedence]
-    if not before:
-        return Numbered(wanted)
-    base = max(before)
-    found = changes(numbers[base], unnumbered)
-    least = _after(base, level_of(found))
-    if _core(asked) < _core(least):
+    base = max((release for release in _releases(numbers) if release.precedence < asked.precedence), default=None)
+    found = changes(numbers[base], unnumbered) if base else ()
+    if base and asked.release < (least := _after(base, level_of(found))):
         raise SalverError(
             "INVALID_VERSION",
             f"{wanted} says too little of what changes against {base}: {_listed(found)}",
             f"use {least} or higher, or none and it is found",
         )
-    return Numbered(wanted, str(base), found)
+    following = min((release for release in _releases(numbers) if _is_behind(release, asked)), default=None)
+    later = changes(unnumbered, numbers[following]) if following else ()
+    if following and following.release < _after(asked.release, level_of(later)):
+        raise SalverError(
+            "INVALID_VERSION",
+            f"{wanted} would be followed by {following}, which says too little of what then changes: {_listed(later)}",
+            f"use {_next(numbers, unnumbered).version} or none, or make it from what {following} has",
+        )
+    return Numbered(wanted, str(base or ""), found, str(following or ""), later)
 
 
 def _next(numbers: dict[SemanticVersion, VersionManifest], unnumbered: VersionManifest) -> Numbered:
@@ -60,12 +70,12 @@ def _next(numbers: dict[SemanticVersion, VersionManifest], unnumbered: VersionMa
     highest = max(numbers)
     releases = _releases(numbers)
     if not releases:
-        return Numbered(str(_release_of(highest)))
+        return Numbered(str(highest.release))
     base = max(releases)
     found = changes(numbers[base], unnumbered)
     least = _after(base, level_of(found))
-    if highest.prerelease and _core(highest) >= _core(least):
-        least = _release_of(highest)
+    if highest.prerelease and highest.release >= least:
+        least = highest.release
     return Numbered(str(least), str(base), found)
 
 
@@ -73,12 +83,9 @@ def _releases(numbers: dict[SemanticVersion, VersionManifest]) -> list[SemanticV
     return [each for each in numbers if not each.prerelease]
 
 
-def _release_of(version: SemanticVersion) -> SemanticVersion:
-    return SemanticVersion(*_core(version))
-
-
-def _core(version: SemanticVersion) -> tuple[int, int, int]:
-    return version.major, version.minor, version.patch
+def _is_behind(release: SemanticVersion, asked: SemanticVersion) -> bool:
+    """Whether clients of the one may come to the other; to its own release a pre-release promises nothing."""
+    return release.major == asked.major and release.release > asked.release
 
 
 def _after(base: SemanticVersion, level: Level) -> SemanticVersion:

@@ -7,17 +7,18 @@ from sqlalchemy import Connection, and_, select
 
 from salver.protocol.description import Description
 from salver.protocol.errors import SalverError
+from salver.protocol.nearest import did_you_mean, listed
 from salver.protocol.stages import Stage
 from salver.protocol.tables import VersionManifest
+from salver.registry.availability import MAY_SERVE
 from salver.registry.recommendation import MOST_COLUMNS, MOST_VALUES, DataShape, Offer, Recommendation, recommend
 from salver.registry.resolution import resolve
 from salver.storage.database import Database
-from salver.storage.registry_schema import metadata, revocations, stages
+from salver.storage.registry_schema import metadata, stages
 from salver.storage.schema import versions
 
 __all__ = ["Offers"]
 
-_OUT = (Stage.ARCHIVED.value, Stage.REJECTED.value)
 _MOST = 100
 
 
@@ -53,13 +54,13 @@ def _check(task: str, data: DataShape | None, like: tuple[str, str] | None, most
             f"the data have {len(data.columns)} columns and {len(data.values)} values of the target",
             f"send at most {MOST_COLUMNS} and {MOST_VALUES}",
         )
-    if data.target and data.target not in {column.name for column in data.columns}:
-        names = ", ".join(column.name for column in data.columns[:20])
-        raise SalverError("INVALID_PARAMETER", f"the data have no column {data.target[:80]!r}", f"there are {names}")
+    names = [column.name for column in data.columns]
+    if data.target and data.target not in names:
+        remedy = f"{did_you_mean(data.target, names)} its columns are {listed(names)}".strip()
+        raise SalverError("INVALID_PARAMETER", f"the data has no column {data.target[:80]!r}", remedy)
 
 
 def _offers(connection: Connection) -> list[Offer]:
-    revoked = {(row.model, row.version) for row in connection.execute(select(revocations))}
     query = (
         select(versions.c.manifest, metadata.c.document, stages.c.stage)
         .join_from(
@@ -69,14 +70,11 @@ def _offers(connection: Connection) -> list[Offer]:
             isouter=True,
         )
         .join(stages, and_(stages.c.model == versions.c.model, stages.c.version == versions.c.version), isouter=True)
+        .where(MAY_SERVE)
     )
     found = []
     for manifest_text, document, stage in connection.execute(query):
-        if stage in _OUT:
-            continue
         manifest = msgspec.json.decode(manifest_text, type=VersionManifest)
-        if (manifest.model, manifest.version) in revoked:
-            continue
         said = msgspec.json.decode(document, type=Description) if document else Description()
         found.append(Offer(manifest, said, stage or Stage.DEVELOPMENT.value, said.metrics))
     return found

@@ -6,9 +6,11 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from salver.protocol.description import Description
+from salver.protocol.errors import SalverError
 from salver.protocol.stages import Stage
 from salver.protocol.tables import VersionManifest
-from salver.registry.catalog import find_version
+from salver.registry.attestation import Attestation, attestation_of
+from salver.registry.catalog import require_model
 from salver.registry.description_rows import Alias, aliases_of, description_of, tags_of
 from salver.registry.holds import hold_of
 from salver.registry.in_use import endpoints_of
@@ -61,12 +63,23 @@ class Pages:
         """The number of the version that `wanted` names; raises NOT_FOUND."""
         return self.manifest(model, wanted).version
 
+    def attestation(self, model: str, wanted: str | None) -> Attestation:
+        """The signed manifest of the version that `wanted` names; raises NOT_FOUND."""
+        with self._database.read() as connection:
+            manifest = resolve(connection, model, wanted)
+            found = attestation_of(connection, model, manifest.version)
+        if found is None:
+            raise SalverError(
+                "NOT_FOUND", f"{manifest.reference} is not signed", "register it again under another number"
+            )
+        return found
+
     def aliases(self, model: str) -> tuple[Alias, ...]:
         """The aliases of a model; raises NOT_FOUND for an unknown one."""
         with self._database.read() as connection:
             found = aliases_of(connection, model)
             if not found:
-                find_version(connection, model, None)
+                require_model(connection, model)
             return found
 
 

@@ -16,19 +16,21 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from salver.protocol.errors import SalverError
+from salver.protocol.journal_actions import JournalAction
 from salver.protocol.stages import Stage
-from salver.registry.gates import AnyGate, ApprovalsGate, MetricGate
+from salver.registry.gates import AnyGate, ApprovalsGate, EvaluationGate, MetricGate, OperationalGate
+from salver.registry.retirement_rules import RetirementRule
 from salver.registry.stages import LIFECYCLE
 from salver.security.access import Operation, Principal, Role, require
 from salver.storage.database import Database
 from salver.storage.journal import Journal
 from salver.storage.schema import journal
 
-__all__ = ["ModelRule", "Policies", "Policy", "PolicyInForce", "RetirementRule", "TransitionRule", "parse_policy"]
+__all__ = ["ModelRule", "Policies", "Policy", "PolicyInForce", "TransitionRule", "parse_policy", "warnings_of"]
 
 _MOST_BYTES: Final = 256 * 1024
 _SUBJECT: Final = "policy"
-_ACTION: Final = "set_policy"
+_ACTION: Final[JournalAction] = "set_policy"
 
 
 class ModelRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -69,25 +71,6 @@ class TransitionRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         )
 
 
-class RetirementRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[[retirement]]`: when versions are proposed for the archive. Of the conditions given all must hold."""
-
-    name: str
-    models: str = "*"
-    stages: tuple[Stage, ...] = (Stage.DEVELOPMENT, Stage.VALIDATION, Stage.STAGING, Stage.SHADOW)
-    older_than_days: float | None = None
-    """Since its registration."""
-    unused_days: float | None = None
-    """Since anybody asked it, or since its registration where nobody did."""
-    worse_than_production: str | None = None
-    """A metric in which a newer version, in production, is better."""
-    suite: str = ""
-    """Whose newest evaluation has that metric; empty: as for the gate `metric`."""
-    higher_is_better: bool = True
-    notice_days: float = 30.0
-    """From the proposal to the archive."""
-
-
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A whole policy. `Policy()` is what holds where none was set: no gates."""
 
@@ -113,6 +96,8 @@ class PolicyInForce(msgspec.Struct, frozen=True):
     """The record of the journal that set it."""
     set_by: str = ""
     set_s: float = 0.0
+    warnings: tuple[str, ...] = ()
+    """See `warnings_of`."""
 
     @property
     def policy(self) -> Policy:
@@ -138,6 +123,25 @@ def parse_policy(text: str) -> Policy:
     for retirement in policy.retirements:
         _check_retirement(retirement, names)
     return policy
+
+
+def warnings_of(policy: Policy) -> tuple[str, ...]:
+    """What a policy permits and its author may not have meant: gates that the word of a version's author opens."""
+    return tuple(
+        f"the gate {_named(gate)} before {rule.to} also takes the word of whoever registered the version; "
+        'give roles, such as ["operator", "admin"], or recorded_by'
+        for rule in policy.transitions
+        for gate in rule.gates
+        if isinstance(gate, EvaluationGate | OperationalGate | MetricGate)
+        and not gate.recorded_by
+        and (not gate.roles or Role.DEVELOPER in gate.roles)
+    )
+
+
+def _named(gate: EvaluationGate | OperationalGate | MetricGate) -> str:
+    if isinstance(gate, OperationalGate):
+        return "operational"
+    return f"evaluation {gate.suite!r}" if isinstance(gate, EvaluationGate) else f"metric {gate.metric!r}"
 
 
 def _check_model_rule(rule: ModelRule) -> None:
@@ -197,7 +201,7 @@ class Policies:
         with self._database.begin() as connection:
             before = policy_in_force(connection)
             if before.seq and before.text == text:
-                return before
+                return _with_warnings(before)
             self._journal.append(
                 connection,
                 actor=principal.name,
@@ -207,12 +211,19 @@ class Policies:
                 before=before.text or None,
                 after=text,
             )
-            return policy_in_force(connection)
+            return _with_warnings(policy_in_force(connection))
 
     def in_force(self) -> PolicyInForce:
         """The policy that holds now."""
         with self._database.read() as connection:
-            return policy_in_force(connection)
+            return _with_warnings(policy_in_force(connection))
+
+
+def _with_warnings(found: PolicyInForce) -> PolicyInForce:
+    try:
+        return msgspec.structs.replace(found, warnings=warnings_of(found.policy))
+    except SalverError:  # one that an older Salver has set; it is shown all the same
+        return found
 
 
 def policy_in_force(connection: Connection) -> PolicyInForce:

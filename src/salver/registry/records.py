@@ -8,6 +8,7 @@ from salver.clock import Clock
 from salver.registry.access_tokens import AccessTokens
 from salver.registry.approvals import Approvals
 from salver.registry.audit import Audit
+from salver.registry.breakage import Breakages
 from salver.registry.cases import Cases
 from salver.registry.catalog import Catalog
 from salver.registry.change_positions import ChangePositions
@@ -18,6 +19,7 @@ from salver.registry.evidence import Evaluations
 from salver.registry.holds import Holds
 from salver.registry.impact import Impacts
 from salver.registry.isolations import Isolations
+from salver.registry.key_changes import KeyChanges
 from salver.registry.keyring import Keyring
 from salver.registry.lifecycle import Checklist, Lifecycle
 from salver.registry.lineage import Lineage
@@ -25,7 +27,6 @@ from salver.registry.offers import Offers
 from salver.registry.pages import Pages
 from salver.registry.policy import Policies
 from salver.registry.retirements import Retirements
-from salver.registry.retiring import Retiring
 from salver.registry.retraining import Retrainings
 from salver.registry.revocations import Revocations
 from salver.registry.search import Search
@@ -54,6 +55,7 @@ class Records:
         self.audit = Audit(home, database, clock)
         self.journal = self.audit.journal
         self.keyring = Keyring(home)
+        self.key_changes = KeyChanges(database, self.journal, self.keyring)
         self.catalog = Catalog(database, self.journal, clock, self.keyring)
         self.deployments = Deployments(database, self.journal, clock)
         self.descriptions = Descriptions(database, self.journal, clock)
@@ -73,7 +75,7 @@ class Records:
         self.lineage = Lineage(database)
         self.offers = Offers(database)
         self.pages = Pages(database)
-        self.retiring = Retiring(database, clock)
+        self.breakages = Breakages(database, clock)
         self.search = Search(database, self.embeddings)
         self.revocations = Revocations(database, self.journal, clock)
         self.tokens = AccessTokens(database, self.journal, clock, pepper)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
+from salver.protocol.journal_actions import JournalAction
 from salver.protocol.stages import Stage
 from salver.registry.catalog import find_version
 from salver.registry.description_rows import description_of
@@ -17,13 +19,13 @@ from salver.registry.evidence import evaluations_of
 from salver.registry.in_use import endpoints_of
 from salver.registry.lifecycle import Lifecycle
 from salver.registry.policy import policy_in_force
-from salver.registry.retirement import Consumer, Proposal, Retiree, propose
+from salver.registry.retirement_rules import Proposal, Retiree, propose
 from salver.registry.stages import VersionStage, stages_of
-from salver.registry.usage import use_of
+from salver.registry.usage import VersionUse, use_of
 from salver.security.access import Operation, Principal, require
 from salver.storage.database import Database, raise_revision
 from salver.storage.journal import Journal
-from salver.storage.registry_schema import holds, retirements, usage
+from salver.storage.registry_schema import holds, retirements
 from salver.storage.schema import deployments, versions
 
 __all__ = ["Kept", "RetirementRun", "Retirements"]
@@ -33,7 +35,7 @@ class Kept(msgspec.Struct, frozen=True):
     """A version that is due and was not archived, and why not."""
 
     proposal: Proposal
-    why: str
+    reason: str
 
 
 class RetirementRun(msgspec.Struct, frozen=True):
@@ -72,10 +74,10 @@ class Retirements:
             for each in found:
                 connection.execute(insert(retirements).values(_row(each)))
                 details = {
-                    "policy": each.policy,
-                    "why": each.why,
+                    "rule": each.rule,
+                    "reason": each.reason,
                     "due_s": each.due_s,
-                    "consumers": [consumer.client for consumer in each.consumers],
+                    "clients": [use.client for use in each.clients],
                     "endpoints": list(each.endpoints),
                 }
                 self._record(connection, principal, "propose_retirement", each, details, after=each)
@@ -96,7 +98,7 @@ class Retirements:
             for each in _proposals(connection):
                 if (each.model, each.version) == (model, version):
                     _drop(connection, each)
-                    details = {"policy": each.policy}
+                    details = {"rule": each.rule}
                     self._record(connection, principal, "cancel_retirement", each, details, before=each)
                     return each
             find_version(connection, model, version)
@@ -126,7 +128,7 @@ class Retirements:
                 now = present.get((proposal.model, proposal.version))
                 if now is None or now.due_s != proposal.due_s:
                     return "the proposal was changed meanwhile"
-                why = f"retirement {proposal.policy}: {proposal.why}"[:1000]
+                why = f"retirement {proposal.rule}: {proposal.reason}"[:1000]
                 done = self._lifecycle.retire(connection, principal, (proposal.model, proposal.version), why)
                 if done.already:
                     _drop(connection, proposal)
@@ -157,7 +159,13 @@ class Retirements:
         )
 
     def _record(
-        self, connection: Connection, principal: Principal, action: str, each: Proposal, details: Any, **changed: Any
+        self,
+        connection: Connection,
+        principal: Principal,
+        action: JournalAction,
+        each: Proposal,
+        details: Any,
+        **changed: Any,
     ) -> None:
         self._journal.append(
             connection, actor=principal.name, action=action, subject=each.reference, details=details, **changed
@@ -168,7 +176,7 @@ def _retirees(connection: Connection, *, judged: bool) -> tuple[Retiree, ...]:
     """All versions that could be retired; their numbers only where some rule judges by them."""
     places = {(each.model, each.version): each.stage for each in stages_of(connection)}
     held = {tuple(row) for row in connection.execute(select(holds.c.model, holds.c.version))}
-    endpoints, consumers = _endpoints(connection), _all_consumers(connection)
+    endpoints, clients = _endpoints(connection), _clients(connection)
     query = select(versions.c.model, versions.c.version, versions.c.ordinal, versions.c.digest, versions.c.created_s)
     found = []
     for row in connection.execute(query.order_by(versions.c.model, versions.c.ordinal)).all():
@@ -176,7 +184,7 @@ def _retirees(connection: Connection, *, judged: bool) -> tuple[Retiree, ...]:
         if places[key] in (Stage.ARCHIVED, Stage.REJECTED):
             continue
         retiree = Retiree(
-            *row, stage=places[key], held=key in held, endpoints=endpoints[key], consumers=consumers.get(key, ())
+            *row, stage=places[key], held=key in held, endpoints=endpoints[key], clients=clients.get(key, ())
         )
         if judged:
             metrics, known = description_of(connection, *key).metrics, evaluations_of(connection, *key)
@@ -193,21 +201,16 @@ def _endpoints(connection: Connection) -> dict[tuple[str, str], tuple[str, ...]]
     return found
 
 
-def _all_consumers(connection: Connection) -> dict[tuple[str, str], tuple[Consumer, ...]]:
-    """Who asked each version, the latest first."""
-    keys = (usage.c.model, usage.c.version, usage.c.client, usage.c.endpoint)
-    last = func.max(usage.c.last_s)
-    query = select(*keys, func.sum(usage.c.requests), last).group_by(*keys).order_by(last.desc(), *keys)
-    found: dict[tuple[str, str], list[Consumer]] = {}
-    for model, version, client, endpoint, requests, last_s in connection.execute(query):
-        found.setdefault((model, version), []).append(Consumer(client, endpoint, int(requests), last_s))
-    return {key: tuple(each) for key, each in found.items()}
+def _clients(connection: Connection) -> dict[tuple[str, str], tuple[VersionUse, ...]]:
+    """Who asked each version."""
+    found: dict[tuple[str, str], list[VersionUse]] = defaultdict(list)
+    for use in use_of(connection):
+        found[use.model, use.version].append(use)
+    return {key: _latest_first(uses) for key, uses in found.items()}
 
 
-def _consumers(connection: Connection, model: str, version: str) -> tuple[Consumer, ...]:
-    """Who asked a version, the latest first."""
-    uses = sorted(use_of(connection, model, version), key=lambda use: -use.last_s)
-    return tuple(Consumer(use.client, use.endpoint, use.requests, use.last_s) for use in uses)
+def _latest_first(uses: Iterable[VersionUse]) -> tuple[VersionUse, ...]:
+    return tuple(sorted(uses, key=lambda use: -use.last_s))
 
 
 def _proposals(connection: Connection) -> tuple[Proposal, ...]:
@@ -216,12 +219,12 @@ def _proposals(connection: Connection) -> tuple[Proposal, ...]:
         Proposal(
             row.model,
             row.version,
-            row.policy,
-            row.why,
+            row.rule,
+            row.reason,
             row.proposed_s,
             row.due_s,
             row.proposed_by,
-            _consumers(connection, row.model, row.version),
+            _latest_first(use_of(connection, row.model, row.version)),
             endpoints_of(connection, VersionStage(row.model, row.version)),
         )
         for row in connection.execute(query).all()
@@ -229,7 +232,7 @@ def _proposals(connection: Connection) -> tuple[Proposal, ...]:
 
 
 def _row(proposal: Proposal) -> dict[str, Any]:
-    names = ("model", "version", "policy", "why", "proposed_s", "due_s", "proposed_by")
+    names = ("model", "version", "rule", "reason", "proposed_s", "due_s", "proposed_by")
     return {name: getattr(proposal, name) for name in names}
 
 

@@ -5,32 +5,34 @@ Hooks themselves are of the machine (`salver.control.retraining_hooks`); their s
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from sqlalchemy import Connection, insert, select, update
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
+from salver.protocol.journal_actions import JournalAction
 from salver.protocol.stages import Stage
-from salver.registry.catalog import find_version
-from salver.registry.evidence import Evaluation, evaluations_of
+from salver.registry.catalog import find_version, require_model
+from salver.registry.evidence import Evaluation, evaluation_of, evaluations_of
 from salver.registry.in_use import endpoints_of, in_production
+from salver.registry.retraining_runs import BEGIN, END, RetrainingState, state_of
 from salver.registry.stages import VersionStage, stage_of
 from salver.security.access import Operation, Principal, require
+from salver.security.redaction import redacted, redacted_words
 from salver.storage.database import Database
 from salver.storage.journal import Journal, JournalRecord, read_records, with_previous
-from salver.storage.registry_schema import change_positions, evaluations
+from salver.storage.registry_schema import change_positions
 from salver.storage.schema import journal, journal_head
 
 __all__ = ["Retrainings", "RunEnd", "RunStart"]
 
 _POSITION: Final = ":retraining"
 """Whose position it is; no webhook can be called so."""
-_SET: Final = "set_retraining"
-_BEGIN: Final = "retrain_begin"
-_END: Final = "retrain_end"
+_SET: Final[JournalAction] = "set_retraining"
 _PAGE: Final = 200
+_LONGEST_TEXT: Final = 1000
 
 
 class RunStart(msgspec.Struct, frozen=True):
@@ -40,7 +42,7 @@ class RunStart(msgspec.Struct, frozen=True):
     """Its number: that of its record in the journal."""
     model: str
     version: str = ""
-    """NAME@VERSION of the one that was judged; empty where nothing is in production."""
+    """The one that was judged; empty where nothing is in production."""
     stage: str = ""
     digest: str = ""
     evaluation: Evaluation | None = None
@@ -52,12 +54,12 @@ class RunEnd(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
     model: str
     run: int
-    reference: str = ""
-    """The version that it made; empty where it failed."""
+    version: Annotated[str, msgspec.Meta(max_length=_LONGEST_TEXT)] = ""
+    """The one that it made; empty where it failed."""
     created: bool = False
     """Whether that is a new one."""
-    problem: str = ""
-    seconds: float = 0.0
+    problem: Annotated[str, msgspec.Meta(max_length=_LONGEST_TEXT)] = ""
+    duration_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
 class Retrainings:
@@ -71,11 +73,16 @@ class Retrainings:
         self._clock = clock
 
     def announce(self, principal: Principal, model: str, hook: dict[str, Any] | None) -> bool:
-        """Record which hook a model has now, if the journal does not say so already; whether it did not."""
+        """Record which hook a model has now, if the journal does not say so already; whether it did not.
+
+        What looks like a secret in its command is left out.
+        """
         require(principal, Operation.SET_POLICY)
         with self._database.begin() as connection:
             before = _newest(connection, model, _SET)
             known = before.details.get("hook") if before else None
+            if hook is not None:
+                hook = hook | {"command": list(redacted_words(hook["command"]))}
             if known == hook:
                 return False
             self._journal.append(
@@ -94,41 +101,41 @@ class Retrainings:
     ) -> RunStart:
         """Record that a run begins: for an evaluation by its id, or the newest of what is in production.
 
-        CONFLICT while the last one is less than `cool_down_s` ago; NOT_FOUND for an unknown model or evaluation.
+        CONFLICT while the model rests from the last one (see `retraining_runs`); NOT_FOUND for an unknown model or
+        evaluation.
         """
         require(principal, Operation.OPERATE)
         with self._database.begin() as connection:
-            last = _newest(connection, model, _BEGIN)
-            since_s = self._clock.wall_s() - last.at_s if last else cool_down_s
-            if 0 <= since_s < cool_down_s:
-                raise SalverError(
-                    "CONFLICT",
-                    f"{model!r} was last retrained {since_s:.0f} s ago, and rests for {cool_down_s:.0f} s",
-                    "wait, or run it all the same: salver retrain run --now",
-                )
+            _require_rested(state_of(connection, model, cool_down_s), self._clock.wall_s())
             here, found = _judged(connection, model, evaluation)
             details: dict[str, Any] = {"version": here.version if here else ""}
             if found is not None:
                 details |= {"evaluation": found.id, "suite": found.suite, "verdict": found.verdict.value}
             record = self._journal.append(
-                connection, actor=principal.name, action=_BEGIN, subject=model, details=details
+                connection, actor=principal.name, action=BEGIN, subject=model, details=details
             )
             if here is None:
                 return RunStart(record.seq, model, why=why or record.why)
             digest = find_version(connection, model, here.version).digest
-            return RunStart(record.seq, model, here.reference, here.stage, digest, found, why or record.why)
+            return RunStart(record.seq, model, here.version, here.stage, digest, found, why or record.why)
+
+    def state(self, model: str, cool_down_s: float) -> RetrainingState:
+        """How the retraining of a model stands, whose hook rests for `cool_down_s`. The caller checks READ."""
+        with self._database.read() as connection:
+            return state_of(connection, model, cool_down_s)
 
     def end(self, principal: Principal, ended: RunEnd) -> RunEnd:
-        """Record what became of a run."""
+        """Record what became of a run, without what looks like a secret."""
         require(principal, Operation.OPERATE)
+        ended = msgspec.structs.replace(ended, problem=redacted(ended.problem))
         with self._database.begin() as connection:
             begun = select(journal.c.seq).where(
-                journal.c.seq == ended.run, journal.c.action == _BEGIN, journal.c.subject == ended.model
+                journal.c.seq == ended.run, journal.c.action == BEGIN, journal.c.subject == ended.model
             )
             if connection.execute(begun).scalar_one_or_none() is None:
                 raise SalverError("NOT_FOUND", f"there is no run {ended.run} of {ended.model!r}")
             details = {name: value for name, value in msgspec.to_builtins(ended).items() if name != "model"}
-            self._journal.append(connection, actor=principal.name, action=_END, subject=ended.model, details=details)
+            self._journal.append(connection, actor=principal.name, action=END, subject=ended.model, details=details)
         return ended
 
     def calling(self) -> tuple[Evaluation, ...]:
@@ -157,6 +164,19 @@ class Retrainings:
                 connection.execute(insert(change_positions).values(webhook=_POSITION, seq=seq))
 
 
+def _require_rested(state: RetrainingState, now_s: float) -> None:
+    # A clock that was set back behind the last run must not make the rest longer.
+    if not state.begun_s <= now_s < state.rests_until_s:
+        return
+    left_s = state.rests_until_s - now_s
+    what = f"made {state.version}" if state.version else f"failed: {state.problem}"
+    raise SalverError(
+        "CONFLICT",
+        f"{state.model!r} rests for {left_s:.0f} s more: run {state.run} {what}",
+        f"wait, or run it all the same: salver retrain run {state.model} --now",
+    )
+
+
 def _position(connection: Connection) -> int | None:
     found: int | None = connection.execute(
         select(change_positions.c.seq).where(change_positions.c.webhook == _POSITION)
@@ -173,20 +193,17 @@ def _judged(
     connection: Connection, model: str, evaluation: str | None
 ) -> tuple[VersionStage | None, Evaluation | None]:
     """The version that a run is about, and the evaluation that calls for it."""
-    find_version(connection, model, None)
+    require_model(connection, model)
     if evaluation is None:
         here = next(iter(reversed(in_production(connection, model))), None)
-        found = evaluations_of(connection, model, here.version) if here else ()
-        return here, found[0] if found else None
-    row = connection.execute(
-        select(evaluations.c.version).where(evaluations.c.model == model, evaluations.c.id == evaluation)
-    ).first()
-    if row is None:
+        known = evaluations_of(connection, model, here.version) if here else ()
+        return here, known[0] if known else None
+    found = evaluation_of(connection, model, evaluation)
+    if found is None:
         raise SalverError(
             "NOT_FOUND", f"{model!r} has no evaluation {evaluation[:40]!r}", f"salver evaluations {model}"
         )
-    several = evaluations_of(connection, model, row.version)
-    return stage_of(connection, model, row.version), next(each for each in several if each.id == evaluation)
+    return stage_of(connection, model, found.version), found
 
 
 def _in_use(connection: Connection, record: JournalRecord) -> Evaluation | None:
@@ -195,7 +212,4 @@ def _in_use(connection: Connection, record: JournalRecord) -> Evaluation | None:
     here = stage_of(connection, model, version)
     if here.stage is not Stage.PRODUCTION and not endpoints_of(connection, here):
         return None
-    for each in evaluations_of(connection, model, version):
-        if each.id == record.details.get("id"):
-            return each
-    return None
+    return evaluation_of(connection, model, str(record.details.get("id")), version)

@@ -45,7 +45,9 @@ class Revocations:
             find_version(connection, model, version)
             known = _read(connection, model, version)
             if known is not None:
-                raise SalverError("ALREADY_EXISTS", f"{known.reference} is revoked already: {known.why}")
+                raise SalverError(
+                    "ALREADY_EXISTS", f"{known.reference} is revoked already: {known.why}", f"salver show {known.reference}"
+                )
             revoked = Revocation(model, version, why, principal.name, self._clock.wall_s())
             connection.execute(
                 insert(revocations).values(

@@ -32,6 +32,7 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from salver.protocol.errors import SalverError
+from salver.protocol.names import SemanticVersion
 from salver.protocol.stages import Stage
 from salver.storage.registry_schema import stages
 from salver.storage.schema import versions
@@ -55,15 +56,10 @@ LIFECYCLE: Final = Machine(
     (
         Move(_D, "submit", _V),
         Move(_V, "accept", _S),
-        Move(_V, "reject", _R),
-        Move(_V, "send_back", _D),
         Move(_S, "copy", _H),
-        Move(_S, "release", _P),
-        Move(_S, "reject", _R),
-        Move(_S, "send_back", _V),
-        Move(_H, "release", _P),
-        Move(_H, "reject", _R),
-        Move(_H, "send_back", _S),
+        *(Move(stage, "release", _P) for stage in (_S, _H)),
+        *(Move(stage, "reject", _R) for stage in (_V, _S, _H)),
+        *(Move(stage, "send_back", before) for stage, before in ((_V, _D), (_S, _V), (_H, _S))),
         Move(_P, "demote", _S),
         *(Move(stage, "archive", _A) for stage in (_D, _V, _S, _H, _P)),
         Move(_A, "revive", _S),
@@ -108,13 +104,19 @@ def stage_of(connection: Connection, model: str, version: str) -> VersionStage:
 
 
 def stages_of(connection: Connection, model: str | None = None) -> tuple[VersionStage, ...]:
-    """Where each version of a model stands, or of all models; the oldest registration first."""
-    known = select(versions.c.model, versions.c.version).order_by(versions.c.model, versions.c.ordinal)
+    """Where each version of a model stands, or of all models; the oldest registration first.
+
+    What nobody has moved is where it is since it was registered.
+    """
+    known = select(versions.c.model, versions.c.version, versions.c.created_s).order_by(versions.c.model, versions.c.ordinal)
     moved = select(stages)
     if model is not None:
         known, moved = known.where(versions.c.model == model), moved.where(stages.c.model == model)
     entries = {(row.model, row.version): _entry(row) for row in connection.execute(moved)}
-    return tuple(entries.get((name, number), VersionStage(name, number)) for name, number in connection.execute(known))
+    return tuple(
+        entries.get((name, number), VersionStage(name, number, since_s=created_s))
+        for name, number, created_s in connection.execute(known)
+    )
 
 
 def in_stage(connection: Connection, model: str, stage: Stage) -> tuple[VersionStage, ...]:
@@ -126,7 +128,8 @@ def in_stage(connection: Connection, model: str, stage: Stage) -> tuple[VersionS
 def write_stage(connection: Connection, entry: VersionStage) -> None:
     """Put a version where `entry` says. REQUIRES that `require_way` allowed it in the same transaction."""
     same = (stages.c.model == entry.model) & (stages.c.version == entry.version)
-    values = msgspec.structs.asdict(entry) | {"stage": entry.stage.value}
+    sort_key = SemanticVersion.parse(entry.version).sort_key
+    values = msgspec.structs.asdict(entry) | {"stage": entry.stage.value, "sort_key": sort_key}
     if connection.execute(update(stages).where(same).values(values)).rowcount == 0:
         connection.execute(insert(stages).values(values))
 

@@ -28,6 +28,11 @@ class VersionUse(msgspec.Struct, frozen=True):
     first_s: float
     last_s: float
 
+    @property
+    def reference(self) -> str:
+        """NAME@VERSION."""
+        return f"{self.model}@{self.version}"
+
 
 class Usage:
     """The counts in one database. They are no part of the journal: nobody decided them."""
@@ -49,15 +54,16 @@ class Usage:
             return use_of(connection, model, version)
 
 
-def use_of(connection: Connection, model: str, version: str | None = None) -> tuple[VersionUse, ...]:
-    """`Usage.of` within a transaction that is already open."""
+def use_of(connection: Connection, model: str | None = None, version: str | None = None) -> tuple[VersionUse, ...]:
+    """`Usage.of` within a transaction that is already open; without a model, of all."""
     keys = (usage.c.model, usage.c.version, usage.c.endpoint, usage.c.client)
     query = (
         select(*keys, func.sum(usage.c.requests), func.min(usage.c.first_s), func.max(usage.c.last_s))
-        .where(usage.c.model == model)
         .group_by(*keys)
         .order_by(*keys)
     )
+    if model is not None:
+        query = query.where(usage.c.model == model)
     if version is not None:
         query = query.where(usage.c.version == version)
     return tuple(VersionUse(*row[:4], int(row[4]), row[5], row[6]) for row in connection.execute(query))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 import secrets
 from typing import Final
 
@@ -12,6 +11,7 @@ from sqlalchemy import Connection, Row, delete, insert, select
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
+from salver.protocol.journal_actions import JournalAction, check_actions
 from salver.protocol.names import check_name
 from salver.protocol.tables import Webhook
 from salver.security.access import Operation, Principal, require
@@ -33,8 +33,7 @@ __all__ = [
 ]
 
 _MOST: Final = 256
-_MOST_EVENTS: Final = 100
-_EVENT: Final = re.compile(r"[a-z][a-z_]{0,63}")
+_MOST_ACTIONS: Final = 100
 
 
 class WebhookRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,7 +45,7 @@ class WebhookRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose jobs may name it; empty for everybody's."""
     allow_private: bool = False
     """Whether it may be on this machine or in its network."""
-    events: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
     """Actions of the journal that it is told of, such as register or promote; "*" stands for all."""
 
 
@@ -59,18 +58,18 @@ class WebhookRecord(msgspec.Struct, frozen=True):
     tenant: str
     allow_private: bool
     created_s: float
-    events: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
     """Actions of the journal that it is told of; "*" stands for all."""
 
 
 class MintedWebhook(msgspec.Struct, frozen=True):
     """A new webhook and its secret, which is shown this once."""
 
-    webhook: WebhookRecord
+    record: WebhookRecord
     secret: str
 
     def __repr__(self) -> str:
-        return f"<MintedWebhook {self.webhook.name}>"
+        return f"<MintedWebhook {self.record.name}>"
 
 
 class Webhooks:
@@ -96,7 +95,7 @@ class Webhooks:
         check_name(request.name, "webhook")
         if request.tenant:
             check_name(request.tenant, "tenant")
-        _check_events(request)
+        _check_actions(request)
         host = parse_target(request.url, allow_private=request.allow_private).host
         if not request.allow_private and _is_address(host):
             require_public(host, [host])
@@ -107,7 +106,7 @@ class Webhooks:
             request.tenant,
             request.allow_private,
             self._clock.wall_s(),
-            request.events,
+            request.actions,
         )
         with self._database.begin() as connection:
             present = {each.name for each in webhook_records(connection)}
@@ -117,10 +116,10 @@ class Webhooks:
                 )
             if len(present) >= _MOST:
                 raise SalverError("QUEUE_FULL", f"there are {_MOST} webhooks, the most a home has", "remove some")
-            events = msgspec.json.encode(record.events).decode()
-            connection.execute(insert(webhooks).values(msgspec.structs.asdict(record) | {"events": events}))
+            actions = msgspec.json.encode(record.actions).decode()
+            connection.execute(insert(webhooks).values(msgspec.structs.asdict(record) | {"actions": actions}))
             begun = self._record(connection, principal, "create_webhook", record)
-            if record.events:
+            if record.actions:
                 connection.execute(insert(change_positions).values(webhook=record.name, seq=begun.seq))
         return MintedWebhook(record, secret_text(webhook_secret(self._pepper, record.id)))
 
@@ -143,7 +142,7 @@ class Webhooks:
         raise _unknown(name)
 
     def _record(
-        self, connection: Connection, principal: Principal, action: str, record: WebhookRecord
+        self, connection: Connection, principal: Principal, action: JournalAction, record: WebhookRecord
     ) -> JournalRecord:
         raise_revision(connection)
         return self._journal.append(
@@ -169,7 +168,7 @@ def webhook_records(connection: Connection) -> tuple[WebhookRecord, ...]:
 
 def _record(row: Row[tuple[object, ...]]) -> WebhookRecord:
     fields = dict(row._mapping)
-    return WebhookRecord(**fields | {"events": msgspec.json.decode(row.events, type=tuple[str, ...])})
+    return WebhookRecord(**fields | {"actions": msgspec.json.decode(row.actions, type=tuple[str, ...])})
 
 
 def find_webhook(connection: Connection, name: str) -> WebhookRecord:
@@ -184,18 +183,15 @@ def _unknown(name: str) -> SalverError:
     return SalverError("NOT_FOUND", f"there is no webhook {name[:80]!r}", "list them: salver webhook list")
 
 
-def _check_events(request: WebhookRequest) -> None:
-    odd = [event for event in request.events if event != "*" and _EVENT.fullmatch(event) is None]
-    if odd or len(request.events) > _MOST_EVENTS:
-        named = repr(odd[0][:80]) if odd else f"{len(request.events)} of them"
-        raise SalverError(
-            "INVALID_SETTING", f"events: {named}", 'name actions such as register, promote or deploy, or "*" for all'
-        )
-    if request.events and request.tenant:
+def _check_actions(request: WebhookRequest) -> None:
+    if len(request.actions) > _MOST_ACTIONS:
+        raise SalverError("INVALID_SETTING", f"{len(request.actions)} actions are named", '"*" stands for all')
+    check_actions(each for each in request.actions if each != "*")
+    if request.actions and request.tenant:
         raise SalverError(
             "INVALID_SETTING",
             f"webhook {request.name!r} is for tenant {request.tenant!r}, and changes belong to no tenant",
-            "leave out the tenant, or the events",
+            "leave out the tenant, or the actions",
         )
 
 

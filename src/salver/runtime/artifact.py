@@ -7,27 +7,74 @@ had otherwise, a child process is asked for it (`salver.runtime.describe`).
 from __future__ import annotations
 
 import os
-import signal
 import stat
-import subprocess
-import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from salver.protocol.errors import SalverError
 from salver.protocol.formats import FORMATS, MAX_FILES, is_always_code
 from salver.protocol.signature import Signature
+from salver.runtime.asking import ask_child
+from salver.runtime.child import MEMORY_BYTES, Ended, Ending
 from salver.runtime.declaration import DECLARATION_FILE, Declaration, check_signature, read_declaration
-from salver.runtime.environment import child_environment
 from salver.runtime.formats import Format, Source, format_named
-from salver.runtime.recognition import looks_like, require_content
+from salver.runtime.recognition import may_be, require_content
 
-__all__ = ["Artifact", "artifact_files", "describe_in_child", "read_artifact", "source_of"]
+__all__ = [
+    "MOST_DESCRIBED_BYTES",
+    "Artifact",
+    "DescribeOrder",
+    "artifact_files",
+    "describe_in_child",
+    "Recognised",
+    "memory_to_read",
+    "read_artifact",
+    "recognise",
+    "source_of",
+]
 
-_DESCRIBE_TIMEOUT_S = 120.0
+MOST_DESCRIBED_BYTES: Final = 16 * 2**20
+_DESCRIBE_TIMEOUT_S: Final = 120.0
+_TIMES_ITS_SIZE: Final = 4
 _IGNORED = {"__pycache__", ".git", ".DS_Store"}
+
+
+class DescribeOrder(msgspec.Struct, frozen=True):
+    """What `salver.runtime.describe` is asked: the signature of which artifact, read as which format."""
+
+    path: str
+    format: str
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """An artifact whose format is known and may be loaded; its signature, which takes longer, has not been read yet."""
+
+    path: Path
+    files: dict[str, Path]
+    """Each relative path inside the artifact, and the file that holds it now."""
+    format: Format
+    source: Source
+    declaration: Declaration
+    code: str
+    """What executes code when it is loaded; empty where nothing does."""
+
+    @property
+    def runs_code(self) -> str:
+        """What code of somebody's runs when the artifact is read or served; empty where none does."""
+        processing = self.declaration.preprocess or self.declaration.postprocess
+        return processing or (repr(self.source.main.name) if self.code or is_always_code(self.format.name) else "")
+
+    def described(self) -> Artifact:
+        """With its signature. Raises INVALID_ARTIFACT when it cannot be loaded."""
+        if self.runs_code or FORMATS[self.format.name].reads_aside:
+            signature = describe_in_child(self.path, self.format.name)
+        else:
+            signature = self.format.signature(self.source, self.declaration)
+        return Artifact(self.format.name, self.files, check_signature(signature), self.declaration, bool(self.code))
 
 
 class Artifact(msgspec.Struct, frozen=True):
@@ -43,14 +90,13 @@ class Artifact(msgspec.Struct, frozen=True):
     executes_code: bool
 
 
-def read_artifact(
-    path: Path,
-    *,
-    format: str | None = None,
-    trust_code: bool = False,
-    before_code: Callable[[str], None] = lambda _: None,
-) -> Artifact:
-    """Read the artifact at `path`, a file or a directory; `before_code`, which may raise, is told what code it has.
+def read_artifact(path: Path, *, format: str | None = None, trust_code: bool = False) -> Artifact:
+    """The artifact at `path`, a file or a directory. Raises what `recognise` and `Recognised.described` raise."""
+    return recognise(path, format=format, trust_code=trust_code).described()
+
+
+def recognise(path: Path, *, format: str | None = None, trust_code: bool = False) -> Recognised:
+    """Find out what the artifact at `path` is, without loading it.
 
     Raises INVALID_ARTIFACT when it cannot be understood or could be of several formats,
     REFUSED_BY_POLICY when loading it can execute code (a pickle, an untrusted skops file) and
@@ -71,12 +117,7 @@ def read_artifact(
             f"loading {source.main.name!r} can execute code that came with it: {code}",
             "if you made it yourself, add --trust-code; it then runs in a worker process only",
         )
-    if code or is_always_code(chosen.name) or declaration.preprocess or declaration.postprocess:
-        before_code(declaration.preprocess or declaration.postprocess or repr(source.main.name))
-    aside = FORMATS[chosen.name].reads_aside
-    asked_aside = aside or code or declaration.preprocess or declaration.postprocess
-    signature = describe_in_child(path, chosen.name) if asked_aside else chosen.signature(source, declaration)
-    return Artifact(chosen.name, files, check_signature(signature), declaration, bool(code))
+    return Recognised(path, files, chosen, source, declaration, code)
 
 
 def _require_sense(declaration: Declaration, chosen: Format) -> None:
@@ -116,32 +157,31 @@ def source_of(path: Path, format: Format, declaration: Declaration) -> Source:
 
 def describe_in_child(path: Path, format: str) -> Signature:
     """Ask a child process for the signature of an artifact whose code must not run here."""
-    command = [sys.executable, "-m", "salver.runtime.describe", str(path), format]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=_DESCRIBE_TIMEOUT_S, check=False, env=child_environment()
+    found = ask_child(
+        "salver.runtime.describe",
+        DescribeOrder(str(path.absolute()), format),
+        Signature,
+        limit_s=_DESCRIBE_TIMEOUT_S,
+        answer_bytes=MOST_DESCRIBED_BYTES,
+        directory=Path(),
+        memory_bytes=memory_to_read(path),
+    )
+    if not isinstance(found, Ended):
+        return found
+    name = path.resolve().name
+    if found.ending is Ending.KILLED:
+        raise SalverError(
+            "INVALID_ARTIFACT",
+            f"{name!r} cannot be read: the child process that did it {found.how}",
+            "the file may be damaged; save the model anew",
         )
-    except subprocess.TimeoutExpired:
-        raise SalverError(
-            "INVALID_ARTIFACT", f"{path.name!r} did not load within {_DESCRIBE_TIMEOUT_S:.0f} s"
-        ) from None
-    try:
-        if done.returncode == 0:
-            return msgspec.json.decode(done.stdout, type=Signature)
-        problem = msgspec.json.decode(done.stdout, type=dict[str, str])
-        raise SalverError(problem["code"], problem["message"], problem["remedy"])
-    except (msgspec.DecodeError, KeyError):
-        if done.returncode < 0:
-            ended_by = signal.Signals(-done.returncode).name
-            raise SalverError(
-                "INVALID_ARTIFACT",
-                f"{path.resolve().name!r} cannot be read: {ended_by} ended the child process that did it",
-                "the file may be damaged; save the model anew",
-            ) from None
-        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise SalverError(
-            "INVALID_ARTIFACT", f"loading {path.name!r} in a child process failed: {last or 'no message'}"
-        ) from None
+    raise SalverError("INVALID_ARTIFACT", f"{name!r} cannot be loaded: the child process that did it {found.why}")
+
+
+def memory_to_read(path: Path) -> int:
+    """What a process may take that reads the artifact at `path`: a multiple of a large one."""
+    files = path.rglob("*") if path.is_dir() else (path,)
+    return MEMORY_BYTES + _TIMES_ITS_SIZE * sum(file.stat().st_size for file in files if file.is_file())
 
 
 def artifact_files(path: Path) -> dict[str, Path]:
@@ -199,14 +239,8 @@ def _choose_format(path: Path, directory: Path, named: str, declaration: Declara
 def _fitting_formats(files: list[Path], declaration: Declaration) -> dict[str, str]:
     """Each format with a file of its suffix, and the first such file; opened are those that others name so as well."""
     fitting = {}
-    for name, facts in FORMATS.items():
-        names = [
-            file.name
-            for file in files
-            if file.suffix in facts.suffixes
-            and file.is_file()
-            and (file.suffix not in facts.shared_suffixes or looks_like(name, file))
-        ]
+    for name in FORMATS:
+        names = [file.name for file in files if may_be(name, file)]
         if names:
             fitting[name] = "model.py" if "model.py" in names else names[0]
     processing = {setting.partition(":")[0] for setting in (declaration.preprocess, declaration.postprocess) if setting}

@@ -1,20 +1,13 @@
-"""`python -m salver.runtime.describe PATH FORMAT`: print an artifact's signature as JSON.
-
-The child process in which code that came with an artifact runs to tell its signature. On a
-refusal it prints `{"code", "message", "remedy"}` and exits with 1.
-"""
+"""`python -m salver.runtime.describe`: the child in which an artifact's code runs to tell its signature."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
-import msgspec
-
 from salver.protocol.errors import SalverError
-from salver.runtime.artifact import source_of
-from salver.runtime.batch import problem_of
+from salver.protocol.signature import Signature
+from salver.runtime.artifact import DescribeOrder, source_of
+from salver.runtime.asking import answer_once
 from salver.runtime.declaration import Declaration, read_declaration
 from salver.runtime.environment import allow_users_code
 from salver.runtime.formats import format_named
@@ -23,30 +16,20 @@ from salver.runtime.formats.python import import_attribute
 __all__ = ["main"]
 
 
-def main() -> int:
-    """Describe the artifact named on the command line."""
-    path, name = Path(sys.argv[1]), sys.argv[2]
-    # Whatever the artifact's code prints must not mix with the answer.
-    answer = os.dup(1)
-    os.dup2(2, 1)
+def main() -> None:
+    """Describe one artifact."""
     allow_users_code()
-    try:
-        chosen = format_named(name)
-        declaration = read_declaration(path) if path.is_dir() else Declaration()
-        source = source_of(path, chosen, declaration)
-        reply = msgspec.json.encode(chosen.signature(source, declaration))
-        for reference in filter(None, (declaration.preprocess, declaration.postprocess)):
-            _require_function(source.directory, reference)
-        status = 0
-    except SalverError as error:
-        reply = msgspec.json.encode({"code": error.code, "message": error.message, "remedy": error.remedy})
-        status = 1
-    except Exception as error:  # noqa: BLE001 - the artifact's code may raise anything
-        message = f"loading {path.resolve().name!r} in a child process failed: {problem_of(error)}"
-        reply = msgspec.json.encode({"code": "INVALID_ARTIFACT", "message": message, "remedy": ""})
-        status = 1
-    os.write(answer, reply)
-    return status
+    answer_once(DescribeOrder, _signature)
+
+
+def _signature(asked: DescribeOrder) -> Signature:
+    path, chosen = Path(asked.path), format_named(asked.format)
+    declaration = read_declaration(path) if path.is_dir() else Declaration()
+    source = source_of(path, chosen, declaration)
+    signature = chosen.signature(source, declaration)
+    for reference in filter(None, (declaration.preprocess, declaration.postprocess)):
+        _require_function(source.directory, reference)
+    return signature
 
 
 def _require_function(directory: Path, reference: str) -> None:
@@ -56,4 +39,4 @@ def _require_function(directory: Path, reference: str) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -8,18 +8,21 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from salver.protocol.errors import SalverError
 
 __all__ = [
     "allow_users_code",
+    "become_subreaper",
     "child_environment",
     "die_with_parent",
     "ending_copies",
     "environment_without_settings",
     "give_back_freed_memory",
     "keep_one_heap",
+    "own_children",
     "require_users_code",
 ]
 
@@ -36,6 +39,7 @@ _PASSED_ON: Final = (
 )
 """Environment that is inherited. Nothing else: the parent's environment may hold secrets."""
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
 _M_ARENA_MAX: Final = -8
 _allowed: Final = threading.Event()
 
@@ -43,6 +47,8 @@ _allowed: Final = threading.Event()
 def child_environment(threads: int = 1) -> dict[str, str]:
     """The environment of a process that runs users' code with so many computing threads."""
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    if path := kept.get("PYTHONPATH"):  # whose entries are to mean the same where the process runs
+        kept["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, path.split(os.pathsep)))
     settings = {"PYTHONUNBUFFERED": "1", "ORT_DISABLE_TELEMETRY": "1"}
     return kept | settings | {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
 
@@ -52,15 +58,34 @@ def environment_without_settings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("SALVER_")}
 
 
-def die_with_parent(parent_pid: int) -> None:
-    """Ask the kernel to kill this process when its parent dies; exit if that has happened already.
+def die_with_parent(parent_pid: int, by: signal.Signals = signal.SIGKILL) -> None:
+    """Ask the kernel to send this process a signal when its parent dies; exit if that has happened already.
 
     The kernel ties the life of a process to the parent's thread that started it, so that must be one
     that lasts.
     """
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, by, 0, 0, 0)
     if os.getppid() != parent_pid:
         os._exit(1)
+
+
+def become_subreaper(*, adopting: bool = True) -> None:
+    """Have orphans below this process become its children, so that none can hide; or no longer."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, int(adopting), 0, 0, 0)
+
+
+def own_children() -> list[int]:
+    """The process ids of this process's children, by /proc: not every kernel lists them for us."""
+    me = os.getpid()
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            # A process may end while it is looked at.
+            with contextlib.suppress(OSError):
+                # pid (name, which may hold anything) state parent ...
+                if int((path / "stat").read_bytes().rpartition(b")")[2].split()[1]) == me:
+                    found.append(int(path.name))
+    return found
 
 
 def keep_one_heap() -> None:

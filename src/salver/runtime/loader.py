@@ -27,7 +27,7 @@ from salver.runtime.environment import require_users_code
 from salver.runtime.formats import Format, Loaded, Source, Streaming, format_named
 from salver.runtime.model import Arrays
 from salver.runtime.states import keep_states
-from salver.storage.blob_store import Blobs
+from salver.storage.blob_store import ReadableBlobs
 
 __all__ = ["load_version"]
 
@@ -35,7 +35,7 @@ _AGREED: Final = ("preprocess", "postprocess", "kind", "cost", "idempotent", "wa
 """What a manifest and a declaration both say, each for the other to hold to."""
 
 
-def load_version(manifest: VersionManifest, options: RuntimeOptions, blobs: Blobs, scratch: Path) -> Loaded:
+def load_version(manifest: VersionManifest, options: RuntimeOptions, blobs: ReadableBlobs, scratch: Path) -> Loaded:
     """Verify and load one version, fetched before where it is not here; blocks, so call it off the event loop.
 
     Raises CORRUPT_ARTIFACT when a stored byte differs, STORE_UNAVAILABLE when it is not here and cannot be
@@ -49,7 +49,7 @@ def load_version(manifest: VersionManifest, options: RuntimeOptions, blobs: Blob
         return _load_held(manifest, options, blobs, scratch)
 
 
-def _load_held(manifest: VersionManifest, options: RuntimeOptions, blobs: Blobs, scratch: Path) -> Loaded:
+def _load_held(manifest: VersionManifest, options: RuntimeOptions, blobs: ReadableBlobs, scratch: Path) -> Loaded:
     chosen = format_named(manifest.format)
     only = manifest.files[0]
     if len(manifest.files) == 1 and FORMATS[manifest.format].loads_from_memory:

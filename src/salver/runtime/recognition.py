@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from salver.protocol.errors import SalverError
+from salver.protocol.formats import FORMATS
 
-__all__ = ["content_of", "looks_like", "require_content"]
+__all__ = ["content_of", "looks_like", "may_be", "require_content"]
 
 _HEAD_BYTES: Final = 4096
 _PICKLE: Final = "a pickle"
@@ -43,6 +44,14 @@ def content_of(path: Path) -> str:
 def looks_like(format: str, path: Path) -> bool:
     """Whether a file may be a model of `format`; of formats that show no sign, whatever is nothing else."""
     return _looks(format, _head(path))
+
+
+def may_be(format: str, path: Path) -> bool:
+    """Whether a file is called what models of `format` are, and looks like one where others are called so as well."""
+    facts = FORMATS[format]
+    if path.suffix not in facts.suffixes or not path.is_file():
+        return False
+    return path.suffix not in facts.shared_suffixes or looks_like(format, path)
 
 
 def require_content(format: str, path: Path) -> None:

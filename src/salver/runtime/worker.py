@@ -45,7 +45,7 @@ from salver.runtime.provenance import require_signed
 from salver.runtime.warmup import warm_up
 from salver.runtime.worker_streams import Answers, WorkerStreams
 from salver.storage.blob_keys import GivenKeys
-from salver.storage.blobs import BlobStore
+from salver.storage.blob_reader import BlobReader
 
 __all__ = ["LoadOrder", "LoadReport", "main"]
 
@@ -175,7 +175,7 @@ def _load(connection: _Connection, order: LoadOrder) -> Loaded | None:
     try:
         with ending_copies():
             require_signed(order.manifest, order.trusted)
-            blobs = BlobStore(Path(order.blobs), GivenKeys(order.keys))
+            blobs = BlobReader(Path(order.blobs), GivenKeys(order.keys))
             loaded = load_version(order.manifest, order.options, blobs, Path(order.scratch))
             predicts = getattr(loaded, "predicts", True)
             measured = warm_up(loaded, order.manifest, order.max_batch, SYSTEM_CLOCK) if predicts else Measured()

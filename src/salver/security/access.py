@@ -78,6 +78,21 @@ class Operation(enum.StrEnum):
     REVOKE_TOKEN = "revoke_token"  # noqa: S105 - the name of an operation
 
 
+_SAID: Final = MappingProxyType(
+    {
+        Operation.TRUST_CODE: "vouch for code",
+        Operation.RECORD_EVIDENCE: "record evaluations and cases",
+        Operation.SET_POLICY: "set policies and retraining hooks",
+        Operation.KEEP_KEYS: "change whose signatures are trusted",
+        Operation.OPERATE: "see to jobs, webhooks, storage and retraining",
+        Operation.READ_AUDIT: "read the journal",
+        Operation.READ_TOKENS: "list tokens",
+        Operation.CREATE_TOKEN: "create tokens",
+        Operation.REVOKE_TOKEN: "revoke tokens",
+    }
+)
+"""Operations in words, where their names are none."""
+
 PERMISSIONS: Final[Mapping[Role, frozenset[Operation]]] = MappingProxyType(
     {
         Role.ADMIN: frozenset(Operation),
@@ -157,6 +172,6 @@ def require(principal: Principal, operation: Operation) -> None:
         granted = ", ".join(role for role in Role if operation in PERMISSIONS[role])
         raise SalverError(
             "PERMISSION_DENIED",
-            f"{principal.name} has role {principal.role}, which may not {operation}",
+            f"{principal.name} has role {principal.role}, which may not {_SAID.get(operation, operation)}",
             f"use a token with one of the roles {granted}",
         )

@@ -49,6 +49,7 @@ __all__ = [
     "TrustedKeys",
     "VerifyingKey",
     "audit_key",
+    "new_audit_pem",
     "new_signing_pem",
     "signing_key",
 ]
@@ -268,7 +269,7 @@ def signing_key(secrets: Secrets) -> SigningKey:
 
 def audit_key(secrets: Secrets) -> AuditKey:
     """The key a home signs its journal with, made at the first call; REFUSED_BY_POLICY for a damaged one."""
-    return AuditKey.parse(secrets.secret(AUDIT_KEY, _new_audit_pem))
+    return AuditKey.parse(secrets.secret(AUDIT_KEY, new_audit_pem))
 
 
 def new_signing_pem() -> bytes:
@@ -276,7 +277,8 @@ def new_signing_pem() -> bytes:
     return _private_pem(generate_private_key(SECP256R1()))
 
 
-def _new_audit_pem() -> bytes:
+def new_audit_pem() -> bytes:
+    """A new key for a journal."""
     return _private_pem(Ed25519PrivateKey.generate())
 
 

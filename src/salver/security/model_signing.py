@@ -153,6 +153,7 @@ def sign_manifest(key: SigningKey, manifest: VersionManifest, publisher: Publish
     """The bundle, as JSON text, in which `key` vouches for a version's files and for all that its manifest says.
 
     `publisher` is whose signature the files came with, if they did; it is to be trusted as long as the version is.
+    Raises INVALID_ARTIFACT for a version of which so much is said that nobody would read its bundle.
     """
     claimed = msgspec.structs.replace(manifest, attestation="")
     files = [file for file in claimed.files if not _is_ignored(file.path)]
@@ -174,7 +175,14 @@ def sign_manifest(key: SigningKey, manifest: VersionManifest, publisher: Publish
         _Material(_KeyHint(_hint(key.public))),
         _Envelope(_base64(payload), _PAYLOAD, (_Signature(_base64(signature)),)),
     )
-    return msgspec.json.encode(bundle).decode()
+    text = msgspec.json.encode(bundle).decode()
+    if len(text) > LONGEST_BUNDLE_BYTES:
+        raise SalverError(
+            "INVALID_ARTIFACT",
+            f"the signature of {claimed.reference} would have {len(text)} bytes",
+            f"at most {LONGEST_BUNDLE_BYTES} are read: register fewer files, or without the signature they came with",
+        )
+    return text
 
 
 def open_bundle(text: str | bytes, keys: TrustedKeys) -> SignedFiles:

@@ -77,11 +77,6 @@ class BrierDecomposition(msgspec.Struct, frozen=True):
     within_variance: float
     within_covariance: float
 
-    @property
-    def generalised_resolution(self) -> float:
-        """Resolution less what binning hides (eq. 10): score = reliability - this + uncertainty."""
-        return self.resolution - self.within_variance + self.within_covariance
-
 
 class Spiegelhalter(msgspec.Struct, frozen=True):
     """Spiegelhalter's z: above 0 when the score is worse than the probabilities promise."""

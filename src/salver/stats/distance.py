@@ -7,7 +7,6 @@ without any drift, as a p-value or a threshold.
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Final
 
 import msgspec
@@ -15,27 +14,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from salver.stats.checked import Floats, counts, finite, fraction, refusal, same_length
-from salver.stats.libraries import scipy_special, scipy_stats
+from salver.stats.libraries import scipy_special
 
 __all__ = [
     "ChiSquare",
-    "KolmogorovSmirnov",
     "PopulationStability",
     "category_counts",
     "chi_square",
-    "jensen_shannon_bits",
-    "jensen_shannon_distance",
-    "kolmogorov_smirnov",
-    "kolmogorov_smirnov_threshold",
-    "kullback_leibler",
     "population_stability",
     "psi",
     "psi_threshold",
-    "wasserstein",
 ]
 
 _MOST_BINS: Final = 1000
-_MOST_EXACT_PAIRS: Final = 1_000_000  # the exact law of Kolmogorov and Smirnov costs as much as comparing all pairs
 
 
 class PopulationStability(msgspec.Struct, frozen=True):
@@ -51,14 +42,6 @@ class PopulationStability(msgspec.Struct, frozen=True):
     edges: tuple[float, ...]
     reference_counts: tuple[int, ...]
     current_counts: tuple[int, ...]
-
-
-class KolmogorovSmirnov(msgspec.Struct, frozen=True):
-    """The largest distance of two distribution functions, the value where it is, and its p-value."""
-
-    statistic: float
-    at: float
-    p_value: float
 
 
 class ChiSquare(msgspec.Struct, frozen=True):
@@ -140,68 +123,6 @@ def _psi_scale(bins: int, reference_rows: int, current_rows: int) -> float:
     if bins < 2 or min(reference_rows, current_rows) < 1:
         raise refusal(f"{bins} bins, {reference_rows} and {current_rows} rows", "give 2 bins or more, and rows")
     return 1 / reference_rows + 1 / current_rows
-
-
-def kullback_leibler(observed: ArrayLike, expected: ArrayLike, *, smoothing: float = 0.0) -> float:
-    """KL(observed || expected) in nats, over the same bins; infinite divergences are refused."""
-    expectation, found = _shares(expected, observed, smoothing)
-    if bool(np.any((expectation == 0) & (found > 0))):
-        raise refusal("a bin that was observed is empty in the expected counts", "give smoothing, or fewer bins")
-    seen = found > 0
-    return float(np.sum(found[seen] * np.log(found[seen] / expectation[seen])))
-
-
-def jensen_shannon_bits(reference: ArrayLike, current: ArrayLike) -> float:
-    """The Jensen-Shannon divergence (Lin 1991, IEEE Trans. Information Theory 37, 145) in bits, from 0 to 1."""
-    before, now = _shares(reference, current, 0.0)
-    middle = (before + now) / 2
-    return min(1.0, max(0.0, _entropy(middle) - (_entropy(before) + _entropy(now)) / 2))
-
-
-def jensen_shannon_distance(reference: ArrayLike, current: ArrayLike) -> float:
-    """The root of the divergence in bits, which is a metric (Endres and Schindelin 2003), from 0 to 1."""
-    return math.sqrt(jensen_shannon_bits(reference, current))
-
-
-def _entropy(shares: Floats) -> float:
-    some = shares[shares > 0]
-    return -float(np.sum(some * np.log2(some)))
-
-
-def kolmogorov_smirnov(reference: ArrayLike, current: ArrayLike) -> KolmogorovSmirnov:
-    """The two-sided two-sample test of Kolmogorov and Smirnov, as scipy does it; for numbers, not categories."""
-    before, now = finite(reference, "reference"), finite(current, "current")
-    exact = before.size * now.size <= _MOST_EXACT_PAIRS
-    with warnings.catch_warnings():
-        # Where the exact law cannot be computed scipy takes the asymptotic one, and says so as a warning.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        found = scipy_stats().ks_2samp(before, now, method="exact" if exact else "asymp")
-    return KolmogorovSmirnov(float(found.statistic), float(found.statistic_location), float(found.pvalue))
-
-
-def kolmogorov_smirnov_threshold(reference_rows: int, current_rows: int, *, level: float = 0.95) -> float:
-    """What the statistic of large samples without drift stays below with chance `level`: c sqrt(1/N + 1/M).
-
-    c is the quantile of Kolmogorov's distribution, 1.3581 for 0.95 and 1.6276 for 0.99.
-    """
-    c = float(scipy_special().kolmogi(1 - fraction(level, "level")))
-    return c * math.sqrt(_psi_scale(2, reference_rows, current_rows))
-
-
-def wasserstein(reference: ArrayLike, current: ArrayLike, *, scaled: bool = False) -> float:
-    """How far the values have to be moved on average, in their own unit (earth mover's distance).
-
-    `scaled` gives it in standard deviations of the reference, to compare columns; a constant reference has none
-    and is refused then.
-    """
-    before, now = finite(reference, "reference"), finite(current, "current")
-    distance = float(scipy_stats().wasserstein_distance(before, now))
-    if not scaled:
-        return distance
-    deviation = float(before.std())
-    if deviation == 0:
-        raise refusal(f"the reference is {before[0]:g} throughout", "take the distance unscaled")
-    return distance / deviation
 
 
 def category_counts(reference: ArrayLike, current: ArrayLike) -> tuple[tuple[str, ...], Floats, Floats]:

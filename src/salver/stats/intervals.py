@@ -13,17 +13,14 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
-from salver.stats.checked import amount, finite, fraction, outcomes, refusal, same_length
+from salver.stats.checked import amount, finite, fraction, outcomes, same_length
 from salver.stats.libraries import scipy_special
 
 __all__ = [
     "Interval",
-    "beta_interval",
-    "clopper_pearson",
     "mean_interval",
     "newcombe_difference",
     "newcombe_paired_difference",
-    "probability_second_greater",
     "quantile_z",
     "wilson",
 ]
@@ -67,60 +64,6 @@ def wilson(successes: float, trials: float, *, level: float = 0.95) -> Interval:
     low = 0.0 if x == 0 else max(0.0, middle - half)
     high = 1.0 if x == n else min(1.0, middle + half)
     return Interval(p, min(low, p), max(high, p), level)
-
-
-def clopper_pearson(successes: float, trials: float, *, level: float = 0.95) -> Interval:
-    """The exact interval of Clopper and Pearson (1934, Biometrika 26, 404): covers at least `level`, often more."""
-    x, n = amount(successes, trials)
-    special, tail = scipy_special(), (1 - fraction(level, "level")) / 2
-    low = 0.0 if x == 0 else float(special.betaincinv(x, n - x + 1, tail))
-    high = 1.0 if x == n else float(special.betaincinv(x + 1, n - x, 1 - tail))
-    return Interval(x / n, low, high, level)
-
-
-def beta_interval(
-    successes: float, trials: float, *, prior: tuple[float, float] = (0.5, 0.5), level: float = 0.95
-) -> Interval:
-    """The equal-tailed credible interval of a proportion, by default with Jeffreys' prior; the estimate is the mean.
-
-    The limits at 0 and `trials` successes are set to the edges (Brown, Cai and DasGupta 2001, Statistical
-    Science 16, 101, section 4.1.2), where the posterior is highest.
-    """
-    x, n = amount(successes, trials)
-    if min(prior) <= 0:
-        raise refusal(f"the prior is {prior}", "give two numbers above 0")
-    a, b = x + prior[0], n - x + prior[1]
-    special, tail = scipy_special(), (1 - fraction(level, "level")) / 2
-    low = 0.0 if x == 0 else float(special.betaincinv(a, b, tail))
-    high = 1.0 if x == n else float(special.betaincinv(a, b, 1 - tail))
-    return Interval(a / (a + b), low, high, level)
-
-
-def probability_second_greater(
-    first: tuple[int, int], second: tuple[int, int], *, prior: tuple[float, float] = (1.0, 1.0)
-) -> float:
-    """P(p2 > p1) of two proportions, given (successes, trials) of each, under independent beta priors.
-
-    Integrates the first's density times the second's survival function by Gauss-Legendre quadrature over the
-    angle whose squared sine is the proportion, cut ten standard deviations about either mean.
-
-    >>> round(probability_second_greater((150, 1000), (180, 1000)), 5)
-    0.96451
-    """
-    special = scipy_special()
-    (x1, n1), (x2, n2) = amount(*first), amount(*second)
-    if min(prior) <= 0:
-        raise refusal(f"the prior is {prior}", "give two numbers above 0")
-    a, b, c, d = x1 + prior[0], n1 - x1 + prior[1], x2 + prior[0], n2 - x2 + prior[1]
-    middles = [(math.asin(math.sqrt(e / (e + f))), 5 / math.sqrt(e + f)) for e, f in ((a, b), (c, d))]
-    cuts = np.unique(np.clip([0, math.pi / 2, *(m + side * w for m, w in middles for side in (-1, 1))], 0, math.pi / 2))
-    nodes, weights = np.polynomial.legendre.leggauss(200)
-    half = np.diff(cuts)[:, None] / 2
-    angle = (cuts[:-1, None] + half * (nodes + 1)).ravel()
-    sine, cosine = np.sin(angle), np.cos(angle)
-    log_density = (2 * a - 1) * np.log(sine) + (2 * b - 1) * np.log(cosine) - special.betaln(a, b)
-    mass = (half * weights).ravel() * 2 * np.exp(log_density)
-    return float(np.sum(mass * special.betainc(d, c, cosine**2)) / np.sum(mass))
 
 
 def newcombe_difference(first: tuple[float, float], second: tuple[float, float], *, level: float = 0.95) -> Interval:

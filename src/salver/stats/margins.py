@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import enum
 import math
-from statistics import NormalDist
+from collections.abc import Callable
 
 import msgspec
 
 from salver.protocol.verdict import Judgement, Verdict
 from salver.stats.checked import refusal
 from salver.stats.intervals import Interval
-from salver.stats.libraries import scipy_special
+from salver.stats.power import in_words, more_for_bound
 
 __all__ = [
     "Comparison",
-    "Equivalence",
     "Relation",
     "compare",
-    "equivalence_test",
     "judge_bound",
-    "non_inferiority_p",
 ]
 
 
@@ -41,38 +38,14 @@ class Comparison(msgspec.Struct, frozen=True):
     """A difference held against a margin; `gain` is turned so that above 0 the first is better.
 
     `relation` is better or worse when the whole interval lies beyond the margin, equivalent when all of it
-    lies within, inconclusive otherwise. `significant` says that it excludes 0, however small the
-    difference. `not_worse` is the verdict on non-inferiority: successful when the interval stays above -margin,
-    failed when all of it is below.
+    lies within, inconclusive otherwise. `not_worse` is the verdict on non-inferiority: successful when the interval
+    stays above -margin, failed when all of it is below.
     """
 
     gain: Interval
     margin: float
     relation: Relation
-    significant: bool
     not_worse: Verdict
-
-    def sentence(self) -> str:
-        """The comparison in words, for reasons and reports.
-
-        >>> compare(Interval(-0.02, -0.04, -0.001), 0.005).sentence()
-        'inconclusive: -0.02 [-0.04, -0.001] against a margin of 0.005; it differs, maybe by too little to matter'
-        """
-        said = f"{self.relation}: {self.gain.estimate:.4g} [{self.gain.low:.4g}, {self.gain.high:.4g}]"
-        said += f" against a margin of {self.margin:g}"
-        if self.significant and self.relation is Relation.EQUIVALENT:
-            said += "; it differs, by too little to matter"
-        elif self.significant and self.relation is Relation.INCONCLUSIVE:
-            said += "; it differs, maybe by too little to matter"
-        return said
-
-
-class Equivalence(msgspec.Struct, frozen=True):
-    """Two one-sided tests: `p_value` is the larger of both, small where the difference is within the margin."""
-
-    p_lower: float
-    p_upper: float
-    p_value: float
 
 
 def compare(difference: Interval, margin: float, *, higher_is_better: bool = True) -> Comparison:
@@ -88,7 +61,7 @@ def compare(difference: Interval, margin: float, *, higher_is_better: bool = Tru
     gain = difference
     if not higher_is_better:
         gain = Interval(-difference.estimate, -difference.high, -difference.low, difference.level)
-    return Comparison(gain, margin, _relation(gain, margin), 0 not in gain, _not_worse(gain, margin))
+    return Comparison(gain, margin, _relation(gain, margin), _not_worse(gain, margin))
 
 
 def _relation(gain: Interval, margin: float) -> Relation:
@@ -108,58 +81,42 @@ def _not_worse(gain: Interval, margin: float) -> Verdict:
 
 
 def judge_bound(
-    name: str, found: Interval, *, at_least: float | None = None, at_most: float | None = None
+    name: str,
+    found: Interval,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    rows: int | None = None,
+    unit: str = "rows",
+    plan: Callable[[Interval, float, int], int | None] = more_for_bound,
 ) -> Judgement:
     """Hold one number against a bound: exactly one of `at_least` and `at_most`.
 
     Successful when the whole interval keeps the bound, failed when all of it breaks it, inconclusive when the
-    bound lies within: few rows neither pass by luck nor fail by it.
+    bound lies within: few rows neither pass by luck nor fail by it. Given how many `rows` (or what `unit` says) the
+    interval is of, the reason says how many more would decide, by the `plan` that fits the interval.
 
-    >>> judge_bound("accuracy", Interval(1.0, 0.84, 1.0), at_least=0.9)
-    Judgement(verdict=<Verdict.INCONCLUSIVE: 'inconclusive'>, reasons=('accuracy 1 [0.84, 1], wanted at least 0.9',))
+    >>> from salver.stats.intervals import wilson
+    >>> from salver.stats.power import more_for_share
+    >>> judge_bound("accuracy", wilson(20, 20), at_least=0.9, rows=20, plan=more_for_share).reasons
+    ('accuracy 1 [0.8389, 1], wanted at least 0.9; about 15 more rows would decide',)
     """
     if (at_least is None) == (at_most is None):
         raise refusal(f"{name} has {'no bound' if at_least is None else 'two bounds'}", "give at_least or at_most")
     if at_least is not None:
+        bound = at_least
         kept, broken, wanted = found.low >= at_least, found.high < at_least, f"at least {at_least:g}"
     else:
         assert at_most is not None
+        bound = at_most
         kept, broken, wanted = found.high <= at_most, found.low > at_most, f"at most {at_most:g}"
     verdict = Verdict.SUCCESSFUL if kept else Verdict.FAILED if broken else Verdict.INCONCLUSIVE
     said = f"{name} {found.estimate:.4g} [{found.low:.4g}, {found.high:.4g}], wanted {wanted}"
+    if verdict is Verdict.INCONCLUSIVE and rows is not None:
+        said += in_words(plan(found, bound, rows), unit)
     return Judgement(verdict, (said,))
-
-
-def equivalence_test(
-    difference: float, standard_error: float, margin: float, *, degrees_of_freedom: float | None = None
-) -> Equivalence:
-    """Schuirmann's two one-sided tests (1987, J. Pharmacokinetics and Biopharmaceutics 15, 657).
-
-    By the normal distribution, or Student's with `degrees_of_freedom`.
-    """
-    _check_margin(margin)
-    lower = _upper_tail(difference + margin, standard_error, degrees_of_freedom)
-    upper = _upper_tail(margin - difference, standard_error, degrees_of_freedom)
-    return Equivalence(lower, upper, max(lower, upper))
-
-
-def non_inferiority_p(
-    gain: float, standard_error: float, margin: float, *, degrees_of_freedom: float | None = None
-) -> float:
-    """The one-sided p-value of "worse by `margin` or more": small where the first is not worse by as much."""
-    _check_margin(margin)
-    return _upper_tail(gain + margin, standard_error, degrees_of_freedom)
 
 
 def _check_margin(margin: float) -> None:
     if not (math.isfinite(margin) and margin >= 0):
         raise refusal(f"the margin is {margin:g}", "give 0 or the smallest difference that matters")
-
-
-def _upper_tail(distance: float, standard_error: float, degrees_of_freedom: float | None) -> float:
-    if not (math.isfinite(distance) and math.isfinite(standard_error) and standard_error > 0):
-        raise refusal(f"the standard error is {standard_error:g}", "give rows that differ, so that there is one")
-    ratio = distance / standard_error
-    if degrees_of_freedom is None:
-        return NormalDist().cdf(-ratio)
-    return float(scipy_special().stdtr(degrees_of_freedom, -ratio))

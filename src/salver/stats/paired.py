@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from salver.stats.bootstrap import MetricFunction
-from salver.stats.checked import fraction, outcomes, paired, refusal, same_length
+from salver.stats.checked import outcomes, paired, refusal, same_length
 from salver.stats.intervals import Interval, newcombe_paired_difference
 from salver.stats.libraries import scipy_special, scipy_stats
 
-__all__ = ["McNemar", "PairedTest", "mcnemar", "paired_t", "permutation_test", "wilcoxon"]
+__all__ = ["McNemar", "PairedTest", "cohen_d_paired", "mcnemar", "permutation_test", "wilcoxon"]
 
 
 class McNemar(msgspec.Struct, frozen=True):
@@ -73,25 +73,6 @@ def mcnemar(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> McNe
     return McNemar(one.size, b, c, difference, exact, mid, chi_square, chi_square_p)
 
 
-def paired_t(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> tuple[PairedTest, Interval]:
-    """Student's paired t test, with the interval of the mean difference; at least two rows.
-
-    Differences that are all alike but not zero are refused: they show no variance to test against.
-    """
-    one, other = paired(first, second, at_least=2)
-    differences = one - other
-    mean, error = float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(one.size)
-    # Rounding leaves a trace of variance in constant differences.
-    if error <= 1e-14 * abs(mean):
-        if mean != 0:
-            raise refusal(f"all {one.size} differences are {mean:g}", "give more rows, or another test")
-        return PairedTest("paired t", one.size, 0.0, 0.0, 1.0), Interval(0.0, 0.0, 0.0, level)
-    special, t = scipy_special(), mean / error
-    p_value = 2 * float(special.stdtr(one.size - 1, -abs(t)))
-    half = float(special.stdtrit(one.size - 1, 0.5 + fraction(level, "level") / 2)) * error
-    return PairedTest("paired t", one.size, mean, t, p_value), Interval(mean, mean - half, mean + half, level)
-
-
 def wilcoxon(first: ArrayLike, second: ArrayLike) -> PairedTest:
     """Wilcoxon's signed-rank test (1945, Biometrics Bulletin 1, 80) as scipy does it; rows without difference drop.
 
@@ -105,6 +86,16 @@ def wilcoxon(first: ArrayLike, second: ArrayLike) -> PairedTest:
         return PairedTest("wilcoxon", one.size, mean, 0.0, 1.0)
     found = scipy_stats().wilcoxon(telling)
     return PairedTest("wilcoxon", one.size, mean, float(found.statistic), float(found.pvalue))
+
+
+def cohen_d_paired(first: ArrayLike, second: ArrayLike) -> float:
+    """Cohen's d of pairs: the mean difference in standard deviations of the differences (d_z; 1988, eq. 2.3.5)."""
+    one, other = paired(first, second, at_least=2)
+    differences = one - other
+    deviation = float(differences.std(ddof=1))
+    if deviation == 0:
+        raise refusal("the differences have no variance", "give the difference itself instead of a standardised one")
+    return float(differences.mean()) / deviation
 
 
 def permutation_test(

@@ -1,173 +1,102 @@
-"""How many rows or users a comparison needs, and what it can find with those it has.
+"""How many more rows would decide what those at hand leave open.
 
-Sizes are per arm (or pairs, for McNemar), two-sided, as exact real numbers where the formula gives one; round
-up with `math.ceil`. Every function says which formula it is, because four of them give four answers.
+The estimate is taken for the truth, its error for normal and falling with the root of the number of rows, which are to
+be more of the same. Each number is for a chance of 80 % to decide. None where no number of rows would: the
+estimate lies on the very bound, or so near that more than 10^9 rows are needed.
 """
 
 from __future__ import annotations
 
 import math
 from statistics import NormalDist
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
-from salver.stats.checked import fraction, refusal
-from salver.stats.effects import cohen_h
-from salver.stats.libraries import scipy_special
+from salver.stats.intervals import Interval, quantile_z
 
-__all__ = [
-    "PROPORTION_FORMULAS",
-    "ProportionFormula",
-    "lehr_size",
-    "mcnemar_power",
-    "mcnemar_size",
-    "means_power",
-    "means_size",
-    "means_size_t",
-    "proportions_power",
-    "proportions_size",
-]
+__all__ = ["POWER", "in_words", "more_for_bound", "more_for_relation", "more_for_share"]
 
-ProportionFormula: TypeAlias = Literal["unpooled", "pooled", "continuity", "arcsine"]
-PROPORTION_FORMULAS: Final[tuple[ProportionFormula, ...]] = ("unpooled", "pooled", "continuity", "arcsine")
-
-_NORMAL: Final = NormalDist()
+POWER: Final = 0.8
 _MOST_ROWS: Final = 10**9
+_NORMAL: Final = NormalDist()
 
 
-def proportions_size(
-    first: float, second: float, *, alpha: float = 0.05, power: float = 0.8, formula: ProportionFormula = "pooled"
-) -> float:
-    """Rows per arm to find `second` where `first` was, by a two-sided z test at `alpha`.
+def more_for_bound(found: Interval, bound: float, rows: int) -> int | None:
+    """Rows beyond `rows` with which the whole interval lies on its estimate's side of `bound`.
 
-    `unpooled`: each arm's own variance. `pooled`: Fleiss, Levin and Paik (2003, Statistical Methods for Rates
-    and Proportions, eq. 4.14), the variance under the null hypothesis pooled; the default, as it plans
-    the test that `effects.two_proportions` does. `continuity`: the same, corrected (eq. 4.16, after Casagrande,
-    Pike and Smith 1978); plans exact tests. `arcsine`: Cohen's h (1988, section 6.4).
+    n (1 + z_beta / z_alpha)^2 (h / d)^2 - n, where d is the estimate's distance to the bound and h what the interval of
+    n rows reaches towards it: (z_alpha + z_beta)^2 s^2 / d^2 of Chow, Shao and Wang (2008, Sample Size Calculations
+    in Clinical Research, section 3.1.2) with s = h sqrt(n) / z_alpha.
 
-    >>> [math.ceil(proportions_size(0.15, 0.17, formula=each)) for each in PROPORTION_FORMULAS]
-    [5271, 5274, 5373, 5270]
+    >>> more_for_bound(Interval(0.95, 0.91, 0.99), 0.9, 100)
+    31
     """
-    _check_proportions(first, second)
-    z_alpha, z_beta = _z(alpha, power)
-    gap, own = abs(second - first), first * (1 - first) + second * (1 - second)
-    middle = (first + second) / 2
-    if formula == "unpooled":
-        return (z_alpha + z_beta) ** 2 * own / gap**2
-    if formula == "arcsine":
-        return 2 * ((z_alpha + z_beta) / cohen_h(first, second)) ** 2
-    pooled = (z_alpha * math.sqrt(2 * middle * (1 - middle)) + z_beta * math.sqrt(own)) ** 2 / gap**2
-    if formula == "pooled":
-        return pooled
-    if formula == "continuity":
-        return pooled / 4 * (1 + math.sqrt(1 + 4 / (pooled * gap))) ** 2
-    raise refusal(f"no formula {formula!r}", f"give one of {', '.join(PROPORTION_FORMULAS)}")
+    return _more(_to_clear(found, bound, POWER), rows)
 
 
-def proportions_power(
-    first: float, second: float, rows: float, *, alpha: float = 0.05, formula: ProportionFormula = "pooled"
-) -> float:
-    """The chance to find the difference with `rows` per arm: `proportions_size` solved for the power."""
-    _check_proportions(first, second)
-    _check_rows(rows)
-    z_alpha = _NORMAL.inv_cdf(1 - fraction(alpha, "alpha") / 2)
-    gap, own = abs(second - first), first * (1 - first) + second * (1 - second)
-    middle = (first + second) / 2
-    if formula == "unpooled":
-        return _NORMAL.cdf(gap * math.sqrt(rows / own) - z_alpha)
-    if formula == "arcsine":
-        return _NORMAL.cdf(abs(cohen_h(first, second)) * math.sqrt(rows / 2) - z_alpha)
-    if formula == "continuity":
-        # The corrected size is (sqrt(m) + sqrt(m + 4 / gap))^2 / 4 of the uncorrected m; this is its inverse.
-        rows = max(math.sqrt(rows) - 1 / (gap * math.sqrt(rows)), 0.0) ** 2
-    elif formula != "pooled":
-        raise refusal(f"no formula {formula!r}", f"give one of {', '.join(PROPORTION_FORMULAS)}")
-    distance = gap * math.sqrt(rows) - z_alpha * math.sqrt(2 * middle * (1 - middle))
-    return _NORMAL.cdf(distance / math.sqrt(own))
+def more_for_share(found: Interval, bound: float, rows: int) -> int | None:
+    """The same of a proportion with Wilson's interval, whose error is that of the bound itself.
 
+    ((z_alpha sqrt(b (1 - b)) + z_beta sqrt(p (1 - p))) / d)^2 - n (Fleiss, Levin and Paik 2003, Statistical Methods for
+    Rates and Proportions, chapter 2, without a correction for continuity). Near 0 and 1 it takes far fewer rows than
+    `more_for_bound`.
 
-def means_size(effect: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Rows per arm to find a difference of `effect` standard deviations, with known variance: 2 (z + z)^2 / d^2."""
-    _check_effect(effect)
-    return 2 * (sum(_z(alpha, power)) / effect) ** 2
-
-
-def lehr_size(effect: float) -> float:
-    """Lehr's rule of thumb, 16 / d^2, for alpha 0.05 and power 0.8 (1992, Statistics in Medicine 11, 1099)."""
-    _check_effect(effect)
-    return 16 / effect**2
-
-
-def means_size_t(effect: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
-    """Rows per arm for Student's t test: the least whole number whose `means_power` reaches `power`.
-
-    >>> means_size_t(0.5), means_size_t(0.2)
-    (64, 394)
+    >>> more_for_share(Interval(1.0, 0.839, 1.0), 0.9, 20)
+    15
     """
-    start = means_size(effect, alpha=alpha, power=power)
-    if start > _MOST_ROWS:
-        raise refusal(f"an effect of {effect:g} takes {start:.3g} rows", "look for a larger effect")
-    rows = max(2, math.floor(start))  # the t test never needs fewer than the z test
-    while means_power(effect, rows, alpha=alpha) < power:
-        rows += 1
-    return rows
+    share, distance = found.estimate, abs(found.estimate - bound)
+    if distance == 0:
+        return None
+    errors = math.sqrt(bound * (1 - bound)), math.sqrt(share * (1 - share))
+    planned = (quantile_z(found.level) * errors[0] + _NORMAL.inv_cdf(POWER) * errors[1]) / distance
+    return _more(planned * planned / rows, rows)
 
 
-def means_power(effect: float, rows: float, *, alpha: float = 0.05) -> float:
-    """The power of the two-sided two-sample t test with `rows` per arm, by the noncentral t distribution."""
-    _check_effect(effect)
-    _check_rows(rows)
-    special, freedom = scipy_special(), 2 * rows - 2
-    shift = abs(effect) * math.sqrt(rows / 2)
-    bar = float(special.stdtrit(freedom, 1 - fraction(alpha, "alpha") / 2))
-    # The far tail adds less than the last digit of nctdtr once the shift is clear of 0.
-    far = float(special.nctdtr(freedom, shift, -bar)) if shift < 5 else 0.0
-    return 1 - float(special.nctdtr(freedom, shift, bar)) + far
+def more_for_relation(gain: Interval, margin: float, rows: int, *, p_value: float, level: float) -> int | None:
+    """Rows beyond `rows` that make of an inconclusive gain what its estimate is: better, worse or equivalent.
 
-
-def mcnemar_size(only_first: float, only_second: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Pairs that McNemar's test needs, given the shares of rows that only the first or the second gets right.
-
-    Connor (1987, Biometrics 43, 207): (z_alpha sqrt(s) + z_beta sqrt(s - d^2))^2 / d^2, with s their
-    sum and d their difference.
+    Better and worse take an interval beyond the margin, as `more_for_bound` has it, and a two-sided p of `level` at
+    most: n ((z_level + z_beta) / z_p)^2. Equivalent takes both ends within, which each may miss with half the chance:
+    (z_alpha + z_beta/2)^2 s^2 / d^2 (Chow, Shao and Wang, section 3.1.3), enough wherever within the margin the
+    gain is, and exact in its middle.
     """
-    discordant, gap = _check_discordant(only_first, only_second)
-    z_alpha, z_beta = _z(alpha, power)
-    return (z_alpha * math.sqrt(discordant) + z_beta * math.sqrt(discordant - gap**2)) ** 2 / gap**2
+    if abs(gain.estimate) <= margin:
+        power = (1 + POWER) / 2
+        return _more(max(_to_clear(gain, margin, power), _to_clear(gain, -margin, power)), rows)
+    border = math.copysign(margin, gain.estimate)
+    times = 0.0 if border not in gain else _to_clear(gain, border, POWER)
+    if p_value > level:
+        times = max(times, _to_be_no_accident(p_value, level))
+    return _more(times, rows)
 
 
-def mcnemar_power(only_first: float, only_second: float, pairs: float, *, alpha: float = 0.05) -> float:
-    """The power of McNemar's test with `pairs`: `mcnemar_size` solved for the power."""
-    discordant, gap = _check_discordant(only_first, only_second)
-    _check_rows(pairs)
-    z_alpha = _NORMAL.inv_cdf(1 - fraction(alpha, "alpha") / 2)
-    spread = math.sqrt(discordant - gap**2)
-    distance = gap * math.sqrt(pairs) - z_alpha * math.sqrt(discordant)
-    return _NORMAL.cdf(distance / spread) if spread > 0 else float(distance > 0)
+def in_words(more: int | None, unit: str = "rows") -> str:
+    """What to add to a reason: two digits, rounded up; nothing where there is no number.
+
+    >>> in_words(1234), in_words(None)
+    ('; about 1,300 more rows would decide', '')
+    """
+    if more is None:
+        return ""
+    scale = 10 ** max(0, len(str(more)) - 2)
+    return f"; about {math.ceil(more / scale) * scale:,} more {unit} would decide"
 
 
-def _z(alpha: float, power: float) -> tuple[float, float]:
-    return _NORMAL.inv_cdf(1 - fraction(alpha, "alpha") / 2), _NORMAL.inv_cdf(fraction(power, "power"))
+def _to_clear(found: Interval, bound: float, power: float) -> float:
+    """By how much the rows have to be multiplied for one end of the interval to clear a bound."""
+    distance = abs(found.estimate - bound)
+    if distance == 0:
+        return math.inf
+    reach = found.estimate - found.low if found.estimate > bound else found.high - found.estimate
+    errors = (1 + _NORMAL.inv_cdf(power) / quantile_z(found.level)) * reach / distance
+    return errors * errors
 
 
-def _check_proportions(first: float, second: float) -> None:
-    fraction(first, "the first proportion")
-    fraction(second, "the second proportion")
-    if first == second:
-        raise refusal(f"both proportions are {first:g}", "give the difference to find")
+def _to_be_no_accident(p_value: float, level: float) -> float:
+    found = _NORMAL.inv_cdf(1 - p_value / 2)
+    errors = (quantile_z(1 - level) + _NORMAL.inv_cdf(POWER)) / found if found > 0 else math.inf
+    return errors * errors
 
 
-def _check_effect(effect: float) -> None:
-    if not (math.isfinite(effect) and effect != 0):
-        raise refusal(f"the effect is {effect:g}", "give the difference to find, in standard deviations")
-
-
-def _check_rows(rows: float) -> None:
-    if not 2 <= rows <= _MOST_ROWS:
-        raise refusal(f"{rows:g} rows", f"give 2 to {_MOST_ROWS}")
-
-
-def _check_discordant(only_first: float, only_second: float) -> tuple[float, float]:
-    discordant, gap = only_first + only_second, abs(only_first - only_second)
-    if min(only_first, only_second) < 0 or not 0 < discordant <= 1 or gap == 0:
-        raise refusal(f"shares {only_first:g} and {only_second:g}", "give two different shares whose sum is at most 1")
-    return discordant, gap
+def _more(times: float, rows: int) -> int | None:
+    more = rows * times - rows
+    return math.ceil(more) if 0 < more <= _MOST_ROWS else None

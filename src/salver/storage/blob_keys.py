@@ -34,7 +34,20 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from salver.protocol.errors import SalverError
 from salver.storage.blob_cipher import KEY_BYTES
 
-__all__ = ["DataKeys", "GivenKeys", "HomeKeys", "KeyEncryption", "LocalKey", "WrappedKey", "key_encryption"]
+__all__ = [
+    "LARGEST_KEPT_BYTES",
+    "DataKeys",
+    "GivenKeys",
+    "HomeKeys",
+    "KeyEncryption",
+    "LocalKey",
+    "WrappedKey",
+    "WrappingKeys",
+    "key_encryption",
+]
+
+LARGEST_KEPT_BYTES: Final = 1 << 16
+"""Of what stands beside an encrypted blob; no more of it is read."""
 
 _NONCE_BYTES: Final = 12
 _LARGEST_FILE: Final = 4096
@@ -138,7 +151,14 @@ def _private_text(path: Path) -> str:
 
 
 class DataKeys(Protocol):
-    """Where a store has its data keys from."""
+    """Where who reads blobs has their data keys from."""
+
+    def unwrap(self, digest: str, kept: bytes | None) -> bytes:
+        """The data key of a blob; raises CORRUPT_ARTIFACT where what is kept is absent or damaged."""
+
+
+class WrappingKeys(DataKeys, Protocol):
+    """Where who stores blobs has the data keys from."""
 
     @property
     def encrypts(self) -> bool:
@@ -146,9 +166,6 @@ class DataKeys(Protocol):
 
     def wrap(self, digest: str, key: bytes) -> bytes:
         """What to keep beside the blob."""
-
-    def unwrap(self, digest: str, kept: bytes | None) -> bytes:
-        """The data key of a blob; raises CORRUPT_ARTIFACT where what is kept is absent or damaged."""
 
 
 class HomeKeys:
@@ -165,7 +182,7 @@ class HomeKeys:
         return self._found[source]
 
     def wrap(self, digest: str, key: bytes) -> bytes:
-        """See `DataKeys`; raises INVALID_SETTING where the key-encryption key is not to be had."""
+        """See `WrappingKeys`; raises INVALID_SETTING where the key-encryption key is not to be had."""
         return wrap(self._key(self._sources[0]), digest, key)
 
     def unwrap(self, digest: str, kept: bytes | None) -> bytes:
@@ -192,14 +209,8 @@ class HomeKeys:
 class GivenKeys:
     """The data keys of some blobs and nothing else: what a worker is given."""
 
-    encrypts: Final = False
-
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self._keys = keys
-
-    def wrap(self, digest: str, key: bytes) -> bytes:
-        """See `DataKeys`; never called, as it does not encrypt."""
-        raise NotImplementedError
 
     def unwrap(self, digest: str, kept: bytes | None) -> bytes:  # noqa: ARG002 - the key is here already
         """See `DataKeys`."""

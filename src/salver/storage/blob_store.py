@@ -28,7 +28,19 @@ from salver.protocol.errors import SalverError
 from salver.storage.blob_cipher import Decryptor, key_name
 from salver.storage.blob_keys import KeyEncryption
 
-__all__ = ["Blob", "Blobs", "Item", "Kind", "check_digest", "checked", "corrupt", "item_of", "named_key", "vouched"]
+__all__ = [
+    "Blob",
+    "Blobs",
+    "Item",
+    "Kind",
+    "ReadableBlobs",
+    "check_digest",
+    "checked",
+    "corrupt",
+    "item_of",
+    "named_key",
+    "vouched",
+]
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _NAME: Final = re.compile(r"([0-9a-f]{64})(?:\.([0-9a-f]{16})(?=\.key$))?(|\.enc|\.key|\.pin|\.doom)")
@@ -64,8 +76,8 @@ class Item(msgspec.Struct, frozen=True):
     """Another one when the file was written anew."""
 
 
-class Blobs(Protocol):
-    """An artifact store. Any number of processes and threads may use it at once; everything blocks.
+class ReadableBlobs(Protocol):
+    """An artifact store to read from. Any number of processes and threads may use it at once; everything blocks.
 
     What cannot be reached raises STORE_UNAVAILABLE, a key that is needed and not to be had INVALID_SETTING.
     """
@@ -73,27 +85,6 @@ class Blobs(Protocol):
     @property
     def root(self) -> Path:
         """The directory in which blobs that are held lie, for workers to read."""
-
-    @property
-    def copies(self) -> tuple[Blobs, ...]:
-        """Stores on this machine that keep copies of what is here, for the upkeep to look after too."""
-
-    def put_file(self, path: Path) -> Blob:
-        """Copy the file at `path` into the store and return its digest and size.
-
-        Durable on return; the same bytes take space once. The digest is of the bytes stored even if the
-        file is changed meanwhile. Raises INVALID_ARTIFACT for anything but a readable regular file (symbolic
-        links included) and STORAGE_FULL; neither leaves a blob behind.
-        """
-
-    def receive(self, source: int, expected: str) -> Blob:
-        """Store what comes from the open descriptor `source`, such as a pipe's end, to its end, as `put_file` does.
-
-        Raises CORRUPT_ARTIFACT, and leaves nothing behind, unless it is what the digest `expected` says.
-        """
-
-    def discard_unfinished(self) -> int:
-        """Remove what killed writers left and return how many files; what is being written stays."""
 
     def size_bytes(self, sha256: str) -> int | None:
         """The size of the blob of that name, None where there is none; says nothing about its bytes."""
@@ -127,14 +118,39 @@ class Blobs(Protocol):
     def verify(self, sha256: str) -> None:
         """Read a blob to its end where it is kept; raises CORRUPT_ARTIFACT unless it is there and sound."""
 
+    def key_in_use(self, sha256: str) -> str | None:
+        """The name of the data key of an encrypted blob; None where there is no such blob."""
+
+
+class Blobs(ReadableBlobs, Protocol):
+    """An artifact store."""
+
+    @property
+    def copies(self) -> tuple[Blobs, ...]:
+        """Stores on this machine that keep copies of what is here, for the upkeep to look after too."""
+
+    def put_file(self, path: Path) -> Blob:
+        """Copy the file at `path` into the store and return its digest and size.
+
+        Durable on return; the same bytes take space once. The digest is of the bytes stored even if the
+        file is changed meanwhile. Raises INVALID_ARTIFACT for anything but a readable regular file (symbolic
+        links included) and STORAGE_FULL; neither leaves a blob behind.
+        """
+
+    def receive(self, source: int, expected: str) -> Blob:
+        """Store what comes from the open descriptor `source`, such as a pipe's end, to its end, as `put_file` does.
+
+        Raises CORRUPT_ARTIFACT, and leaves nothing behind, unless it is what the digest `expected` says.
+        """
+
+    def discard_unfinished(self) -> int:
+        """Remove what killed writers left and return how many files; what is being written stays."""
+
     def usage_bytes(self) -> int:
         """The sizes of all files in the store, unfinished ones included."""
 
     def items(self) -> Iterator[Item]:
         """Every file in the store that is a blob or belongs to one."""
-
-    def key_in_use(self, sha256: str) -> str | None:
-        """The name of the data key of an encrypted blob; None where there is no such blob."""
 
     def remove(self, items: Sequence[Item]) -> bool:
         """Remove these files of one blob, if each still is as it was listed; whether they were.

@@ -11,68 +11,34 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
 from salver.protocol.errors import SalverError
-from salver.storage.blob_cipher import (
-    KEY_BYTES,
-    TAG_BYTES,
-    Decryptor,
-    encrypted,
-    key_name,
-    new_tag,
-    plain_size_bytes,
-)
-from salver.storage.blob_files import READ, Incoming, IncomingFile, locked, new_file, open_regular, pieces_of
-from salver.storage.blob_keys import DataKeys, HomeKeys, KeyEncryption, rewrapped
-from salver.storage.blob_store import (
-    Blob,
-    Blobs,
-    Item,
-    Kind,
-    check_digest,
-    checked,
-    corrupt,
-    item_of,
-    named_key,
-    vouched,
-)
+from salver.storage.blob_cipher import KEY_BYTES, encrypted, key_name, new_tag
+from salver.storage.blob_files import Incoming, IncomingFile, locked, open_regular
+from salver.storage.blob_keys import HomeKeys, KeyEncryption, WrappingKeys, rewrapped
+from salver.storage.blob_reader import BlobReader, closing
+from salver.storage.blob_store import Blob, Blobs, Item, Kind, check_digest, corrupt, item_of
 from salver.storage.snapshot import write_all
 
-__all__ = ["Blob", "BlobStore", "Stored"]
+__all__ = ["Blob", "BlobStore"]
 
 _NO_KEYS: Final = HomeKeys("")
-_LARGEST_KEY: Final = 1 << 16
 
 
-class Stored:
-    """A blob as it is kept, open for reading from its beginning."""
-
-    __slots__ = ("decryptor", "descriptor", "key_file", "name", "size_bytes")
-
-    def __init__(self, name: str, descriptor: int, decryptor: Decryptor | None = None, key_file: str = "") -> None:
-        self.name = name
-        self.descriptor = descriptor
-        self.decryptor = decryptor
-        self.key_file = key_file
-        """The name of the file with its data key, of an encrypted one."""
-        self.size_bytes = os.fstat(descriptor).st_size
-        """Of the file."""
-
-
-class BlobStore:
+class BlobStore(BlobReader):
     """A directory of blobs: `salver.storage.blob_store.Blobs` says what it does."""
 
-    __slots__ = ("_incoming", "_keys", "_lock", "root")
+    __slots__ = ("_incoming", "_lock")
 
+    _keys: WrappingKeys
     copies: tuple[Blobs, ...] = ()
 
-    def __init__(self, root: Path, keys: DataKeys = _NO_KEYS) -> None:
-        self.root = root
-        self._keys = keys
+    def __init__(self, root: Path, keys: WrappingKeys = _NO_KEYS) -> None:
+        super().__init__(root, keys)
         self._incoming = Incoming(root)
         self._lock = root / ".lock"
 
@@ -134,7 +100,7 @@ class BlobStore:
             stored = self._open_encrypted(sha256)
             if stored is None:
                 return False
-            with _closing(stored):
+            with closing(stored):
                 for _ in self._checked(sha256, stored):
                     pass
             self.touch(sha256)
@@ -154,116 +120,6 @@ class BlobStore:
         """See `Blobs`."""
         return self._incoming.discard_unfinished()
 
-    # Reading.
-
-    def size_bytes(self, sha256: str) -> int | None:
-        """See `Blobs`."""
-        for kind in (Kind.PLAIN, Kind.ENCRYPTED):
-            with contextlib.suppress(FileNotFoundError):
-                found = self._path(sha256, kind).lstat()
-                if stat.S_ISREG(found.st_mode):
-                    return found.st_size if kind is Kind.PLAIN else plain_size_bytes(found.st_size)
-        return None
-
-    def hold(self, sha256s: Iterable[str]) -> AbstractContextManager[None]:
-        """See `Blobs`: nothing leaves a directory but what nobody refers to."""
-        del sha256s
-        return contextlib.nullcontext()
-
-    def data_keys(self, sha256s: Iterable[str]) -> dict[str, bytes]:
-        """See `Blobs`."""
-        keys = {}
-        for sha256 in set(sha256s):
-            if not self._path(sha256).exists():
-                name = self.key_in_use(sha256)
-                if name is not None:
-                    keys[sha256] = self._keys.unwrap(sha256, self.read_key(sha256, name))
-        return keys
-
-    def opened(self, sha256: str) -> AbstractContextManager[Stored]:
-        """Open a blob as it is kept, NOT verified; raises CORRUPT_ARTIFACT when there is none."""
-        try:
-            stored = self._open_plain(sha256) or self._open_encrypted(sha256)
-        except OSError as error:
-            raise corrupt(sha256, "cannot be read") from error
-        if stored is None:
-            raise corrupt(sha256, "is missing from the store")
-        return _closing(stored)
-
-    def _open_plain(self, sha256: str) -> Stored | None:
-        # First, as an encrypted one is put beside it before it goes.
-        try:
-            return Stored(sha256, os.open(self._path(sha256), READ))
-        except FileNotFoundError:
-            return None
-
-    def _open_encrypted(self, sha256: str) -> Stored | None:
-        try:
-            descriptor = os.open(self._path(sha256, Kind.ENCRYPTED), READ)
-        except FileNotFoundError:
-            return None
-        try:
-            name = named_key(sha256, os.pread(descriptor, TAG_BYTES, 0))
-            decryptor = Decryptor(self._keys.unwrap(sha256, self.read_key(sha256, name)))
-            return Stored(sha256 + Kind.ENCRYPTED, descriptor, decryptor, f"{sha256}.{name}.key")
-        except BaseException:
-            os.close(descriptor)
-            raise
-
-    def read_key(self, sha256: str, name: str) -> bytes | None:
-        """A wrapped data key; None where there is none."""
-        try:
-            with os.fdopen(os.open(self.root / f"{sha256}.{name}.key", READ), "rb") as file:
-                return file.read(_LARGEST_KEY)
-        except FileNotFoundError:
-            return None
-
-    def _checked(self, sha256: str, stored: Stored) -> Iterator[bytes]:
-        return checked(sha256, pieces_of(stored.descriptor), stored.decryptor)
-
-    def read_verified(self, sha256: str) -> bytes:
-        """See `Blobs`."""
-        with self.opened(sha256) as stored:
-            if stored.decryptor is not None:
-                return b"".join(self._checked(sha256, stored))
-            with os.fdopen(stored.descriptor, "rb", buffering=0, closefd=False) as source:
-                data = source.read()
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise corrupt(sha256, "holds other bytes than its name says")
-        return data
-
-    def pieces(self, sha256: str) -> Iterator[bytes]:
-        """See `Blobs`."""
-        with self.opened(sha256) as stored:
-            held = b""
-            for piece in self._checked(sha256, stored):
-                if held:
-                    yield held
-                held = piece
-            if held:
-                yield held
-
-    def copy_verified(self, sha256: str, destination: Path, mode: int = 0o600) -> int:
-        """See `Blobs`."""
-        size_bytes = 0
-        with self.opened(sha256) as stored, new_file(destination, mode) as target:
-            for piece in self._checked(sha256, stored):
-                write_all(target, piece)
-                size_bytes += len(piece)
-        return size_bytes
-
-    def verify(self, sha256: str) -> None:
-        """See `Blobs`."""
-        with self.opened(sha256) as stored:
-            for _ in self._checked(sha256, stored):
-                pass
-
-    @contextlib.contextmanager
-    def vouched(self, sha256: str) -> Iterator[tuple[Stored, Iterator[bytes]]]:
-        """A blob and its file in pieces, of which the last comes only if all are what they should be."""
-        with self.opened(sha256) as stored:
-            yield stored, vouched(sha256, pieces_of(stored.descriptor), stored.decryptor)
-
     # Upkeep.
 
     def usage_bytes(self) -> int:
@@ -279,17 +135,6 @@ class BlobStore:
                     item = item_of(entry.name, found.st_size, found.st_mtime, _version(found))
                     if item is not None and stat.S_ISREG(found.st_mode):
                         yield item
-
-    def key_in_use(self, sha256: str) -> str | None:
-        """See `Blobs`."""
-        try:
-            descriptor = os.open(self._path(sha256, Kind.ENCRYPTED), READ)
-        except FileNotFoundError:
-            return None
-        try:
-            return key_name(os.read(descriptor, TAG_BYTES))
-        finally:
-            os.close(descriptor)
 
     def remove(self, items: Sequence[Item]) -> bool:
         """See `Blobs`."""
@@ -316,7 +161,7 @@ class BlobStore:
         stored = self._open_plain(sha256)
         if stored is None:
             return False
-        with _closing(stored):
+        with closing(stored):
             if self._renew(sha256):
                 self._drop_plain(sha256)
             else:
@@ -332,9 +177,6 @@ class BlobStore:
         if wrapped is not None:
             self.install_key(item.name, wrapped)
         return wrapped is not None
-
-    def _path(self, sha256: str, kind: Kind = Kind.PLAIN) -> Path:
-        return self.root / (check_digest(sha256) + kind)
 
 
 def _version(found: os.stat_result) -> str:
@@ -361,11 +203,3 @@ class _Counted:
     def blob(self) -> Blob:
         """What it was."""
         return Blob(self._digest.hexdigest(), self._size_bytes)
-
-
-@contextlib.contextmanager
-def _closing(stored: Stored) -> Iterator[Stored]:
-    try:
-        yield stored
-    finally:
-        os.close(stored.descriptor)

@@ -17,6 +17,7 @@ import msgspec
 from sqlalchemy import Connection, Select, func, or_, select, update
 
 from salver.clock import Clock
+from salver.protocol.journal_actions import JournalAction
 from salver.storage.database import Database
 from salver.storage.journal_record import (
     NO_HASH,
@@ -45,6 +46,7 @@ __all__ = [
     "canonical_json",
     "chain_hash",
     "digest_of",
+    "journal_position",
     "occasion",
     "read_records",
     "with_previous",
@@ -123,7 +125,7 @@ class Journal:
         connection: Connection,
         *,
         actor: str,
-        action: str,
+        action: JournalAction,
         subject: str,
         details: Mapping[str, Any],
         before: object = None,
@@ -246,6 +248,11 @@ class Journal:
                     if at == seq:
                         wanted = canonical
         return wanted, prover.path()
+
+
+def journal_position(connection: Connection) -> int:
+    """The number of the newest record: while it stays, nothing has changed."""
+    return int(connection.execute(select(journal_head.c.seq)).scalar_one())
 
 
 def read_records(connection: Connection, statement: Select[Any]) -> tuple[JournalRecord, ...]:

@@ -117,8 +117,10 @@ stages: Final = _of_version(
     Column("stage", Text, nullable=False, index=True),
     Column("since_s", Float, nullable=False),
     Column("emergency", Boolean, nullable=False),
+    Column("sort_key", Text, nullable=False),
+    Index("stages_by_number", "model", "stage", "sort_key"),
 )
-"""`emergency`: it once came into production past its gates; never taken back."""
+"""`sort_key` is that of the version; `emergency`: it once came into production past its gates; never taken back."""
 decisions: Final = written_once(
     _of_version(
         "decisions",
@@ -135,10 +137,10 @@ decisions: Final = written_once(
 approvals: Final = _of_version(
     "approvals",
     Column("target", Text, primary_key=True),
-    Column("approver", Text, primary_key=True),
+    Column("approved_by", Text, primary_key=True),
     Column("role", Text, nullable=False),
-    Column("at_s", Float, nullable=False),
-    Column("comment", Text, nullable=False),
+    Column("approved_s", Float, nullable=False),
+    Column("why", Text, nullable=False),
 )
 evaluations: Final = written_once(
     _of_version(
@@ -146,20 +148,27 @@ evaluations: Final = written_once(
         Column("id", Text, primary_key=True),
         Column("suite", Text, nullable=False),
         Column("verdict", Text, nullable=False),
-        Column("at_s", Float, nullable=False),
+        Column("recorded_s", Float, nullable=False),
         Column("seq", Integer, nullable=False),  # of its record in the journal: clocks may be set back
         Column("recorded_by", Text, nullable=False),
+        Column("role", Text, nullable=False),
+        Column("digest", Text, nullable=False),
+        Column("data_digest", Text, nullable=False),
+        Column("data_rows", BigInteger, nullable=False),
+        Column("evaluated_rows", BigInteger, nullable=False),
+        Column("against", Text, nullable=False),
+        Column("numbers", Text, nullable=False),
         Column("document", Text, nullable=False),
     )
 )
-"""Judgements of suites and checks about a version: the evidence of gates."""
+"""Judgements of suites and checks about a version: the evidence of gates, which read all columns but the document."""
 cases: Final = Table(
     "cases",
     METADATA,
     Column("id", Text, primary_key=True),
     Column("model", Text, nullable=False, index=True),
     Column("document", Text, nullable=False),
-    Column("at_s", Float, nullable=False),
+    Column("recorded_s", Float, nullable=False),
     Column("recorded_by", Text, nullable=False),
 )
 """Inputs that once went wrong, which every later version is asked."""
@@ -172,8 +181,8 @@ holds: Final = _of_version(
 """Versions that are kept as evidence: neither retired nor removed."""
 retirements: Final = _of_version(
     "retirements",
-    Column("policy", Text, nullable=False),
-    Column("why", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("reason", Text, nullable=False),
     Column("proposed_s", Float, nullable=False),
     Column("due_s", Float, nullable=False),
     Column("proposed_by", Text, nullable=False),
@@ -210,7 +219,7 @@ change_deliveries: Final = Table(
     Column("webhook", Text, primary_key=True),
     Column("seq", Integer, primary_key=True, autoincrement=False),
     Column("state", Text, nullable=False, index=True),
-    Column("tries", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
     Column("due_s", Float, nullable=False),
     Column("note", Text, nullable=False),
 )

@@ -22,7 +22,7 @@ import msgspec
 
 from salver.protocol.errors import SalverError
 from salver.storage.blob_cipher import TAG_BYTES, Decryptor, key_name, plain_size_bytes
-from salver.storage.blob_keys import DataKeys, KeyEncryption, rewrapped
+from salver.storage.blob_keys import LARGEST_KEPT_BYTES, KeyEncryption, WrappingKeys, rewrapped
 from salver.storage.blob_store import (
     Blob,
     Blobs,
@@ -43,7 +43,6 @@ __all__ = ["Bucket", "Listed", "RemoteBlobs"]
 
 _LARGE_BYTES: Final = 8 << 20
 """From this size on a file is sent in parts."""
-_LARGEST_KEY: Final = 1 << 16
 _DOOM_S: Final = 3600.0
 """A doom that is older was left by somebody who died."""
 
@@ -90,7 +89,7 @@ class Bucket(Protocol):
 class RemoteBlobs:
     """Blobs in a bucket: `salver.storage.blob_store.Blobs` says what it does."""
 
-    def __init__(self, bucket: Bucket, local: BlobStore, keys: DataKeys, cache_bytes: int) -> None:
+    def __init__(self, bucket: Bucket, local: BlobStore, keys: WrappingKeys, cache_bytes: int) -> None:
         self._bucket = bucket
         self._local = local
         self._keys = keys
@@ -219,7 +218,7 @@ class RemoteBlobs:
             return
         first = next(pieces, b"")
         name = named_key(sha256, first[:TAG_BYTES])
-        kept = self._bucket.read(f"{sha256}.{name}.key", _LARGEST_KEY)
+        kept = self._bucket.read(f"{sha256}.{name}.key", LARGEST_KEPT_BYTES)
         decryptor = Decryptor(self._keys.unwrap(sha256, kept))
         yield listed, (f"{sha256}.{name}.key", kept or b""), decryptor, itertools.chain([first], pieces)
 
@@ -334,7 +333,7 @@ class RemoteBlobs:
 
     def rewrap(self, item: Item, old: KeyEncryption, new: KeyEncryption) -> bool:
         """See `Blobs`."""
-        kept = self._bucket.read(item.name, _LARGEST_KEY)
+        kept = self._bucket.read(item.name, LARGEST_KEPT_BYTES)
         if kept is None:
             return False  # collected meanwhile
         wrapped = rewrapped(kept, item.sha256, old, new)

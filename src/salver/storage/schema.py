@@ -16,6 +16,7 @@ from sqlalchemy import (
     Float,
     ForeignKey,
     ForeignKeyConstraint,
+    Index,
     Integer,
     MetaData,
     PrimaryKeyConstraint,
@@ -91,9 +92,14 @@ versions: Final = written_once(
         Column("created_s", Float, nullable=False),
         Column("created_by", Text, nullable=False),
         Column("manifest", Text, nullable=False),
+        Column("sort_key", Text, nullable=False),
+        Column("prerelease", Boolean, nullable=False),
         UniqueConstraint("model", "ordinal"),
+        Index("versions_by_number", "model", "sort_key"),
+        Index("releases_by_number", "model", "prerelease", "sort_key"),
     )
 )
+"""`sort_key` sorts as numbers of versions do: `salver.protocol.names.SemanticVersion.sort_key`."""
 
 deployments: Final = Table(
     "deployments",
@@ -128,9 +134,9 @@ webhooks: Final = Table(
     Column("tenant", Text, nullable=False),
     Column("allow_private", Boolean, nullable=False),
     Column("created_s", Float, nullable=False),
-    Column("events", Text, nullable=False),
+    Column("actions", Text, nullable=False),
 )
-"""`events`: actions of the journal that it is told of, as a JSON list of names; "*" stands for all."""
+"""`actions`: those of the journal that it is told of, as a JSON list of names; "*" stands for all."""
 
 journal: Final = written_once(
     Table(

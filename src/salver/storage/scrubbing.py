@@ -18,7 +18,7 @@ class BadBlob(msgspec.Struct, frozen=True):
     """A file of versions that is not as it was stored, or not to be read."""
 
     sha256: str
-    versions: tuple[str, ...]
+    references: tuple[str, ...]
     """NAME@VERSION, empty for one that belongs to none."""
     code: str
     problem: str

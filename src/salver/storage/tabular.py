@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from salver.protocol.errors import SalverError
 
-__all__ = ["read_table"]
+__all__ = ["load_npy", "load_parquet", "read_table", "require_table"]
+
+_SUFFIXES: Final = (".csv", ".parquet", ".npy")
 
 
 def read_table(path: Path, *, called: str = "") -> np.ndarray[Any, Any]:
@@ -22,14 +24,10 @@ def read_table(path: Path, *, called: str = "") -> np.ndarray[Any, Any]:
     by their names.
     """
     called = called or repr(path.name)
-    if not path.is_file():
-        raise SalverError("INVALID_ARTIFACT", f"there is no file {str(path)!r}", "check the path")
-    readers = {".npy": _read_npy, ".csv": _read_csv, ".parquet": _read_parquet}
-    reader = readers.get(path.suffix)
-    if reader is None:
-        raise SalverError("INVALID_ARTIFACT", f"{called} is no table", f"use one of {', '.join(readers)}")
+    require_table(path, called)
+    readers = {".npy": load_npy, ".csv": _read_csv, ".parquet": _read_parquet}
     try:
-        table = reader(path)
+        table = readers[path.suffix](path)
     except (ValueError, TypeError, NotImplementedError, OSError, EOFError, csv.Error) as error:
         raise _no_table(called, str(error).replace(repr(str(path)), called)) from None
     if table.dtype.kind not in "biuf" or table.ndim == 0 or not len(table):
@@ -37,17 +35,35 @@ def read_table(path: Path, *, called: str = "") -> np.ndarray[Any, Any]:
     return table.reshape(-1, 1) if table.ndim == 1 else table
 
 
-def _no_table(called: str, why: str) -> SalverError:
-    return SalverError(
-        "INVALID_ARTIFACT", f"{called} is no table of numbers: {why}", "each row must have as many numbers"
-    )
+def require_table(path: Path, called: str) -> None:
+    """Raise INVALID_ARTIFACT for what is no file, or none that is named as a table is."""
+    if not path.is_file():
+        raise SalverError("INVALID_ARTIFACT", f"there is no file {str(path)!r}", "check the path")
+    if path.suffix not in _SUFFIXES:
+        raise SalverError("INVALID_ARTIFACT", f"{called} is no table", f"use one of {', '.join(_SUFFIXES)}")
 
 
-def _read_npy(path: Path) -> np.ndarray[Any, Any]:
+def load_npy(path: Path) -> np.ndarray[Any, Any]:
+    """The array of an npy file; raises ValueError, TypeError, OSError or EOFError for what is none."""
     loaded = np.load(path, allow_pickle=False)
     if not isinstance(loaded, np.ndarray):
         raise TypeError("it is an archive of arrays")
     return loaded
+
+
+def load_parquet(path: Path) -> Any:
+    """The table of pyarrow that a parquet file holds; raises UNSUPPORTED without the extra, ValueError or OSError."""
+    try:
+        import pyarrow.parquet  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise SalverError("UNSUPPORTED", "parquet files need pyarrow", "pip install 'salver[parquet]'") from None
+    return pyarrow.parquet.read_table(path)
+
+
+def _no_table(called: str, why: str) -> SalverError:
+    return SalverError(
+        "INVALID_ARTIFACT", f"{called} is no table of numbers: {why}", "each row must have as many numbers"
+    )
 
 
 def _read_csv(path: Path) -> np.ndarray[Any, Any]:
@@ -70,9 +86,4 @@ def _is_number(cell: str) -> bool:
 
 
 def _read_parquet(path: Path) -> np.ndarray[Any, Any]:
-    try:
-        import pyarrow.parquet  # noqa: PLC0415 - an extra
-    except ImportError:
-        raise SalverError("UNSUPPORTED", "parquet files need pyarrow", "pip install 'salver[parquet]'") from None
-    table = pyarrow.parquet.read_table(path)
-    return np.column_stack([column.to_numpy() for column in table.columns]).astype(np.float64)
+    return np.column_stack([column.to_numpy() for column in load_parquet(path).columns]).astype(np.float64)

@@ -90,7 +90,7 @@ def signature_flaw(head: TreeHead, keys: Mapping[str, HeadReader]) -> str:
     """What is wrong with the signature of a head; nothing if it is sound."""
     key = keys.get(head.key_id)
     if key is None:
-        return f"is signed with key {head.key_id[:16]}, which is not known here"
+        return f"is signed with key {head.key_id[:16]}, which is not known here and which no known key is linked to"
     try:
         signature = bytes.fromhex(head.signature)
         # One way to write it, so that not even the case of a digit may change.

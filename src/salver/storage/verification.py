@@ -21,10 +21,12 @@ from salver.storage.merkle import Peaks, leaf_hash
 from salver.storage.schema import journal, journal_head
 from salver.storage.tree_heads import HeadReader, TreeHead, read_heads, signature_flaw
 
-__all__ = ["ChainCheck", "verify_journal"]
+__all__ = ["UNSIGNED", "ChainCheck", "verify_journal"]
 
 _PAGE: Final = 5000
 _EDITED: Final = "the record was edited"
+UNSIGNED: Final = "there is no signed tree head to compare with, so a journal that was written anew would look the same"
+"""Of a journal that is whole by itself."""
 
 
 class ChainCheck(msgspec.Struct, frozen=True):
@@ -37,11 +39,12 @@ class ChainCheck(msgspec.Struct, frozen=True):
     """How many different signed tree heads were compared with them."""
     bad_seq: int | None = None
     reason: str = ""
+    """Why it is not whole, or `UNSIGNED`."""
 
     @classmethod
     def sound(cls, records: int, heads: int = 0) -> ChainCheck:
-        """Nothing was found."""
-        return cls(True, records, heads)
+        """Nothing was found; without a head there is little to find, which is said."""
+        return cls(True, records, heads, reason="" if heads or not records else UNSIGNED)
 
     @classmethod
     def flawed(cls, records: int, bad_seq: int, reason: str, heads: int = 0) -> ChainCheck:

@@ -63,11 +63,19 @@ class _PerEventLimit(logging.Filter):
         return count < _PER_SECOND
 
 
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what is standard error at that moment: who put another in its place may have closed that one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def configure_logs(
     role: str, *, level: str = "INFO", stream: TextIO | None = None, clock: Clock = SYSTEM_CLOCK
 ) -> None:
-    """Write this process's events as JSON lines to `stream` (standard error)."""
-    output = logging.StreamHandler(stream or sys.stderr)
+    """Write this process's events as JSON lines to `stream` (whatever is standard error when they happen)."""
+    output = logging.StreamHandler(stream) if stream else _StandardError()
     output.setFormatter(_JsonLines(role, clock))
     output.addFilter(_PerEventLimit(clock))
     _LOGGER.handlers[:] = [output]

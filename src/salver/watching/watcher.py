@@ -17,12 +17,18 @@ from typing import Final
 import msgspec
 
 from salver.clock import Clock
-from salver.control.administration import Administration, DeployRequest
+from salver.control.action import Nothing
+from salver.control.actions.deployments import DEPLOY
+from salver.control.actions.models import each_version
+from salver.control.actions.registration import REGISTER
+from salver.control.actions.status import STATUS
+from salver.control.administration import Administration
 from salver.control.registration import draft_version
 from salver.imports import Imported, convert_path
 from salver.protocol.description import Description, merged
 from salver.protocol.errors import SalverError
 from salver.protocol.names import check_name
+from salver.registry.deploy_request import DeployRequest
 from salver.registry.draft import VersionDraft
 from salver.storage.blob_store import Blobs
 from salver.watching.layout import FoundVersion, found_versions
@@ -65,8 +71,14 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     """registered, known, deployed, refused, left (not taken for a reason that will not go away), or waiting."""
     source: str
     """MODEL/NUMBER in the repository."""
-    reference: str = ""
+    model: str = ""
+    version: str = ""
     reason: str = ""
+
+    @property
+    def reference(self) -> str:
+        """NAME@VERSION; empty where it is about no version that is registered."""
+        return f"{self.model}@{self.version}" if self.version else ""
 
 
 class Watcher:
@@ -172,7 +184,7 @@ class Watcher:
         if model not in self._known:
             with self._administration() as admin:
                 try:
-                    manifests = admin.versions(model)
+                    manifests = tuple(each_version(admin, model))
                 except SalverError as error:
                     if error.code != "NOT_FOUND":
                         raise
@@ -215,11 +227,11 @@ class Watcher:
                 return False
             draft = self._draft(version, copied, Path(scratch) / "converted")
             with self._administration() as admin:
-                done = admin.register(draft)
+                done = admin.do(REGISTER, draft)
         self._known[version.model].add(version.number)
         self._taken[version.path] = version.stamp
-        reference = done.manifest.reference
-        self._report(Report("registered" if done.created else "known", version.path, reference))
+        event = "registered" if done.created else "known"
+        self._report(Report(event, version.path, done.manifest.model, done.manifest.version))
         if done.created:
             self._fresh.add(version.model)
         return True
@@ -266,10 +278,14 @@ class Watcher:
             return
         with self._administration() as admin:
             self._served.add(model)
-            if not fresh and any(spec.endpoint == model for spec in admin.status().deployments):
+            if not fresh and any(spec.endpoint == model for spec in admin.do(STATUS, Nothing()).deployments):
                 return
             newest = max(
-                (each for each in admin.versions(model) if each.metadata.get(_REPOSITORY) == self._identity),
+                (
+                    each
+                    for each in each_version(admin, model)
+                    if each.metadata.get(_REPOSITORY) == self._identity
+                ),
                 key=lambda each: int(each.metadata[_NUMBER]),
                 default=None,
             )
@@ -279,11 +295,11 @@ class Watcher:
     def _deploy(self, path: str, model: str, version: str) -> None:
         try:
             with self._administration() as admin:
-                admin.deploy(DeployRequest(model, version))
+                admin.do(DEPLOY, DeployRequest(model, version))
         except SalverError as error:
-            self._say("refused", path, error, f"{model}@{version}")
+            self._say("refused", path, error, model, version)
         else:
-            self._report(Report("deployed", path, f"{model}@{version}"))
+            self._report(Report("deployed", path, model, version))
 
     def _failed(self, path: str, error: SalverError) -> bool:
         """Say what went wrong; whether it may go better later."""
@@ -296,10 +312,10 @@ class Watcher:
             self._said.add(("left", version.path))
             self._report(Report("left", version.path, reason=reason))
 
-    def _say(self, event: str, path: str, error: SalverError, reference: str = "") -> None:
+    def _say(self, event: str, path: str, error: SalverError, model: str = "", version: str = "") -> None:
         if (event, path) not in self._said:
             self._said.add((event, path))
-            self._report(Report(event, path, reference, str(error)))
+            self._report(Report(event, path, model, version, str(error)))
 
 
 def _by_model(found: list[FoundVersion]) -> Iterator[tuple[str, list[FoundVersion]]]:

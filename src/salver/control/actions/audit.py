@@ -8,9 +8,12 @@ import msgspec
 
 from salver.control.action import Action, Nothing
 from salver.protocol.errors import SalverError
+from salver.protocol.journal_actions import check_actions
 from salver.registry.audit import Inclusion
 from salver.registry.history import History, history_of
+from salver.registry.key_changes import Rotated
 from salver.security.access import Operation
+from salver.security.keys import AuditPublicKey
 from salver.storage.journal import ChainCheck, JournalQuery, JournalRecord
 from salver.storage.tree_heads import TreeHead
 
@@ -23,6 +26,7 @@ __all__ = [
     "MOST_HEADS",
     "PROVE",
     "RECORDS",
+    "ROTATE_AUDIT_KEY",
     "SIGN",
     "VERIFY",
     "VERIFY_AGAINST",
@@ -33,12 +37,14 @@ __all__ = [
 
 MOST_HEADS: Final = 10_000
 """More than these would say no more: each is about all the records of those before it."""
+_MOST_KEYS: Final = 100
 
 
 class Against(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Tree heads that were kept elsewhere."""
+    """Tree heads that were kept elsewhere, and the keys (PEM) to be believed instead of this home's own."""
 
-    heads: Annotated[tuple[TreeHead, ...], msgspec.Meta(max_length=MOST_HEADS)]
+    heads: Annotated[tuple[TreeHead, ...], msgspec.Meta(max_length=MOST_HEADS)] = ()
+    public_keys: Annotated[tuple[str, ...], msgspec.Meta(max_length=_MOST_KEYS)] = ()
 
 
 class OfRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,11 +58,12 @@ class OfName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     endpoint: str | None = None
-    from_s: float | None = None
-    to_s: float | None = None
+    since_s: float | None = None
+    until_s: float | None = None
 
 
 def _records(admin: LocalAdministration, asked: JournalQuery) -> tuple[JournalRecord, ...]:
+    check_actions(() if asked.action is None else (asked.action,))
     return admin.records.journal.find(asked)
 
 
@@ -65,7 +72,8 @@ def _verify(admin: LocalAdministration, _: Nothing) -> ChainCheck:
 
 
 def _verify_against(admin: LocalAdministration, asked: Against) -> ChainCheck:
-    return admin.records.audit.verify(asked.heads)
+    pinned = [AuditPublicKey.parse(pem.encode(), f"public key {at}") for at, pem in enumerate(asked.public_keys, 1)]
+    return admin.records.audit.verify(asked.heads, pinned)
 
 
 def _sign(admin: LocalAdministration, _: Nothing) -> TreeHead:
@@ -80,7 +88,7 @@ def _prove(admin: LocalAdministration, asked: OfRecord) -> Inclusion:
 
 
 def _history(admin: LocalAdministration, asked: OfName) -> History:
-    return history_of(admin.records.database, asked.name, asked.endpoint, asked.from_s, asked.to_s)
+    return history_of(admin.records.database, asked.name, asked.endpoint, asked.since_s, asked.until_s)
 
 
 RECORDS: Final = Action(
@@ -119,6 +127,15 @@ SIGN: Final = Action(
     TreeHead,
     _sign,
 )
+ROTATE_AUDIT_KEY: Final = Action(
+    "POST",
+    "/v1/audit/key",
+    Operation.KEEP_KEYS,
+    "Sign the journal with a new key from now on, which the old one vouches for",
+    Nothing,
+    Rotated,
+    lambda admin, _: admin.records.audit.rotate(admin.principal),
+)
 PROVE: Final = Action(
     "GET",
     "/v1/audit/records/{seq}/proof",
@@ -137,4 +154,4 @@ HISTORY: Final = Action(
     History,
     _history,
 )
-ACTIONS: Final = (RECORDS, VERIFY, VERIFY_AGAINST, SIGN, PROVE, HISTORY)
+ACTIONS: Final = (RECORDS, VERIFY, VERIFY_AGAINST, SIGN, ROTATE_AUDIT_KEY, PROVE, HISTORY)

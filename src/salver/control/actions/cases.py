@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from salver.control.action import Action
-from salver.registry.cases import AddedCase, Case, KnownCase
+from salver.registry.cases import AddedCase, Case, Expectation, KnownCase
 from salver.security.access import Operation
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ class NewCase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An input for every later version of a model, with what is expected."""
 
     model: str
-    case: Case
+    request: str
+    expect: tuple[Expectation, ...]
+    source: str
 
 
 class CaseOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +41,7 @@ class OfCases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _add(admin: LocalAdministration, asked: NewCase) -> AddedCase:
-    return admin.records.cases.add(admin.principal, asked.model, asked.case)
+    return admin.records.cases.add(admin.principal, asked.model, Case(asked.request, asked.expect, asked.source))
 
 
 def _remove(admin: LocalAdministration, asked: CaseOf) -> KnownCase:

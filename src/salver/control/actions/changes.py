@@ -10,6 +10,7 @@ import msgspec
 from salver.control.action import Action
 from salver.control.waiting import Followed
 from salver.protocol.errors import SalverError
+from salver.protocol.journal_actions import check_actions
 from salver.registry.change_positions import Redelivered, WebhookChanges
 from salver.security.access import Operation
 from salver.storage.journal import MOST_RECORDS, Changes
@@ -54,7 +55,9 @@ class Redeliver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def _changes(admin: LocalAdministration, asked: OfChanges) -> Changes:
     journal = admin.records.journal
     after = journal.head()[0] if asked.after is None else asked.after
-    return journal.changes(after, asked.limit, _names(asked.actions), _names(asked.subjects))
+    actions = _names(asked.actions)
+    check_actions(actions)
+    return journal.changes(after, asked.limit, actions, _names(asked.subjects))
 
 
 def _followed(admin: LocalAdministration, asked: OfChanges) -> Followed[Changes]:

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from salver.control.action import Action
-from salver.registry.matrix import CompatibilityMatrix, compatibility_matrix
+from salver.control.actions.models import OfModel
+from salver.registry.matrix import MOST, CompatibilityMatrix, compatibility_matrix, last_uses
 from salver.security.access import Operation
 
 if TYPE_CHECKING:
     from salver.control.administration import LocalAdministration
 
-__all__ = ["ACTIONS", "COMPATIBILITY", "OfModel"]
-
-
-class OfModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Asks about one model."""
-
-    model: str
+__all__ = ["ACTIONS", "COMPATIBILITY"]
 
 
 def _compatibility(admin: LocalAdministration, asked: OfModel) -> CompatibilityMatrix:
-    known = admin.records.catalog.versions(asked.model)
-    return compatibility_matrix(asked.model, known, admin.records.usage.of(asked.model))
+    uses = last_uses(admin.records.usage.of(asked.model))
+    known = admin.records.catalog.highest(asked.model, MOST, {use.version for use in uses})
+    return compatibility_matrix(asked.model, known, uses)
 
 
 COMPATIBILITY: Final = Action(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from salver.control.action import Action
-from salver.control.actions.compatibility import OfModel
+from salver.control.actions.models import OfModel
 from salver.protocol.description import Description
 from salver.registry.description_rows import Alias, AliasMoved
 from salver.registry.pages import VersionPage

@@ -58,7 +58,7 @@ class Approve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     version: str
     target: Stage
-    comment: str = ""
+    why: str = ""
 
 
 class Withdraw(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +82,7 @@ def _promote(admin: LocalAdministration, asked: PromotionRequest) -> Promotion:
 
 def _approve(admin: LocalAdministration, asked: Approve) -> Approved:
     version = admin.records.pages.number_of(asked.model, asked.version)
-    return admin.records.approvals.approve(admin.principal, asked.model, version, asked.target, asked.comment)
+    return admin.records.approvals.approve(admin.principal, asked.model, version, asked.target, asked.why)
 
 
 def _withdraw(admin: LocalAdministration, asked: Withdraw) -> Approved:

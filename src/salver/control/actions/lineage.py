@@ -8,15 +8,15 @@ import msgspec
 
 from salver.control.action import Action
 from salver.control.actions.descriptions import OfVersion
+from salver.registry.breakage import Breakage
 from salver.registry.impact import Impact
 from salver.registry.lineage import Graph
-from salver.registry.retiring import RetirementImpact
 from salver.security.access import Operation
 
 if TYPE_CHECKING:
     from salver.control.administration import LocalAdministration
 
-__all__ = ["ACTIONS", "IMPACT", "LINEAGE", "RETIREMENT_IMPACT", "OfRetiring", "OfSubject"]
+__all__ = ["ACTIONS", "BREAKAGE", "IMPACT", "LINEAGE", "OfBreakage", "OfSubject"]
 
 
 class OfSubject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,7 +25,7 @@ class OfSubject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     subject: Annotated[str, msgspec.Meta(min_length=1, max_length=1100)]
 
 
-class OfRetiring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class OfBreakage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Asks what retiring a version would break."""
 
     model: str
@@ -34,8 +34,8 @@ class OfRetiring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far back clients count."""
 
 
-def _retiring(admin: LocalAdministration, asked: OfRetiring) -> RetirementImpact:
-    return admin.records.retiring.of(asked.model, asked.version, asked.days)
+def _breakage(admin: LocalAdministration, asked: OfBreakage) -> Breakage:
+    return admin.records.breakages.of(asked.model, asked.version, asked.days)
 
 
 LINEAGE: Final = Action(
@@ -56,13 +56,13 @@ IMPACT: Final = Action(
     Impact,
     lambda admin, asked: admin.records.impacts.of(asked.subject),
 )
-RETIREMENT_IMPACT: Final = Action(
+BREAKAGE: Final = Action(
     "GET",
-    "/v1/models/{model}/versions/{version}/retirement-impact",
+    "/v1/models/{model}/versions/{version}/breakage",
     Operation.READ,
     "What would break if a version were retired",
-    OfRetiring,
-    RetirementImpact,
-    _retiring,
+    OfBreakage,
+    Breakage,
+    _breakage,
 )
-ACTIONS: Final = (LINEAGE, IMPACT, RETIREMENT_IMPACT)
+ACTIONS: Final = (LINEAGE, IMPACT, BREAKAGE)

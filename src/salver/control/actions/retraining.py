@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from salver.control.action import Action
-from salver.control.actions.compatibility import OfModel
-from salver.control.retraining_hooks import read_hooks
-from salver.protocol.errors import SalverError
+from salver.control.actions.models import OfModel
+from salver.control.retraining_hooks import hook_of, read_hooks
 from salver.registry.retraining import RunEnd, RunStart
+from salver.registry.retraining_runs import RetrainingState
 from salver.security.access import Operation
 
 if TYPE_CHECKING:
     from salver.control.administration import LocalAdministration
 
-__all__ = ["ACTIONS", "ANNOUNCE_HOOK", "BEGIN_RETRAINING", "END_RETRAINING", "Announced", "Begin"]
+__all__ = ["ACTIONS", "ANNOUNCE_HOOK", "BEGIN_RETRAINING", "END_RETRAINING", "RETRAINING", "Announced", "Begin"]
 
 
 class Begin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,13 +43,24 @@ def _announce(admin: LocalAdministration, asked: OfModel) -> Announced:
 
 
 def _begin(admin: LocalAdministration, asked: Begin) -> RunStart:
-    hook = read_hooks(admin.home).get(asked.model)
-    if hook is None:
-        raise SalverError("NOT_FOUND", f"model {asked.model[:140]!r} has no retraining hook", "salver retrain set")
+    hook = hook_of(admin.home, asked.model)
     cool_down_s = 0.0 if asked.now else hook.cool_down_s
     return admin.records.retrainings.begin(admin.principal, asked.model, cool_down_s, asked.evaluation, asked.why)
 
 
+def _state(admin: LocalAdministration, asked: OfModel) -> RetrainingState:
+    return admin.records.retrainings.state(asked.model, hook_of(admin.home, asked.model).cool_down_s)
+
+
+RETRAINING: Final = Action(
+    "GET",
+    "/v1/models/{model}/retraining",
+    Operation.READ,
+    "How the retraining of a model stands: its newest run, and until when it rests",
+    OfModel,
+    RetrainingState,
+    _state,
+)
 ANNOUNCE_HOOK: Final = Action(
     "POST",
     "/v1/models/{model}/retraining/hook",
@@ -77,4 +88,4 @@ END_RETRAINING: Final = Action(
     RunEnd,
     lambda admin, asked: admin.records.retrainings.end(admin.principal, asked),
 )
-ACTIONS: Final = (ANNOUNCE_HOOK, BEGIN_RETRAINING, END_RETRAINING)
+ACTIONS: Final = (RETRAINING, ANNOUNCE_HOOK, BEGIN_RETRAINING, END_RETRAINING)

@@ -40,7 +40,7 @@ CREATE_WEBHOOK: Final = Action(
     "POST",
     "/v1/webhooks",
     Operation.OPERATE,
-    "Add a place that may be told of jobs; its secret is shown once",
+    "Add a place that is told of changes, and may be told of jobs; its secret is shown once",
     WebhookRequest,
     MintedWebhook,
     _create,

@@ -329,10 +329,10 @@ class Call:
 
     def fail(self, error: BaseException, *, close: bool = False, counted: bool = False) -> None:
         """Answer with what was raised: an error of the catalogue, or else a fault of ours, which is logged."""
-        if not isinstance(error, SalverError):
-            self.lane.gateway.fault(error)
-            error, counted = SalverError("INTERNAL", "the request met a fault of this server"), False
-        self.refuse(error, close=close, counted=counted)
+        if isinstance(error, SalverError):
+            self.refuse(error, close=close, counted=counted)
+        else:
+            self.refuse(self.lane.gateway.fault(error), close=close)
 
     def abandon(self) -> None:
         """The client has gone: what has not started for it must not start."""

@@ -20,7 +20,6 @@ from salver.routing.router import Router, Target
 
 __all__ = ["GrpcInferDoor"]
 
-_LOST: Final = "the request met a fault of this server"
 _STREAMED: Final = message("inference.ModelStreamInferResponse")
 _DECODE_ASIDE_BYTES: Final = 2**20
 """A larger message is read off the event loop."""
@@ -152,8 +151,8 @@ class GrpcInferDoor:
         except SalverError as error:
             return _Failure(error, counted, request.id or "", request.endpoint)
         except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
-            stream.call.lane.gateway.fault(error)
-            return _Failure(SalverError("INTERNAL", _LOST), False, request.id or "", request.endpoint)
+            fault = stream.call.lane.gateway.fault(error)
+            return _Failure(fault, False, request.id or "", request.endpoint)
         finally:
             chunks.close()
         return encoder.encode_last(request, timing.of_all())
@@ -195,8 +194,7 @@ class GrpcInferDoor:
         except SalverError as error:
             return _Failure(error, counted, name, endpoint)
         except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
-            gateway.fault(error)
-            return _Failure(SalverError("INTERNAL", _LOST), False, name, endpoint)
+            return _Failure(gateway.fault(error), False, name, endpoint)
         finally:
             gateway.inflight_bytes -= size
 

@@ -97,8 +97,7 @@ class Conversation:
         except SalverError as error:
             asked.error = error
         except Exception as error:  # noqa: BLE001 - a fault of ours must still answer
-            gateway.fault(error)
-            asked.error = SalverError("INTERNAL", "the request met a fault of this server")
+            asked.error = gateway.fault(error)
         if self._answering is None:
             self._answering = asyncio.get_running_loop().create_task(self._answer_all())
 
@@ -144,8 +143,7 @@ class Conversation:
                 # Whoever failed a request that had been accepted has counted it.
                 error, counted = failure, True
             except Exception as fault:  # noqa: BLE001 - a fault of ours must still answer
-                gateway.fault(fault)
-                error = SalverError("INTERNAL", "the request met a fault of this server")
+                error = gateway.fault(fault)
         if error is not None:
             await self._refuse(asked, error, counted=counted)
         elif gateway.access.takes(_HTTP_OK):

@@ -20,7 +20,7 @@ from salver.protocol.codecs.oip_request import (
     known_datatype,
     requested_output,
 )
-from salver.protocol.codecs.oip_response import classify, raw_bytes, raw_rows, warnings_text
+from salver.protocol.codecs.oip_response import answer_parameters, classify, raw_bytes, raw_rows
 from salver.protocol.codecs.protobuf_fields import check_fields
 from salver.protocol.codecs.slices import SLICE
 from salver.protocol.datatypes import Datatype
@@ -215,12 +215,8 @@ class GrpcEncoder:
 
     def _parameters(self, response: Response, timing: str) -> bytes:
         answer = _RESPONSE()
-        if self._model:
-            answer.parameters["salver_model"].string_param = self._model
-        if response.warnings:
-            answer.parameters["salver_warnings"].string_param = warnings_text(response.warnings)
-        if timing:
-            answer.parameters["salver_timing"].string_param = timing
+        for name, value in answer_parameters(self._model, response, timing).items():
+            answer.parameters[name].string_param = value
         encoded: bytes = answer.SerializeToString()
         return encoded
 

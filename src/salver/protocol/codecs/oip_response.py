@@ -21,7 +21,7 @@ from salver.protocol.signature import TensorSpec
 from salver.protocol.tables import Nonfinite
 from salver.protocol.tensor import Tensor, pack_bytes_elements
 
-__all__ = ["ResponseEncoder", "classify", "raw_bytes", "raw_rows", "warnings_text"]
+__all__ = ["ResponseEncoder", "answer_parameters", "classify", "raw_bytes", "raw_rows", "warnings_text"]
 
 _JSON: Final = msgspec.json.Encoder()
 _SINGLE: Final = object()
@@ -94,15 +94,7 @@ class ResponseEncoder:
         if request.id is not None:
             head += b',"id":' + _JSON.encode(request.id)
         if self._model or response.warnings or timing:
-            parameters = {}
-            if self._model:
-                parameters["salver_model"] = self._model
-            if response.warnings:
-                # One a line: a client can tell them apart.
-                parameters["salver_warnings"] = warnings_text(response.warnings)
-            if timing:
-                parameters["salver_timing"] = timing
-            head += b',"parameters":' + _JSON.encode(parameters)
+            head += b',"parameters":' + _JSON.encode(answer_parameters(self._model, response, timing))
         return head
 
     def _single_rows(self, batch: BatchOutputs) -> list[bytes | None]:
@@ -239,6 +231,16 @@ def _refuse_nonfinite() -> SalverError:
         "the model answered NaN or infinity, which JSON cannot carry",
         "ask for binary data, or deploy with --nonfinite null or pass",
     )
+
+
+def answer_parameters(model: str, response: Response, timing: str) -> dict[str, str]:
+    """The parameters of an answer: the name of the model where the endpoint has another, warnings, timing."""
+    told = {
+        "salver_model": model,
+        "salver_warnings": warnings_text(response.warnings) if response.warnings else "",
+        "salver_timing": timing,
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def warnings_text(warnings: Iterable[str]) -> str:

@@ -90,7 +90,7 @@ class OnnxFormat:
 
     def signature(self, source: Source, declaration: Declaration) -> Signature:
         """Derived from the graph; a declaration may add labels and optional marks, not contradict it."""
-        session = _session(source, RuntimeOptions(optimization="disabled"))
+        session = _session(source, RuntimeOptions(optimization="disabled"), prepack=False)  # nothing is computed
         graph = Signature(
             tuple(_spec(node, "input") for node in session.get_inputs()),
             tuple(_spec(node, "output") for node in session.get_outputs()),
@@ -131,7 +131,8 @@ class OnnxModel:
         self._session = None
 
 
-def _session(source: Source, options: RuntimeOptions) -> ort.InferenceSession:
+def _session(source: Source, options: RuntimeOptions, *, prepack: bool = True) -> ort.InferenceSession:
+    """Load the model; `prepack` has the weights laid out anew for speed."""
     if options.optimization not in _LEVELS:
         raise SalverError(
             "INVALID_SETTING", f"optimization is {options.optimization!r}", f"use one of {', '.join(_LEVELS)}"
@@ -150,6 +151,8 @@ def _session(source: Source, options: RuntimeOptions) -> ort.InferenceSession:
     settings.log_severity_level = 4
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     settings.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if not prepack:
+        settings.add_session_config_entry("session.disable_prepacking", "1")
     if options.pin and options.threads > 1:
         # One entry for each thread but the calling one; ONNX Runtime counts processors from 1.
         bound = [str(options.pin[i % len(options.pin)] + 1) for i in range(1, options.threads)]

@@ -14,6 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from alembic import op
 
+from salver.protocol.names import SemanticVersion
 from salver.storage.triggers import forbid_changes
 
 revision: Final = "0002"
@@ -22,13 +23,14 @@ branch_labels: Final = None
 depends_on: Final = None
 
 TEXT: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-WRITTEN_ONCE: Final = ("journal", "tree_heads", "attestations", "decisions", "evaluations")
+WRITTEN_ONCE: Final = ("versions", "journal", "tree_heads", "attestations", "decisions", "evaluations")
 _PAGE: Final = 1000
 
 
 def upgrade() -> None:
     """From the first released schema."""
     op.drop_table("schema")
+    _remake_versions()
     _make_proofs()
     _make_descriptions()
     _make_stages()
@@ -150,10 +152,12 @@ def _make_stages() -> None:
         _text("stage"),
         _real("since_s"),
         _truth("emergency"),
+        _text("sort_key"),
         _of_a_version(),
         sa.PrimaryKeyConstraint("model", "version"),
     )
     op.create_index("ix_stages_stage", "stages", ["stage"])
+    op.create_index("stages_by_number", "stages", ["model", "stage", "sort_key"])
     op.create_table(
         "decisions",
         _text("model"),
@@ -174,12 +178,12 @@ def _make_stages() -> None:
         _text("model"),
         _text("version"),
         _text("target"),
-        _text("approver"),
+        _text("approved_by"),
         _text("role"),
-        _real("at_s"),
-        _text("comment"),
+        _real("approved_s"),
+        _text("why"),
         _of_a_version(),
-        sa.PrimaryKeyConstraint("model", "version", "target", "approver"),
+        sa.PrimaryKeyConstraint("model", "version", "target", "approved_by"),
     )
     op.create_table(
         "evaluations",
@@ -188,9 +192,16 @@ def _make_stages() -> None:
         _text("id"),
         _text("suite"),
         _text("verdict"),
-        _real("at_s"),
+        _real("recorded_s"),
         _whole("seq"),
         _text("recorded_by"),
+        _text("role"),
+        _text("digest"),
+        _text("data_digest"),
+        sa.Column("data_rows", sa.BigInteger(), nullable=False),
+        sa.Column("evaluated_rows", sa.BigInteger(), nullable=False),
+        _text("against"),
+        _text("numbers"),
         _text("document"),
         _of_a_version(),
         sa.PrimaryKeyConstraint("model", "version", "id"),
@@ -203,7 +214,7 @@ def _make_judgements() -> None:
         _text("id"),
         _text("model"),
         _text("document"),
-        _real("at_s"),
+        _real("recorded_s"),
         _text("recorded_by"),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -222,8 +233,8 @@ def _make_judgements() -> None:
         "retirements",
         _text("model"),
         _text("version"),
-        _text("policy"),
-        _text("why"),
+        _text("rule"),
+        _text("reason"),
         _real("proposed_s"),
         _real("due_s"),
         _text("proposed_by"),
@@ -248,7 +259,7 @@ def _make_judgements() -> None:
         _text("webhook"),
         _whole("seq", autoincrement=False),
         _text("state"),
-        _whole("tries"),
+        _whole("attempts"),
         _real("due_s"),
         _text("note"),
         sa.PrimaryKeyConstraint("webhook", "seq"),
@@ -257,6 +268,44 @@ def _make_judgements() -> None:
 
 
 # Tables that change: their rows are put aside, and into the table as it is now.
+
+
+def _remake_versions() -> None:
+    """Give each version what it is sorted by; what refers to versions has to stand aside meanwhile."""
+    connection = op.get_bind()
+    _put_aside("deployments")
+    _put_aside("versions")
+    made = op.create_table(
+        "versions",
+        *(_text(name) for name in ("model", "version")),
+        _whole("ordinal"),
+        *(_text(name) for name in ("digest", "format", "kind")),
+        _real("created_s"),
+        *(_text(name) for name in ("created_by", "manifest", "sort_key")),
+        _truth("prerelease"),
+        sa.PrimaryKeyConstraint("model", "version"),
+        sa.UniqueConstraint("model", "ordinal"),
+        sa.ForeignKeyConstraint(["model"], ["models.name"]),
+    )
+    op.create_index("ix_versions_digest", "versions", ["digest"])
+    op.create_index("versions_by_number", "versions", ["model", "sort_key"])
+    op.create_index("releases_by_number", "versions", ["model", "prerelease", "sort_key"])
+    for row in connection.execute(sa.text("SELECT * FROM versions_before")).mappings().all():
+        number = SemanticVersion.parse(row["version"])
+        sorted_by = {"sort_key": number.sort_key, "prerelease": bool(number.prerelease)}
+        connection.execute(made.insert(), dict(row) | sorted_by)
+    op.drop_table("versions_before")
+    op.create_table(
+        "deployments",
+        *(_text(name) for name in ("endpoint", "model", "version")),
+        _whole("generation"),
+        _real("updated_s"),
+        _text("spec"),
+        _of_a_version(),
+        sa.PrimaryKeyConstraint("endpoint"),
+    )
+    op.execute("INSERT INTO deployments SELECT * FROM deployments_before")
+    op.drop_table("deployments_before")
 
 
 def _remake_journal() -> None:
@@ -334,7 +383,7 @@ def _remake_webhooks() -> None:
         *(_text(name) for name in ("name", "id", "url", "tenant")),
         _truth("allow_private"),
         _real("created_s"),
-        _text("events"),
+        _text("actions"),
         sa.PrimaryKeyConstraint("name"),
     )
     op.execute("INSERT INTO webhooks SELECT name, id, url, tenant, allow_private, created_s, '[]' FROM webhooks_before")

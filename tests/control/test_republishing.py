@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from salver.control import following as following_module
-from salver.control.following import Following
+from salver.control import republishing as following_module
+from salver.control.republishing import Republishing
 from salver.protocol.errors import SalverError
 
 
@@ -35,22 +35,22 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_it_publishes_when_the_revision_has_moved_and_only_then(events: list[str]) -> None:
     shared = Shared()
-    following = Following(shared.revision, shared.publish)
-    assert [following.tick() for _ in range(3)] == [True, False, False]
+    republishing = Republishing(shared.revision, shared.publish)
+    assert [republishing.tick() for _ in range(3)] == [True, False, False]
     shared.number = 9
-    assert [following.tick() for _ in range(2)] == [True, False]
+    assert [republishing.tick() for _ in range(2)] == [True, False]
     assert shared.published == [7, 9]
     assert events == []
 
 
 def test_it_says_once_that_the_database_is_away_and_once_that_it_is_back(events: list[str]) -> None:
     shared = Shared()
-    following = Following(shared.revision, shared.publish)
-    following.tick()
+    republishing = Republishing(shared.revision, shared.publish)
+    republishing.tick()
     shared.away = True
-    assert [following.tick() for _ in range(3)] == [False] * 3
+    assert [republishing.tick() for _ in range(3)] == [False] * 3
     shared.away, shared.number = False, 8
-    assert following.tick()
+    assert republishing.tick()
     assert shared.published == [7, 8]
     assert events == ["database_away", "database_back"]
 
@@ -64,9 +64,9 @@ def test_a_publication_that_failed_is_made_at_the_next_look(events: list[str]) -
             raise SalverError("STORAGE_FULL", "no space")
         shared.publish()
 
-    following = Following(shared.revision, publish)
-    assert not following.tick()
-    assert following.tick()
+    republishing = Republishing(shared.revision, publish)
+    assert not republishing.tick()
+    assert republishing.tick()
     assert shared.published == [7]
 
 
@@ -81,7 +81,7 @@ def test_a_fault_is_logged_and_it_goes_on(events: list[str], monkeypatch: pytest
 
     async def run() -> None:
         with pytest.raises(asyncio.CancelledError):
-            await Following(revision, lambda: None).run()
+            await Republishing(revision, lambda: None).run()
 
     asyncio.run(run())
     assert events == ["fault"] * 3

@@ -12,8 +12,8 @@ import trustme
 from tests.control.receiving import Receiver
 from tests.storage.job_stores import make_new
 
-from salver.control.deliveries import Deliveries, message_of
-from salver.control.sending import Sender, Tried
+from salver.control.job_deliveries import JobDeliveries, message_of
+from salver.control.webhook_sender import Sender, Tried
 from salver.protocol.errors import SalverError
 from salver.protocol.jobs import JobLimits, JobState
 from salver.registry.webhooks import WebhookRecord
@@ -37,7 +37,7 @@ class Post:
         url = f"http://hooks.example.com:{receiver.port}/x?y=1"
         self.webhooks = {"orders": WebhookRecord("id", "orders", url, "", True, 0.0)}
         sender = Sender(PEPPER, JobLimits(**limits).delivery_s, self.clock, resolve=self.resolve)
-        self.deliveries = Deliveries(self.ledger, lambda: self.webhooks, JobLimits(**limits), sender, self.clock)
+        self.deliveries = JobDeliveries(self.ledger, lambda: self.webhooks, JobLimits(**limits), sender, self.clock)
 
     async def resolve(self, host, port):
         self.resolved.append(host)
@@ -249,7 +249,7 @@ def test_a_webhook_that_was_removed_or_is_anothers_is_told_nothing(posted):
 
 def test_a_try_that_cannot_be_recorded_is_not_repeated_meanwhile(posted, monkeypatch):
     async def test(post):
-        monkeypatch.setattr("salver.control.deliveries._STORE_PAUSE_S", 0.01)
+        monkeypatch.setattr("salver.control.job_deliveries._STORE_PAUSE_S", 0.01)
         record_delivery, refused = post.ledger.record_delivery, []
 
         def full(value):
@@ -303,7 +303,7 @@ def test_over_tls_the_certificate_must_be_for_the_name_though_an_address_is_conn
 
 def test_the_checked_address_is_the_one_connected_to(tmp_path, monkeypatch):
     """A name that is public when it is checked and private a moment later has no second moment."""
-    monkeypatch.setattr("salver.control.sending.require_public", lambda host, addresses: None)
+    monkeypatch.setattr("salver.control.webhook_sender.require_public", lambda host, addresses: None)
 
     async def test(post):
         await post.end_a_job()
@@ -357,7 +357,7 @@ def test_no_more_than_so_many_are_told_at_once_and_all_webhooks_in_turn(posted):
 
 
 def test_a_receiver_that_does_not_answer_leaves_room_for_others_and_is_heard_of_at_once(posted, monkeypatch):
-    monkeypatch.setattr("salver.control.deliveries._LOOK_S", 60.0)
+    monkeypatch.setattr("salver.control.job_deliveries._LOOK_S", 60.0)
 
     async def test(post):
         dead, good = many_webhooks(post, 2)

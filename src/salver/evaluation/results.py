@@ -1,4 +1,4 @@
-"""What a part of a suite is: an object with a name that looks at a subject and says what it found.
+"""What a check says it found.
 
 A result is plain data. Numbers, tables and plots are described, not drawn, so that a check needs no
 plotting library, its result goes into JSON whole, and a test reads what a picture would show.
@@ -7,16 +7,12 @@ plotting library, its result goes into JSON whole, and a test reads what a pictu
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from salver.protocol.verdict import Verdict
 
-if TYPE_CHECKING:
-    from salver.evaluation.subject import Subject
-
-__all__ = ["Check", "CheckResult", "Mark", "Plot", "ResultTable", "Role", "Series"]
+__all__ = ["CheckResult", "Mark", "Plot", "ResultTable", "Role", "Series"]
 
 Cell = str | int | float | None
 
@@ -82,23 +78,3 @@ class CheckResult(msgspec.Struct, frozen=True):
     numbers: dict[str, Cell] = {}
     tables: tuple[ResultTable, ...] = ()
     plots: tuple[Plot, ...] = ()
-
-
-class Check(Protocol):
-    """One part of a suite.
-
-    Obligations: `run` changes nothing, takes its randomness from `Subject.rng` and time from
-    `Subject.clock`, and gives a verdict: *failed* and *successful* only where the rows suffice to tell,
-    else *inconclusive*. What it raises becomes the verdict *error*, and the other checks go on.
-    """
-
-    @property
-    def name(self) -> str:
-        """What it is called in records; unique in a suite."""
-
-    @property
-    def role(self) -> Role:
-        """What it is to the decision."""
-
-    def run(self, subject: Subject) -> CheckResult:
-        """Look at the subject."""

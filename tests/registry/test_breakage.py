@@ -7,9 +7,9 @@ from salver.protocol.stages import Stage
 from salver.protocol.tables import DeploymentSpec
 from salver.protocol.usage import Asking
 from salver.protocol.verdict import Verdict
+from salver.registry.breakage import Breakages
 from salver.registry.descriptions import Descriptions
 from salver.registry.holds import Holds
-from salver.registry.retiring import Retiring
 from salver.registry.revocations import Revocations
 from salver.registry.stages import VersionStage, write_stage
 from salver.registry.usage import Usage
@@ -18,11 +18,11 @@ WIDE = Signature((TensorSpec("x", "FP32", (-1, 9)),), (TensorSpec("y", "FP32", (
 
 
 @pytest.fixture
-def retiring(catalog, database, clock, admin, draft) -> Retiring:
+def breakages(catalog, database, clock, admin, draft) -> Breakages:
     """digits 1.0.0 and 1.0.1 are alike, 2.0.0 takes other inputs."""
     for content, fields in (("a", {}), ("b", {}), ("c", {"signature": WIDE})):
         catalog.add_version(admin, draft(content, **fields))
-    return Retiring(database, clock)
+    return Breakages(database, clock)
 
 
 def ask(database, clock, version="1.0.0", days_ago=1.0) -> None:
@@ -30,54 +30,54 @@ def ask(database, clock, version="1.0.0", days_ago=1.0) -> None:
     Usage(database).add([asking])
 
 
-def test_what_nobody_needs_can_go(retiring) -> None:
-    found = retiring.of("digits", "1.0.0")
+def test_what_nobody_needs_can_go(breakages) -> None:
+    found = breakages.of("digits", "1.0.0")
     assert (found.verdict, found.reasons) == (Verdict.SUCCESSFUL, ("nothing needs it",))
 
 
-def test_clients_follow_where_another_version_understands_them(retiring, database, clock) -> None:
+def test_clients_follow_where_another_version_understands_them(breakages, database, clock) -> None:
     ask(database, clock)
-    found = retiring.of("digits", "1.0.0")
+    found = breakages.of("digits", "1.0.0")
     assert (found.verdict, found.substitutes) == (Verdict.INCONCLUSIVE, ("1.0.1",))
     assert "shop (7 requests); 1.0.1 could take its place" in found.reasons[0]
 
 
-def test_clients_that_nobody_else_understands_are_left_alone(retiring, database, clock) -> None:
+def test_clients_that_nobody_else_understands_are_left_alone(breakages, database, clock) -> None:
     ask(database, clock, "2.0.0")
-    found = retiring.of("digits", "2.0.0")
+    found = breakages.of("digits", "2.0.0")
     assert (found.verdict, found.substitutes) == (Verdict.FAILED, ())
     assert "no other version understands" in found.reasons[0]
 
 
-def test_clients_of_long_ago_do_not_count(retiring, database, clock) -> None:
+def test_clients_of_long_ago_do_not_count(breakages, database, clock) -> None:
     ask(database, clock, "2.0.0", days_ago=40)
-    assert retiring.of("digits", "2.0.0").verdict is Verdict.SUCCESSFUL
-    assert retiring.of("digits", "2.0.0", days=50).verdict is Verdict.FAILED
+    assert breakages.of("digits", "2.0.0").verdict is Verdict.SUCCESSFUL
+    assert breakages.of("digits", "2.0.0", days=50).verdict is Verdict.FAILED
 
 
-def test_what_is_archived_or_revoked_takes_no_place(retiring, database, journal, clock, admin) -> None:
-    assert retiring.of("digits", "1.0.0").substitutes == ("1.0.1",)
+def test_what_is_archived_or_revoked_takes_no_place(breakages, database, journal, clock, admin) -> None:
+    assert breakages.of("digits", "1.0.0").substitutes == ("1.0.1",)
     with database.begin() as connection:
         write_stage(connection, VersionStage("digits", "1.0.1", Stage.ARCHIVED, 1.0))
-    assert retiring.of("digits", "1.0.0").substitutes == ()
+    assert breakages.of("digits", "1.0.0").substitutes == ()
     with database.begin() as connection:
         write_stage(connection, VersionStage("digits", "1.0.1", Stage.PRODUCTION, 1.0))
-    assert retiring.of("digits", "1.0.0").substitutes == ("1.0.1",)
+    assert breakages.of("digits", "1.0.0").substitutes == ("1.0.1",)
     Revocations(database, journal, clock).revoke(admin, "digits", "1.0.1", "bad")
-    assert retiring.of("digits", "1.0.0").substitutes == ()
+    assert breakages.of("digits", "1.0.0").substitutes == ()
 
 
-def test_the_nearest_to_production_comes_first(retiring, catalog, database, admin, draft) -> None:
+def test_the_nearest_to_production_comes_first(breakages, catalog, database, admin, draft) -> None:
     for content in "de":
         catalog.add_version(admin, draft(content, version=f"1.{'de'.index(content) + 1}.0"))
     with database.begin() as connection:
         write_stage(connection, VersionStage("digits", "1.0.1", Stage.PRODUCTION, 1.0))
         write_stage(connection, VersionStage("digits", "1.1.0", Stage.STAGING, 1.0))
-    assert retiring.of("digits", "1.0.0").substitutes == ("1.0.1", "1.1.0", "1.2.0")
+    assert breakages.of("digits", "1.0.0").substitutes == ("1.0.1", "1.1.0", "1.2.0")
 
 
 def test_everything_that_hangs_on_a_version_is_named(
-    retiring, database, journal, clock, admin, deployments, catalog, draft
+    breakages, database, journal, clock, admin, deployments, catalog, draft
 ) -> None:
     descriptions = Descriptions(database, journal, clock)
     descriptions.alias(admin, "digits", "champion", "2.0.0")
@@ -86,7 +86,7 @@ def test_everything_that_hangs_on_a_version_is_named(
     with database.begin() as connection:
         write_stage(connection, VersionStage("digits", "2.0.0", Stage.PRODUCTION, 1.0))
     Holds(database, journal, clock).hold(admin, "digits", "2.0.0", "a lawsuit")
-    found = retiring.of("digits", "champion")
+    found = breakages.of("digits", "champion")
     assert found.verdict is Verdict.FAILED
     assert (found.endpoints, found.aliases, found.dependents) == (("numbers",), ("champion",), ("digits@1.0.1",))
     assert (found.held, found.only_in_production) == ("a lawsuit", True)

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from salver.clock import Clock
-from salver.control.sending import FIRST_PAUSE_S, LONGEST_PAUSE_S, Sender, Tried
+from salver.control.webhook_sender import FIRST_PAUSE_S, LONGEST_PAUSE_S, Sender, Tried
 from salver.protocol.errors import SalverError
 from salver.protocol.jobs import Delivery, Job, JobLimits, backoff_s, view_of
 from salver.registry.webhooks import WebhookRecord
@@ -24,7 +24,7 @@ from salver.storage.job_ledger import JobLedger
 from salver.storage.job_steps import DeliveryTry
 from salver.telemetry.logs import log_event
 
-__all__ = ["Deliveries"]
+__all__ = ["JobDeliveries", "message_of"]
 
 _LOOK_S: Final = 0.5
 _AT_ONCE: Final = 32
@@ -33,7 +33,7 @@ _AT_ONCE_EACH: Final = 4
 _STORE_PAUSE_S: Final = 1.0
 
 
-class Deliveries:
+class JobDeliveries:
     """The loop that tells webhooks. `webhooks` gives them as they are now, by name; it may block."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The end of versions: proposed, announced, carried out - or held off."""
+"""The retirement of versions: proposed by rules, announced, carried out or taken back."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from salver.control.action import Action, Nothing
-from salver.registry.holds import Hold
-from salver.registry.retirement import Proposal
+from salver.registry.retirement_rules import Proposal
 from salver.registry.retirements import RetirementRun
 from salver.security.access import Operation
 
@@ -18,13 +17,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ACTIONS",
     "CANCEL_RETIREMENT",
-    "HOLD",
-    "HOLDS",
     "PROPOSE_RETIREMENTS",
-    "RELEASE",
     "RETIREMENTS",
     "RUN_RETIREMENTS",
-    "NewHold",
     "OneVersion",
     "ProposeRetirements",
 ]
@@ -45,14 +40,6 @@ class OneVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str
 
 
-class NewHold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Keep a version as evidence."""
-
-    model: str
-    version: str
-    why: str
-
-
 def _propose(admin: LocalAdministration, asked: ProposeRetirements) -> tuple[Proposal, ...]:
     proposed = admin.records.retirements.propose(admin.principal, asked.rule, dry_run=asked.dry_run)
     admin.publish()
@@ -64,18 +51,6 @@ def _cancel(admin: LocalAdministration, asked: OneVersion) -> Proposal:
     cancelled = admin.records.retirements.cancel(admin.principal, asked.model, version)
     admin.publish()
     return cancelled
-
-
-def _hold(admin: LocalAdministration, asked: NewHold) -> Hold:
-    version = admin.records.pages.number_of(asked.model, asked.version)
-    held = admin.records.holds.hold(admin.principal, asked.model, version, asked.why)
-    admin.publish()
-    return held
-
-
-def _release(admin: LocalAdministration, asked: OneVersion) -> Hold:
-    version = admin.records.pages.number_of(asked.model, asked.version)
-    return admin.records.holds.release(admin.principal, asked.model, version)
 
 
 PROPOSE_RETIREMENTS: Final = Action(
@@ -114,31 +89,4 @@ CANCEL_RETIREMENT: Final = Action(
     Proposal,
     _cancel,
 )
-HOLDS: Final = Action(
-    "GET",
-    "/v1/holds",
-    Operation.READ,
-    "Versions that are kept as evidence",
-    Nothing,
-    tuple[Hold, ...],
-    lambda admin, _: admin.records.holds.list(),
-)
-HOLD: Final = Action(
-    "PUT",
-    "/v1/models/{model}/versions/{version}/hold",
-    Operation.HOLD,
-    "Keep a version as evidence: it is not retired",
-    NewHold,
-    Hold,
-    _hold,
-)
-RELEASE: Final = Action(
-    "DELETE",
-    "/v1/models/{model}/versions/{version}/hold",
-    Operation.HOLD,
-    "Give a held version free",
-    OneVersion,
-    Hold,
-    _release,
-)
-ACTIONS: Final = (PROPOSE_RETIREMENTS, RETIREMENTS, RUN_RETIREMENTS, CANCEL_RETIREMENT, HOLDS, HOLD, RELEASE)
+ACTIONS: Final = (PROPOSE_RETIREMENTS, RETIREMENTS, RUN_RETIREMENTS, CANCEL_RETIREMENT)

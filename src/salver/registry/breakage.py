@@ -13,6 +13,8 @@ from salver.protocol.names import SemanticVersion
 from salver.protocol.stages import Stage
 from salver.protocol.tables import VersionManifest
 from salver.protocol.verdict import Verdict
+from salver.registry.availability import MAY_SERVE
+from salver.registry.by_number import Highest
 from salver.registry.description_rows import aliases_of
 from salver.registry.holds import hold_of
 from salver.registry.in_use import endpoints_of
@@ -20,31 +22,29 @@ from salver.registry.lineage import dependents_of
 from salver.registry.lineage_rows import BASED_ON, version_node
 from salver.registry.matrix import MOST, compatibility_matrix
 from salver.registry.resolution import resolve
-from salver.registry.retirement import Consumer
 from salver.registry.stages import in_stage, stage_of, stages_of
 from salver.registry.usage import VersionUse, use_of
 from salver.storage.database import Database
-from salver.storage.registry_schema import revocations
 from salver.storage.schema import versions
 
-__all__ = ["RetirementImpact", "Retiring"]
+__all__ = ["Breakage", "Breakages", "judge"]
 
 _DAY_S: Final = 86_400.0
-_OUT: Final = frozenset({Stage.ARCHIVED, Stage.REJECTED})
 _NEARNESS: Final = (Stage.PRODUCTION, Stage.SHADOW, Stage.STAGING, Stage.VALIDATION, Stage.DEVELOPMENT)
 
 
-class RetirementImpact(msgspec.Struct, frozen=True, omit_defaults=True):
+class Breakage(msgspec.Struct, frozen=True, omit_defaults=True):
     """*Successful*: nothing breaks; *inconclusive*: others must follow; *failed*: somebody loses it, or it is held."""
 
-    reference: str
+    model: str
+    version: str
     stage: str
     verdict: Verdict
     reasons: tuple[str, ...]
     endpoints: tuple[str, ...] = ()
     """Where it is deployed."""
     aliases: tuple[str, ...] = ()
-    clients: tuple[Consumer, ...] = ()
+    clients: tuple[VersionUse, ...] = ()
     """Who asked it lately."""
     substitutes: tuple[str, ...] = ()
     """Versions that its clients would understand, the nearest to production first."""
@@ -56,8 +56,13 @@ class RetirementImpact(msgspec.Struct, frozen=True, omit_defaults=True):
     since_s: float = 0.0
     """Clients that asked it last before this are not counted."""
 
+    @property
+    def reference(self) -> str:
+        """NAME@VERSION."""
+        return f"{self.model}@{self.version}"
 
-class Retiring:
+
+class Breakages:
     """The question "what breaks without it?" over one database."""
 
     __slots__ = ("_clock", "_database")
@@ -66,7 +71,7 @@ class Retiring:
         self._database = database
         self._clock = clock
 
-    def of(self, model: str, wanted: str | None, days: float = 30.0) -> RetirementImpact:
+    def of(self, model: str, wanted: str | None, days: float = 30.0) -> Breakage:
         """What retiring a version would break, seen from who asked it in the last `days`; NOT_FOUND for none."""
         since_s = self._clock.wall_s() - days * _DAY_S
         with self._database.read() as connection:
@@ -74,21 +79,22 @@ class Retiring:
             return _impact(connection, manifest, since_s)
 
 
-def _impact(connection: Connection, manifest: VersionManifest, since_s: float) -> RetirementImpact:
+def _impact(connection: Connection, manifest: VersionManifest, since_s: float) -> Breakage:
     model, version = manifest.model, manifest.version
     here = stage_of(connection, model, version)
     hold = hold_of(connection, model, version)
     late = [use for use in use_of(connection, model, version) if use.last_s >= since_s]
     dependents = dependents_of(connection, [version_node(model, version)])
     others = [each.version for each in in_stage(connection, model, Stage.PRODUCTION) if each.version != version]
-    found = RetirementImpact(
-        manifest.reference,
+    found = Breakage(
+        model,
+        version,
         here.stage.value,
         Verdict.SUCCESSFUL,
         (),
         endpoints_of(connection, here),
         tuple(each.alias for each in aliases_of(connection, model) if each.version == version),
-        tuple(Consumer(use.client, use.endpoint, use.requests, use.last_s) for use in late),
+        tuple(late),
         _substitutes(connection, manifest, late),
         tuple(f"{name}@{number}" for _, name, number, relation in dependents if relation == BASED_ON),
         here.stage is Stage.PRODUCTION and not others,
@@ -99,7 +105,7 @@ def _impact(connection: Connection, manifest: VersionManifest, since_s: float) -
     return msgspec.structs.replace(found, verdict=verdict, reasons=reasons)
 
 
-def judge(found: RetirementImpact) -> tuple[Verdict, tuple[str, ...]]:
+def judge(found: Breakage) -> tuple[Verdict, tuple[str, ...]]:
     """Whether the version can go, and what stands in the way. Pure."""
     refused: list[str] = []
     following: list[str] = []
@@ -128,18 +134,16 @@ def _substitutes(connection: Connection, manifest: VersionManifest, late: Sequen
     """Versions whose answers and inputs the clients of this one understand, by the compatibility matrix."""
     model = manifest.model
     stages = {each.version: each.stage for each in stages_of(connection, model)}
-    revoked = set(connection.execute(select(revocations.c.version).where(revocations.c.model == model)).scalars())
-    query = select(versions.c.manifest).where(versions.c.model == model, versions.c.version != manifest.version)
-    rows = connection.execute(query.order_by(versions.c.ordinal.desc())).scalars()
-    usable: list[VersionManifest] = []
-    for text in rows:
-        other = msgspec.json.decode(text, type=VersionManifest)
-        if stages[other.version] not in _OUT and other.version not in revoked:
-            usable.append(other)
-            if len(usable) == MOST - 1:
-                break
-    matrix = compatibility_matrix(model, [manifest, *usable], late)
-    fitting = {cell.server for cell in matrix.cells if cell.client == manifest.version and cell.level != "major"}
+    others = versions.c.version != manifest.version
+    query = select(versions.c.manifest).where(versions.c.model == model, others, MAY_SERVE)
+    rows = connection.execute(query.order_by(versions.c.ordinal.desc()).limit(MOST - 1)).scalars()
+    usable = [msgspec.json.decode(text, type=VersionManifest) for text in rows]
+    matrix = compatibility_matrix(model, Highest((manifest, *usable), len(usable) + 1), late)
+    fitting = {
+        cell.server_version
+        for cell in matrix.cells
+        if cell.client_version == manifest.version and cell.level != "major"
+    }
     ranked = sorted((SemanticVersion.parse(each.version) for each in usable if each.version in fitting), reverse=True)
     ranked.sort(key=lambda each: _NEARNESS.index(stages[str(each)]))
     return tuple(map(str, ranked))

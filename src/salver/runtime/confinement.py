@@ -12,13 +12,17 @@ import platform
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["Confined", "confine", "network_attempts"]
+__all__ = ["CONFINED_VARIABLE", "Confined", "can_confine", "confine", "network_attempts"]
+
+CONFINED_VARIABLE: Final = "SALVER_CONFINED"
+"""The environment variable that tells a confined process what of it the kernel did."""
 
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWUSER: Final = 0x10000000
 _CLONE_NEWNET: Final = 0x40000000
 _MS_REC_PRIVATE: Final = 0x4000 | (1 << 18)
 _MS_BIND: Final = 0x1000
+_SHARED: Final = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory is
 _MOUNT_SETATTR: Final = 442
 """The number of the system call, on x86-64 as on arm64."""
 _AT_FDCWD: Final = -100
@@ -33,7 +37,17 @@ class Confined(NamedTuple):
     network: bool
     """Whether it has a network of its own, without a way out."""
     files: bool
-    """Whether everything but its directory is read-only."""
+    """Whether everything but its directory is read-only, and shared memory its own."""
+
+    @classmethod
+    def here(cls) -> Confined:
+        """How this process is confined."""
+        words = os.environ.get(CONFINED_VARIABLE, "").split()
+        return cls(*(name in words for name in cls._fields))
+
+    def words(self) -> str:
+        """What is so, by name: the value of `CONFINED_VARIABLE`."""
+        return " ".join(name for name, done in self._asdict().items() if done)
 
 
 class _MountAttributes(ctypes.Structure):
@@ -45,6 +59,17 @@ class _MountAttributes(ctypes.Structure):
         ("propagation", ctypes.c_uint64),
         ("userns_fd", ctypes.c_uint64),
     )
+
+
+def can_confine() -> bool:
+    """Whether `confine` succeeds here: a system may permit a namespace and nothing in it, with no way back."""
+    if not (pid := os.fork()):
+        try:
+            confine(Path.cwd())
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def confine(directory: Path) -> Confined:
@@ -74,14 +99,27 @@ def _make_read_only(libc: ctypes.CDLL, directory: Path) -> bool:
         return False
     path, root = os.fsencode(directory), b"/"
     done = libc.mount(b"none", root, None, _MS_REC_PRIVATE, None) == 0
+    done = done and _own_shared_memory(libc)
     done = done and libc.mount(path, path, None, _MS_BIND, None) == 0
-    # What is in /dev/shm belongs to this process alone, and is gone with it.
-    done = done and libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, None) == 0
     done = done and _set_attributes(libc, root, _MountAttributes(attr_set=_RDONLY))
-    for writable in (path, b"/dev/shm", b"/proc"):
+    for writable in (path, os.fsencode(_SHARED), b"/proc"):
         done = done and _set_attributes(libc, writable, _MountAttributes(attr_clr=_RDONLY), recursive=False)
     # The path that one is in was that of the mount below.
     os.chdir(directory)
+    return done
+
+
+def _own_shared_memory(libc: ctypes.CDLL) -> bool:
+    """Shared memory that belongs to this process alone and is gone with it; directories in it stay what they are."""
+    with os.scandir(_SHARED) as entries:
+        kept = {each.name: os.open(each, os.O_PATH) for each in entries if each.is_dir(follow_symlinks=False)}
+    done: bool = libc.mount(b"tmpfs", os.fsencode(_SHARED), b"tmpfs", 0, None) == 0
+    for name, descriptor in kept.items():
+        if done:
+            (_SHARED / name).mkdir()
+            source, target = f"/proc/self/fd/{descriptor}".encode(), os.fsencode(_SHARED / name)
+            done = libc.mount(source, target, None, _MS_BIND, None) == 0
+        os.close(descriptor)
     return done
 
 

@@ -1,7 +1,8 @@
-"""Retirement: versions that are old, unused or surpassed are proposed, their users are warned, then they are archived.
+"""The rules by which versions retire, and which versions they name: those that are old, unused or surpassed.
 
-What is proposed is a pure function of the policy and a snapshot. Held versions are never proposed, deployed ones never
-archived, and nothing is ever deleted: an archived version can be revived.
+What is proposed is a pure function of the rules and a snapshot. Held versions are never proposed, deployed ones never
+archived, and nothing is ever deleted: an archived version can be revived. What becomes of a proposal stands in
+`salver.registry.retirements`.
 """
 
 from __future__ import annotations
@@ -15,24 +16,34 @@ import msgspec
 from salver.protocol.stages import Stage
 from salver.registry.evidence import Evaluation
 from salver.registry.gates import MetricGate
-from salver.registry.policy import RetirementRule
+from salver.registry.usage import VersionUse
 
-__all__ = ["Consumer", "Proposal", "Retiree", "propose"]
+__all__ = ["Proposal", "Retiree", "RetirementRule", "propose"]
 
 _DAY_S: Final = 86_400.0
 
 
-class Consumer(msgspec.Struct, frozen=True):
-    """Somebody who asked a version, and through which endpoint."""
+class RetirementRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[[retirement]]`: when versions are proposed for the archive. Of the conditions given all must hold."""
 
-    client: str
-    endpoint: str
-    requests: int
-    last_s: float
+    name: str
+    models: str = "*"
+    stages: tuple[Stage, ...] = (Stage.DEVELOPMENT, Stage.VALIDATION, Stage.STAGING, Stage.SHADOW)
+    older_than_days: float | None = None
+    """Since its registration."""
+    unused_days: float | None = None
+    """Since anybody asked it, or since its registration where nobody did."""
+    worse_than_production: str | None = None
+    """A metric in which a newer version, in production, is better."""
+    suite: str = ""
+    """Whose newest evaluation has that metric; empty: as for the gate `metric`."""
+    higher_is_better: bool = True
+    notice_days: float = 30.0
+    """From the proposal to the archive."""
 
 
 class Retiree(msgspec.Struct, frozen=True):
-    """A version as a retirement policy sees it, of one moment."""
+    """A version as a rule sees it, of one moment."""
 
     model: str
     version: str
@@ -42,14 +53,14 @@ class Retiree(msgspec.Struct, frozen=True):
     stage: Stage
     held: bool = False
     endpoints: tuple[str, ...] = ()
-    consumers: tuple[Consumer, ...] = ()
+    clients: tuple[VersionUse, ...] = ()
     metrics: dict[str, float] = {}
     evaluations: tuple[Evaluation, ...] = ()
 
     @property
     def last_asked_s(self) -> float | None:
         """When anybody asked it last."""
-        return max((each.last_s for each in self.consumers), default=None)
+        return max((each.last_s for each in self.clients), default=None)
 
 
 class Proposal(msgspec.Struct, frozen=True):
@@ -57,12 +68,12 @@ class Proposal(msgspec.Struct, frozen=True):
 
     model: str
     version: str
-    policy: str
-    why: str
+    rule: str
+    reason: str
     proposed_s: float
     due_s: float
     proposed_by: str = ""
-    consumers: tuple[Consumer, ...] = ()
+    clients: tuple[VersionUse, ...] = ()
     """Who would miss it."""
     endpoints: tuple[str, ...] = ()
     """Where it is deployed: while it is, it is not archived."""
@@ -74,7 +85,7 @@ class Proposal(msgspec.Struct, frozen=True):
 
 
 def propose(rules: Iterable[RetirementRule], known: Iterable[Retiree], now_s: float) -> tuple[Proposal, ...]:
-    """The versions that a policy retires, each by the first rule that all holds of. Pure.
+    """The versions that the rules retire, each by the first rule that all holds of. Pure.
 
     `known` are all versions, those in production among them: others are compared with them.
     """
@@ -85,18 +96,18 @@ def propose(rules: Iterable[RetirementRule], known: Iterable[Retiree], now_s: fl
         if each.held or each.stage in (Stage.ARCHIVED, Stage.REJECTED):
             continue
         for rule in rules:
-            why = _reason(rule, each, everything, now_s)
-            if why:
+            reason = _reason(rule, each, everything, now_s)
+            if reason:
                 due_s = now_s + rule.notice_days * _DAY_S
                 found.append(
                     Proposal(
                         each.model,
                         each.version,
                         rule.name,
-                        why,
+                        reason,
                         now_s,
                         due_s,
-                        consumers=each.consumers,
+                        clients=each.clients,
                         endpoints=each.endpoints,
                     )
                 )

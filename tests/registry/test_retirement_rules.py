@@ -1,12 +1,12 @@
-"""Who retires: a table of snapshots."""
+"""What the rules of retirement propose: a table of snapshots."""
 
 from __future__ import annotations
 
 import pytest
 
 from salver.protocol.stages import Stage
-from salver.registry.policy import RetirementRule
-from salver.registry.retirement import Consumer, Retiree, propose
+from salver.registry.retirement_rules import Retiree, RetirementRule, propose
+from salver.registry.usage import VersionUse
 
 DAY_S = 86_400.0
 NOW_S = 1_000 * DAY_S
@@ -17,8 +17,8 @@ def retiree(version: str = "1.0.0", ordinal: int = 1, **given: object) -> Retire
     return Retiree("digits", version, ordinal, **fields | given)
 
 
-def asked(days_ago: float) -> tuple[Consumer, ...]:
-    return (Consumer("shop", "digits", 7, NOW_S - days_ago * DAY_S),)
+def asked(days_ago: float) -> tuple[VersionUse, ...]:
+    return (VersionUse("digits", "1.0.0", "digits", "shop", 7, 0.0, NOW_S - days_ago * DAY_S),)
 
 
 OLD = RetirementRule(name="old", older_than_days=90)
@@ -29,7 +29,7 @@ BETTER = retiree("2.0.0", 2, stage=Stage.PRODUCTION, metrics={"f1": 0.9})
 
 
 @pytest.mark.parametrize(
-    ("rule", "known", "why"),
+    ("rule", "known", "reason"),
     [
         (OLD, [retiree()], "registered 100 days ago"),
         (OLD, [retiree(created_s=NOW_S - 80 * DAY_S)], None),
@@ -45,10 +45,10 @@ BETTER = retiree("2.0.0", 2, stage=Stage.PRODUCTION, metrics={"f1": 0.9})
         ),
         (UNUSED, [retiree()], "never asked"),
         (UNUSED, [retiree(created_s=NOW_S - 10 * DAY_S)], None),
-        (UNUSED, [retiree(consumers=asked(31))], "last asked 31 days ago"),
-        (UNUSED, [retiree(consumers=(*asked(31), *asked(2)))], None),
-        (BOTH, [retiree(consumers=asked(31))], "registered 100 days ago; last asked 31 days ago"),
-        (BOTH, [retiree(consumers=asked(1))], None),
+        (UNUSED, [retiree(clients=asked(31))], "last asked 31 days ago"),
+        (UNUSED, [retiree(clients=(*asked(31), *asked(2)))], None),
+        (BOTH, [retiree(clients=asked(31))], "registered 100 days ago; last asked 31 days ago"),
+        (BOTH, [retiree(clients=asked(1))], None),
         (WORSE, [retiree(metrics={"f1": 0.8}), BETTER], "f1 is 0.8; 2.0.0, in production, has 0.9"),
         (WORSE, [retiree(metrics={"f1": 0.9}), BETTER], None),
         (WORSE, [retiree(), BETTER], None),
@@ -62,14 +62,14 @@ BETTER = retiree("2.0.0", 2, stage=Stage.PRODUCTION, metrics={"f1": 0.9})
         ),
     ],
 )
-def test_a_version_retires_when_all_conditions_of_a_rule_hold(rule, known, why) -> None:
+def test_a_version_retires_when_all_conditions_of_a_rule_hold(rule, known, reason) -> None:
     found = propose([rule], known, NOW_S)
-    assert [each.why for each in found] == ([] if why is None else [why])
+    assert [each.reason for each in found] == ([] if reason is None else [reason])
     for each in found:
         assert each.due_s == NOW_S + rule.notice_days * DAY_S
 
 
 def test_the_first_rule_that_holds_names_the_proposal_and_who_would_miss_it_is_told() -> None:
-    known = retiree(consumers=asked(31), endpoints=("digits",))
+    known = retiree(clients=asked(31), endpoints=("digits",))
     (found,) = propose([WORSE, UNUSED, OLD], [known], NOW_S)
-    assert (found.policy, found.consumers, found.endpoints) == ("unused", asked(31), ("digits",))
+    assert (found.rule, found.clients, found.endpoints) == ("unused", asked(31), ("digits",))

@@ -13,12 +13,12 @@ from typing import Final
 from salver.protocol.errors import SalverError
 from salver.telemetry.logs import log_event
 
-__all__ = ["Following"]
+__all__ = ["Republishing"]
 
 _TICK_S: Final = 1.0
 
 
-class Following:
+class Republishing:
     """Looks at the revision of the database and publishes when it has moved.
 
     A look is one query of one row. While the database is away, what was published last stays.

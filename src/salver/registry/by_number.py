@@ -1,0 +1,92 @@
+"""Versions of a model in the order of their numbers; however many there are, those are read that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final, NamedTuple
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, false, func, or_, select, true
+
+from salver.protocol.names import SemanticVersion
+from salver.protocol.stages import Stage
+from salver.protocol.tables import VersionManifest
+from salver.registry.availability import not_revoked
+from salver.storage.registry_schema import stages
+from salver.storage.schema import versions
+
+__all__ = ["RELEASED", "Highest", "highest", "highest_and", "highest_in_stage", "neighbours"]
+
+RELEASED: Final = versions.c.prerelease == false()
+"""The condition of what is no pre-release."""
+
+
+class Highest(NamedTuple):
+    """Some versions of a model, the lowest first."""
+
+    manifests: tuple[VersionManifest, ...]
+    total: int
+    """How many there are."""
+
+
+def highest(connection: Connection, model: str, *where: ColumnElement[bool]) -> VersionManifest | None:
+    """The highest of the versions that fulfil a condition."""
+    return _next(connection, model, versions.c.sort_key.desc(), *where)
+
+
+def neighbours(connection: Connection, model: str, wanted: SemanticVersion | None) -> tuple[VersionManifest, ...]:
+    """The versions that `salver.registry.numbering` looks at: it finds the same in these as in all.
+
+    They are the highest one, the highest release, and of the releases the nearest below a wanted number and the
+    nearest one above it that is not the release of the same three numbers.
+    """
+    down, up = versions.c.sort_key.desc(), versions.c.sort_key
+    found = [highest(connection, model), highest(connection, model, RELEASED)]
+    if wanted is not None:
+        past = f"{wanted.release.precedence_key}~"
+        found += [
+            _next(connection, model, down, RELEASED, versions.c.sort_key < wanted.precedence_key),
+            _next(connection, model, up, RELEASED, versions.c.sort_key > past),
+        ]
+    return tuple({each.version: each for each in found if each is not None}.values())
+
+
+def highest_and(connection: Connection, model: str, most: int, named: Collection[str]) -> Highest:
+    """The highest versions of a model and those that are `named`."""
+    mine = versions.c.model == model
+    top = select(versions.c.sort_key).where(mine).order_by(versions.c.sort_key.desc()).offset(most - 1).limit(1)
+    lowest = connection.execute(top).scalar_one_or_none()
+    shown = true() if lowest is None else or_(versions.c.sort_key >= lowest, versions.c.version.in_(named))
+    query = select(versions.c.manifest).where(mine, shown).order_by(versions.c.sort_key)
+    total = connection.execute(select(func.count()).select_from(versions).where(mine)).scalar_one()
+    return Highest(tuple(map(_decode, connection.execute(query).scalars())), total)
+
+
+def highest_in_stage(
+    connection: Connection, model: str, stage: str, most: int = 1, *, revoked: bool = False
+) -> tuple[str, ...]:
+    """The numbers of the highest versions in a stage, the highest first; with `revoked` also those that were."""
+    query = select(stages.c.sort_key, stages.c.version).where(stages.c.model == model, stages.c.stage == stage)
+    query = query if revoked else query.where(not_revoked(stages))
+    found = list(connection.execute(query.order_by(stages.c.sort_key.desc()).limit(most)))
+    if stage == Stage.DEVELOPMENT:
+        # What was never moved has no row.
+        moved = (stages.c.model == versions.c.model) & (stages.c.version == versions.c.version)
+        rest = select(versions.c.sort_key, versions.c.version).where(
+            versions.c.model == model, ~select(stages.c.model).where(moved).exists()
+        )
+        rest = rest if revoked else rest.where(not_revoked(versions))
+        found += connection.execute(rest.order_by(versions.c.sort_key.desc()).limit(most))
+    return tuple(version for _, version in sorted(map(tuple, found), reverse=True)[:most])
+
+
+def _next(
+    connection: Connection, model: str, order: ColumnElement[str], *where: ColumnElement[bool]
+) -> VersionManifest | None:
+    query = select(versions.c.manifest).where(versions.c.model == model, *where).order_by(order).limit(1)
+    text = connection.execute(query).scalar_one_or_none()
+    return None if text is None else _decode(text)
+
+
+def _decode(text: str) -> VersionManifest:
+    return msgspec.json.decode(text, type=VersionManifest)
