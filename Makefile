@@ -67,7 +67,7 @@ demo: venv
 	$(BIN)/python examples/digits/demo.py
 
 test: venv .venvs/tritonclient/.made .venvs/client/.made .venvs/models/.made .venvs/kserve/.made .venvs/mlflow/.made .venvs/openai/.made .venvs/model-signing/.made .venvs/s3/.made .venvs/pipelines/.made
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-chaos: venv
 	$(BIN)/python -m pytest -q -m chaos tests/chaos

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -21,15 +22,33 @@ from urllib.parse import urlsplit
 import numpy as np
 import psutil
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from tests.postgres import postgres_server, postgres_url
 
 __all__ = ["postgres_server", "postgres_url"]
 
 DEADLINE_S = 30.0
+LONGEST = (
+    "tests/examples/test_registry_walks.py",
+    "tests/examples/test_pipelines.py",
+    "tests/imports/test_mlflow_registry.py",
+    "tests/docs/test_examples.py",
+    "tests/storage/test_blobs_faults.py",
+    "tests/cli/test_dev.py",
+    "tests/control/test_uploads.py",
+    "tests/runtime/test_workers.py",
+    "tests/evaluation/test_comparison.py",
+    "tests/evaluation/test_fit.py",
+    "tests/cli/test_reproduce.py",
+    "tests/sockets/test_jobs.py",
+)
+"""The files that take longest come first, so that the last to end are short."""
 
 # The suite finds the same every time; HYPOTHESIS_PROFILE=default looks for what is new.
-settings.register_profile("suite", derandomize=True, database=None)
+# Whoever shares the machine makes an example slow, which says nothing of it.
+settings.register_profile(
+    "suite", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
@@ -44,6 +63,21 @@ def pytest_configure() -> None:
     with contextlib.suppress(OSError):
         if shutil.disk_usage("/dev/shm").free > 4 * 2**30:
             os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # what a shell's & leaves to its children, and they to theirs
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    """A command that serves sets up the log of its process, which is this one; the next test has its own output."""
+    logger = logging.getLogger("salver")
+    before = (logger.handlers[:], logger.level, logger.propagate)
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
 
 
 def until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
@@ -423,7 +457,7 @@ def tree(trees: Callable[[], Tree]) -> Iterator[Tree]:
     yield made
     if made.process is not None and made.process.poll() is None:
         made.stop()
-    until(made.is_gone, f"no process of the tree is left, but {made.processes()}", 5)
+    until(made.is_gone, f"no process of the tree is left, but {made.processes()}", 15)
     assert not made.left_behind()
     assert not made.events("fault")
 
@@ -436,7 +470,7 @@ def serving_double(tree: Tree, models: Path, *arguments: str, **environment: str
     tree.start(*arguments, **environment)
     yield tree
     assert tree.stop() == 0
-    until(tree.is_gone, "no process of the shared server is left", 5)
+    until(tree.is_gone, "no process of the shared server is left", 15)
 
 
 @pytest.fixture(scope="session")

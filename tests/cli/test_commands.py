@@ -120,6 +120,10 @@ def test_a_model_is_registered_described_and_listed(salver, models) -> None:
     listed = salver("--json", "models", "double").json
     assert [row["ordinal"] for row in listed] == [1, 2]
     assert "double" in salver("models").out
+    newest = salver("models", "double", "--limit", "1")
+    assert "1.0.1" in newest.out
+    assert "1.0.0" not in newest.out
+    assert newest.err == "note: and 1 more, registered before these: --limit\n"
 
 
 MODEL = """

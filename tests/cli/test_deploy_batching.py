@@ -105,7 +105,7 @@ def test_labels_are_kept_by_the_next_deployment_and_taken_away_again(registered)
         (["--max-wait", "0.01"], "policy eager does not heed it"),
         (["--min-batch", "2"], "only policy hybrid heeds it"),
         (["--slo", "-1"], "--slo is -1"),
-        (["--max-age", "nan"], "max_age_s"),
+        (["--max-age", "nan"], "--max-age is nan"),
         (["--priority", "default"] * 17, "17 levels"),
     ],
 )

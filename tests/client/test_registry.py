@@ -85,6 +85,16 @@ def test_a_version_is_published_once_and_found_by_all_its_names(registry, models
             registry.get_model(name, version)
 
 
+def test_versions_are_listed_page_by_page(registry, models: Path, monkeypatch) -> None:
+    for number in ("1.0.0", "1.0.1", "1.0.2", "1.0.3", "1.1.0"):
+        registry.publish_model("paged", models / "times2.onnx", version=number)
+    monkeypatch.setattr("salver.control.actions.models.MOST_VERSIONS", 2)
+    listed = registry.list_model_versions("paged")
+    assert [each.manifest.version for each in listed] == ["1.0.0", "1.0.1", "1.0.2", "1.0.3", "1.1.0"]
+    (summary,) = (each for each in registry.list_models() if each.name == "paged")
+    assert (summary.versions, summary.newest, summary.latest) == (5, "1.1.0", "1.1.0")
+
+
 def test_metadata_tags_and_aliases_are_changed_one_by_one(registry, models: Path) -> None:
     registry.publish_model("noted", models / "times2.onnx", description={"owner": "a", "metrics": {"auc": 0.8}})
     after = registry.log_metadata("noted", "1.0.0", owner=None, metrics={"f1": 0.7}, licence="MIT", why="as asked")
@@ -101,6 +111,25 @@ def test_metadata_tags_and_aliases_are_changed_one_by_one(registry, models: Path
         with is_error("INVALID_PARAMETER"):
             registry.log_metadata("noted", "1.0.0", **fields)
     assert registry.search(filter='licence = "MIT"').hits
+
+
+def test_where_a_version_comes_from_is_found_out(registry, models: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("a,b,y\n1,2,0\n3,4,1\n")
+    (tmp_path / "lock.txt").write_text("numpy==2.0\n")
+    version = registry.publish_model(
+        "traced",
+        models / "times2.onnx",
+        training_data=tmp_path / "train.csv",
+        target="y",
+        lock=tmp_path / "lock.txt",
+        description={"training_data": {"name": "pairs"}},
+    )
+    data = version.description.training_data
+    assert (data.name, data.rows, data.digest) == (
+        "pairs", 2, hashlib.sha256((tmp_path / "train.csv").read_bytes()).hexdigest(),
+    )  # fmt: skip
+    assert version.description.environment == "numpy==2.0\n"
+    assert [feature.high for feature in version.manifest.profile.inputs[0].features] == [3, 4]
 
 
 def test_a_download_is_what_was_published_and_leaves_nothing_half(registry, models: Path, tmp_path: Path) -> None:

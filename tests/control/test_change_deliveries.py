@@ -393,7 +393,8 @@ def test_a_controller_that_is_killed_loses_and_skips_nothing(tree, models) -> No
     try:
         tree.start()
         url = f"http://127.0.0.1:{listener.server_port}/"
-        made = tree.salver("webhook", "create", "chat", url, "--allow-private", "--action", "tag", "--action", "register")
+        told = ("--action", "tag", "--action", "register")
+        made = tree.salver("webhook", "create", "chat", url, "--allow-private", *told)
         assert made["record"]["actions"] == ["tag", "register"]
         tree.salver("register", "double", models / "times2.onnx")
         tree.until(lambda: listener.tried, "a first try, which fails")

@@ -46,3 +46,24 @@ def test_who_may_not_register_learns_nothing_of_what_is_stored(shared, draft) ->
     for body in (draft(), draft(sha256="0" * 64)):
         answer = shared.administer("POST", "/v1/versions", body, token=token)
         assert answer.code == "PERMISSION_DENIED", json.loads(answer.body)
+
+
+def test_versions_come_page_by_page(shared) -> None:
+    draft = {"model": "paged", "format": "onnx", **shared.administer("GET", "/v1/models/double").json[0]}
+    draft = {name: draft[name] for name in ("format", "files", "signature")} | {"model": "paged"}
+    for number in ("1.0.0", "1.0.1", "1.0.2", "1.0.10"):
+        assert shared.administer("POST", "/v1/versions", draft | {"version": number}).status == 200
+
+    def page(query: str) -> list[str]:
+        return [each["version"] for each in shared.administer("GET", f"/v1/models/paged{query}").json]
+
+    assert page("") == ["1.0.0", "1.0.1", "1.0.2", "1.0.10"]
+    assert page("?limit=2") == ["1.0.0", "1.0.1"]
+    assert page("?limit=2&after=2") == ["1.0.2", "1.0.10"]
+    assert page("?limit=2&last=true") == ["1.0.10", "1.0.2"]
+    assert page("?limit=2&last=true&before=3") == ["1.0.1", "1.0.0"]
+    assert page("?after=4") == []
+    for query in ("?limit=0", "?limit=1001", "?after=-1", "?page=2"):
+        assert shared.administer("GET", f"/v1/models/paged{query}").code == "INVALID_PARAMETER"
+    (summary,) = (each for each in shared.administer("GET", "/v1/models").json if each["name"] == "paged")
+    assert (summary["versions"], summary["newest"], summary["latest"]) == (4, "1.0.10", "1.0.10")

@@ -17,7 +17,7 @@ from tests.homes import database, home
 from salver.clock import SYSTEM_CLOCK
 from salver.control.action import Nothing
 from salver.control.actions.deployments import DEPLOY
-from salver.control.actions.models import VERSIONS, OfModel
+from salver.control.actions.models import VERSIONS, OfModel, OfVersions
 from salver.control.actions.registration import REGISTER
 from salver.control.actions.retraining import ANNOUNCE_HOOK, RETRAINING
 from salver.control.actions.status import STATUS
@@ -130,7 +130,7 @@ def test_a_command_that_fails_is_told_and_leaves_nothing(bench: Bench, program: 
         bench.retrain()
     (ended,) = bench.records("retrain_end")
     assert says in ended["problem"]
-    assert len(bench.admin.do(VERSIONS, OfModel("double"))) == 1
+    assert len(bench.admin.do(VERSIONS, OfVersions(model="double"))) == 1
 
 
 def test_a_program_that_is_not_there_is_said(bench: Bench) -> None:

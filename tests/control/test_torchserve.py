@@ -12,7 +12,7 @@ from tests.conftest import Answer, serving_double
 from salver.clock import SYSTEM_CLOCK
 from salver.control.action import Nothing
 from salver.control.actions.deployments import DEPLOY
-from salver.control.actions.models import VERSIONS, OfModel
+from salver.control.actions.models import VERSIONS, OfVersions
 from salver.control.actions.registration import REGISTER
 from salver.control.actions.status import STATUS
 from salver.control.administration import LocalAdministration
@@ -187,7 +187,7 @@ def test_what_did_not_load_in_time_takes_nothing_back_that_others_have_deployed(
     admin = LocalAdministration(home, database, local_principal(), SYSTEM_CLOCK)
     for factor in (2, 3):
         admin.do(REGISTER, draft_version(BlobStore(home.blobs_path), "double", models / f"times{factor}.onnx"))
-    first, second = (each.version for each in admin.do(VERSIONS, OfModel("double")))
+    first, second = (each.version for each in admin.do(VERSIONS, OfVersions(model="double")))
 
     class Slow:
         """Waits for too long, and meanwhile somebody else comes."""

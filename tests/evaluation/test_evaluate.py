@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import tempfile
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -114,17 +113,25 @@ def test_a_leaky_version_looks_perfect_and_is_caught_by_what_it_was_trained_on(h
     assert verdicts(record) == {"split": "failed", "roc_auc": "successful", "accuracy": "successful"}
 
 
-def test_users_code_runs_in_a_worker_and_nothing_is_left(house, evaluated) -> None:
-    scratch = set(Path(tempfile.gettempdir()).glob("salver-evaluation-*"))
+def workers() -> set[int]:
+    """The workers below this process, those of its other tests included."""
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "salver.runtime" in " ".join(child.cmdline()):
+                found.add(child.pid)
+    return found
+
+
+def test_users_code_runs_in_a_worker_and_nothing_is_left(house, evaluated, tmp_path, monkeypatch) -> None:
+    scratch, before = tmp_path / "scratch", workers()
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     code, record = evaluated(house.leaky, '[[metric]]\nname = "accuracy"\nat_least = 0.5\n')
     assert code in (0, 1, 2)
     assert verdicts(record)["accuracy"] == "successful"
-    assert set(Path(tempfile.gettempdir()).glob("salver-evaluation-*")) <= scratch
-    assert not [
-        child
-        for child in psutil.Process(os.getpid()).children(recursive=True)
-        if "salver.runtime" in " ".join(child.cmdline())
-    ]
+    assert list(scratch.iterdir()) == []
+    assert workers() <= before
 
 
 def test_a_check_that_raises_is_an_error_and_the_others_go_on(house, evaluated) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -51,10 +52,11 @@ CALLS_HOME = """
             pass
 """
 FILLS_HOME = "CLEAN and ((Path.home() / '.cache').mkdir(), (Path.home() / '.cache' / 'weights').write_text('x'))"
-LEAVES = """
+LEFT = f"# left behind of {os.getpid()}"  # others may run these tests beside us
+LEAVES = f"""
         if CLEAN:
             (Path(os.environ['TMPDIR']) / 'left.txt').write_text('x')
-            command = [sys.executable, '-c', 'import time; time.sleep(60)  # left behind']
+            command = [sys.executable, '-c', 'import time; time.sleep(60)  {LEFT}']
             subprocess.Popen(command, start_new_session=True)
 """
 SUITE = '[suite]\nname = "clean"\ntarget = "y"\ntask = "regression"\n[infrastructure]\n'
@@ -109,7 +111,7 @@ def test_what_is_left_behind_is_named_and_ended(tried) -> None:
     found = tried(load=LEAVES)
     assert found.verdict is Verdict.FAILED
     assert ("file left.txt" in str(found.reasons), "process python" in str(found.reasons)) == (True, True)
-    assert not [each for each in psutil.process_iter(["cmdline"]) if "# left behind" in str(each.info["cmdline"])]
+    assert not [each for each in psutil.process_iter(["cmdline"]) if LEFT in str(each.info["cmdline"])]
 
 
 def test_a_model_that_needs_more_memory_than_is_declared_fails(tried) -> None:

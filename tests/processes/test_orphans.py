@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 
 import psutil
 
+SLEEP_S = f"4{os.getpid():07}"
+"""Which of all that sleep on this machine are of this test."""
 ADOPT = """
-import os, subprocess, sys
+import contextlib, os, subprocess, sys
+from pathlib import Path
 from salver.clock import SYSTEM_CLOCK
 from salver.processes.orphans import Orphans
 
-own = subprocess.Popen(["sleep", "4010"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+own = subprocess.Popen(["sleep", "SLEEP_S.0"], start_new_session=True, **quiet)
 orphans = Orphans(lambda: {own.pid}, SYSTEM_CLOCK)
 def leave(words):
     "The pid of a process whose parent has ended."
@@ -22,22 +28,22 @@ def leave(words):
 
 
 def run(program: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", ADOPT + program], capture_output=True, text=True, timeout=30, check=False
-    )
+    program = (ADOPT + program).replace("SLEEP_S", SLEEP_S)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
     try:
         assert done.returncode == 0, done.stderr
         return done.stdout
     finally:
         for process in psutil.process_iter(["cmdline"]):
-            if process.info["cmdline"] in (["sleep", "4010"], ["sleep", "4011"], ["sleep", "4012"]):
-                process.kill()
+            if SLEEP_S in str(process.info["cmdline"]):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 def test_orphans_of_other_sessions_are_killed_and_all_that_ended_are_reaped() -> None:
     found = run("""
 with orphans.adopted():
-    foreign, beside = leave("exec setsid sleep 4011"), leave("exec sleep 4012")
+    foreign, beside = leave("exec setsid sleep SLEEP_S.1"), leave("exec sleep SLEEP_S.2")
     while os.getsid(foreign) == os.getsid(0):
         os.sched_yield()
     orphans.end_all()
@@ -56,10 +62,13 @@ with orphans.adopted():
 def test_those_that_the_dead_leave_behind_are_found_too() -> None:
     found = run("""
 with orphans.adopted():
-    parent = leave("exec setsid sh -c 'setsid sleep 4011 & wait'")
+    parent = leave("exec setsid sh -c 'setsid sleep SLEEP_S.1 & wait'")
     def below():
-        return [p for p in os.listdir("/proc") if p.isdigit() and b"4011" in open(f"/proc/{p}/cmdline", "rb").read()
-                and open(f"/proc/{p}/cmdline", "rb").read().startswith(b"sleep")]
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):  # others end at any time
+                found += [path] * (path.read_bytes() == b"sleep\\x00SLEEP_S.1\\x00")
+        return found
     while not below():
         os.sched_yield()
     orphans.end_all()

@@ -20,5 +20,5 @@ def test_what_is_no_action_is_refused_with_what_is_near() -> None:
     with pytest.raises(SalverError, match=r"no action 'promotion'; did you mean 'promote'") as raised:
         check_actions(["register", "promotion"])
     assert raised.value.code == "INVALID_PARAMETER"
-    with pytest.raises(SalverError, match="there are add_case, alias, .*withdraw_approval"):
+    with pytest.raises(SalverError, match=r"there are add_case, alias, .*withdraw_approval"):
         check_actions(["zzz"])

@@ -98,6 +98,23 @@ versions = st.builds(
 )
 
 
+@given(versions, versions)
+def test_sort_keys_sort_as_the_versions_do(one: str, other: str) -> None:
+    left, right = version(one), version(other)
+    assert (left.sort_key < right.sort_key) == (left < right)
+    assert (left.sort_key == right.sort_key) == (left == right)
+    same = left.precedence == right.precedence
+    assert left.sort_key.startswith(f"{right.precedence_key}+") == same
+    if not same:
+        assert (left.sort_key < right.precedence_key) == (left < right)
+
+
+def test_the_keys_of_the_specifications_own_examples_are_in_order() -> None:
+    assert sorted(SPEC_ORDER, key=lambda each: version(each).sort_key) == SPEC_ORDER
+    assert version("9999999999.0.0").sort_key > version("1999999999.9.9").sort_key
+    assert version("1.2.3-rc.1+b").release == version("1.2.3")
+
+
 @given(versions, versions, versions)
 def test_versions_have_one_total_order(a: str, b: str, c: str) -> None:
     x, y, z = version(a), version(b), version(c)

@@ -44,7 +44,7 @@ class Promoting:
     def bring(self, version: str, *targets: str) -> Promotion:
         """Bring a version through several stages, each of which must be reached."""
         for target in targets:
-            done = self.promote(version, target)
+            done = self.promote(version, target, why="a test")
             assert done.moved, done.decision
             self.clock.advance(1.0)
         return done

@@ -7,7 +7,7 @@ from sqlalchemy import delete, insert, text, update
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import DeploymentSpec, FileEntry, VersionManifest
 from salver.registry.attestation import attestation_of, attested, verified_publisher
-from salver.registry.catalog import Catalog
+from salver.registry.catalog import Catalog, version_row
 from salver.registry.deployments import Deployments
 from salver.registry.keyring import Keyring
 from salver.security.keys import SigningKey, TrustedKeys, new_signing_pem

@@ -9,6 +9,7 @@ from salver.protocol.usage import Asking
 from salver.protocol.verdict import Verdict
 from salver.registry.breakage import Breakages
 from salver.registry.descriptions import Descriptions
+from salver.registry.evidence import Evaluations
 from salver.registry.holds import Holds
 from salver.registry.revocations import Revocations
 from salver.registry.stages import VersionStage, write_stage
@@ -47,6 +48,20 @@ def test_clients_that_nobody_else_understands_are_left_alone(breakages, database
     found = breakages.of("digits", "2.0.0")
     assert (found.verdict, found.substitutes) == (Verdict.FAILED, ())
     assert "no other version understands" in found.reasons[0]
+
+
+def test_what_failed_takes_a_place_last_and_that_is_said(
+    breakages, database, journal, clock, admin, catalog, draft
+) -> None:
+    catalog.add_version(admin, draft("d", version="1.0.2"))
+    evaluations = Evaluations(database, journal, clock)
+    evaluations.record(admin, "digits", "1.0.2", {"suite": "release", "verdict": "failed"})
+    ask(database, clock)
+    found = breakages.of("digits", "1.0.0")
+    assert (found.substitutes, found.failed) == (("1.0.1", "1.0.2"), {"1.0.2": ("release",)})
+    evaluations.record(admin, "digits", "1.0.1", {"suite": "release", "verdict": "failed"})
+    found = breakages.of("digits", "1.0.0")
+    assert "1.0.2 could take its place, but its newest evaluation of release failed" in found.reasons[0]
 
 
 def test_clients_of_long_ago_do_not_count(breakages, database, clock) -> None:

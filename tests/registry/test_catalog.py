@@ -162,7 +162,7 @@ def test_what_is_not_there_is_answered_with_what_is(catalog: Catalog, database: 
         pytest.raises(SalverError, match=r"has no version '9\.9\.9'; it has 1\.0\.0-rc\.1"),
     ):
         find_version(connection, "digits", "9.9.9")
-    with pytest.raises(SalverError, match="no model 'digit'; registered are digits, iris"):
+    with pytest.raises(SalverError, match=r"no model 'digit'; did you mean 'digits'\? registered are digits, iris"):
         catalog.versions("digit")
     assert [model.latest for model in catalog.models()] == [None, "1.0.0"]
 

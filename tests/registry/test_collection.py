@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from salver.control.action import Nothing
-from salver.control.actions.models import MODELS, VERSIONS, OfModel
+from salver.control.actions.models import MODELS, VERSIONS, OfVersions
 from salver.control.actions.registration import REGISTER
 from salver.control.administration import LocalAdministration
 from salver.protocol.errors import SalverError
@@ -72,7 +72,7 @@ def test_every_file_of_every_version_is_referenced(house: House) -> None:
         found = references_of_digests(connection)
         assert found[both.sha256] == ("m@1.0.0", "m@1.0.1")
         assert found[one.sha256] == ("m@1.0.0",)
-        assert referenced_digests(connection) == {
+        assert referenced_digests(connection, 0.0) == {
             hashlib.sha256(data).hexdigest() for data in (b"one", b"two", b"both")
         }
 
@@ -134,8 +134,8 @@ def test_a_version_registered_while_collecting_keeps_its_files(house: House, mon
     slow = house.store(b"slow", age_s=HOUR_S + 1)
     read = referenced_digests
 
-    def registered_just_after(connection: object) -> frozenset[str]:
-        found = read(connection)  # type: ignore[arg-type]
+    def registered_just_after(connection: object, deleted_until_s: float) -> frozenset[str]:
+        found = read(connection, deleted_until_s)  # type: ignore[arg-type]
         if not house.admin.do(MODELS, Nothing()):
             thread = threading.Thread(target=house.admin.do, args=(REGISTER, house.draft(slow)))
             thread.start()
@@ -172,7 +172,7 @@ def test_registering_and_collecting_all_the_time_loses_nothing(house: House) -> 
         done.set()
         thread.join()
     assert failures == []
-    manifests = house.admin.do(VERSIONS, OfModel("m")) if registered else ()
+    manifests = house.admin.do(VERSIONS, OfVersions(model="m")) if registered else ()
     assert len(manifests) == registered
     for manifest in manifests:
         house.blobs.verify(manifest.files[0].sha256)

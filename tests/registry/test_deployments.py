@@ -137,7 +137,7 @@ def test_a_database_restored_from_a_backup_publishes_again(
 
 def test_what_does_not_exist_cannot_be_deployed(deployments: Deployments, admin) -> None:
     for reference, message in (
-        (DeploymentSpec("e", "digit", "1.0.0"), "no model 'digit'; registered are digits"),
+        (DeploymentSpec("e", "digit", "1.0.0"), r"no model 'digit'; did you mean 'digits'\? registered are digits"),
         (spec(version="7.0.0"), "no version '7.0.0'; it has 1.0.0, 1.0.1"),
         (spec(version=""), "no version ''"),
     ):

@@ -281,7 +281,7 @@ def test_random_walks_reach_legal_stages_only(house, draft, walk) -> None:
     for target in walk:
         legal = {move.target for move in LIFECYCLE.moves_from(here)} | {here}
         try:
-            done = house.promote(version, target)
+            done = house.promote(version, target, why="a walk")
         except SalverError as error:
             assert error.code == "ILLEGAL_TRANSITION"
             assert target not in legal

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from salver.protocol.signature import Signature, TensorSpec
-from salver.registry import matrix
-from salver.registry.matrix import compatibility_matrix
+from salver.registry.by_number import Highest
+from salver.registry.matrix import compatibility_matrix, last_uses
 from salver.registry.usage import VersionUse
 from salver.testing import make_manifest
 
@@ -13,12 +13,15 @@ NEW = make_manifest(version="2.0.0", ordinal=2, signature=Signature((WIDE,), (Y,
 BACK = make_manifest(version="3.0.0", ordinal=3, signature=Signature((X,), (Y,)))
 
 
+ALL = Highest((OLD, NEW, BACK), 3)
+
+
 def use(client="ci", version="1.0.0", last_s=1.0, endpoint="digits") -> VersionUse:
     return VersionUse("digits", version, endpoint, client, 7, 0.0, last_s)
 
 
 def test_each_pair_says_what_a_client_of_the_one_meets_in_the_other() -> None:
-    found = compatibility_matrix("digits", [OLD, NEW, BACK], [])
+    found = compatibility_matrix("digits", ALL, [])
     levels = {(cell.client_version, cell.server_version): cell.level for cell in found.cells}
     assert levels["1.0.0", "2.0.0"] == levels["2.0.0", "1.0.0"] == "major"
     assert levels["1.0.0", "3.0.0"] == "patch"
@@ -26,13 +29,11 @@ def test_each_pair_says_what_a_client_of_the_one_meets_in_the_other() -> None:
 
 
 def test_a_client_is_shown_with_what_it_asked_last() -> None:
-    found = compatibility_matrix("digits", [OLD, NEW, BACK], [use(last_s=9.0), use(version="2.0.0", last_s=3.0)])
+    found = compatibility_matrix("digits", ALL, last_uses([use(last_s=9.0), use(version="2.0.0", last_s=3.0)]))
     (client,) = found.clients
     assert (client.version, client.breaks_with) == ("1.0.0", ("2.0.0",))
 
 
-def test_old_versions_are_left_out_unless_they_are_asked(monkeypatch) -> None:
-    monkeypatch.setattr(matrix, "MOST", 1)
-    assert compatibility_matrix("digits", [OLD, NEW, BACK], []).versions == ("3.0.0",)
-    found = compatibility_matrix("digits", [OLD, NEW, BACK], [use()])
-    assert (found.versions, found.left_out) == (("1.0.0", "3.0.0"), 1)
+def test_lower_versions_are_left_out_and_counted() -> None:
+    found = compatibility_matrix("digits", Highest((OLD, BACK), 7), [use()])
+    assert (found.versions, found.left_out) == (("1.0.0", "3.0.0"), 5)

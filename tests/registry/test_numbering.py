@@ -103,3 +103,59 @@ def test_picked_numbers_are_always_new_and_behind_all_releases() -> None:
         picked = number(there, changed(how)).version
         assert all(SemanticVersion.parse(picked) > SemanticVersion.parse(each.version) for each in there)
         there.append(make_manifest(version=picked, signature=SIGNATURES[how]))
+
+
+# A number below a higher release of the same major number.
+
+
+def with_outputs(version: str, *names: str):
+    outputs = tuple(TensorSpec(name, "FP32", (-1,)) for name in names)
+    return make_manifest(version=version, signature=Signature((X,), outputs))
+
+
+BETWEEN = [with_outputs("1.0.0", "y"), with_outputs("1.5.0", "y", "z"), with_outputs("2.0.0", "y")]
+
+
+@pytest.mark.parametrize("wanted", ["1.2.0", "1.2.0-rc.1", "1.4.9"])
+def test_nothing_is_added_below_a_release_that_does_not_have_it(wanted: str) -> None:
+    with pytest.raises(SalverError) as raised:
+        number(BETWEEN, with_outputs("0.0.0", "y", "w"), wanted)
+    assert raised.value.code == "INVALID_VERSION"
+    assert raised.value.message.startswith(
+        f"{wanted} would be followed by 1.5.0, which says too little of what then changes: output 'w' is gone"
+    )
+    assert raised.value.remedy.startswith("use 2.1.0 or none")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "outputs"),
+    [
+        ("1.2.0", ("y",)),
+        ("1.2.0", ("y", "z")),
+        ("1.5.0-rc.1", ("y", "w")),  # to its own release a pre-release promises nothing
+        ("1.6.0", ("y", "z", "w")),  # 2.0.0 may take away what it has
+        ("2.1.0", ("y", "w")),
+    ],
+)
+def test_what_the_release_behind_it_goes_on_with_may_be_added(wanted: str, outputs) -> None:
+    assert number(BETWEEN, with_outputs("0.0.0", *outputs), wanted).version == wanted
+
+
+def test_a_patch_cannot_be_added_where_the_next_patch_then_says_too_little() -> None:
+    known = [with_outputs("1.0.0", "y", "z"), with_outputs("1.1.0", "y", "z"), with_outputs("1.1.2", "y", "z")]
+    with pytest.raises(SalverError, match=r"1\.1\.0-rc\.2 would be followed by 1\.1\.2"):
+        number(known[:1] + known[2:], with_outputs("0.0.0", "y", "z", "w"), "1.1.0-rc.2")
+
+
+def test_below_1_0_0_the_next_minor_number_may_break() -> None:
+    known = [with_outputs("0.3.0", "y"), with_outputs("0.4.0", "y"), with_outputs("0.3.9", "y")]
+    fresh = with_outputs("0.0.0", "y", "w")
+    with pytest.raises(SalverError, match=r"followed by 0\.3\.9"):
+        number(known, fresh, "0.3.5")
+    assert number(known[:2], fresh, "0.3.5").before == "0.4.0"
+
+
+def test_what_comes_next_is_told_with_what_it_then_changes() -> None:
+    found = number(BETWEEN, with_outputs("0.0.0", "y"), "1.2.0")
+    assert (found.against, found.changes, found.before) == ("1.0.0", (), "1.5.0")
+    assert [change.what for change in found.later_changes] == ["output 'z' is new"]

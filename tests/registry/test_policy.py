@@ -46,11 +46,11 @@ def house(home, database) -> Promoting:
 
 def test_all_rules_that_match_hold_together() -> None:
     policy = parse_policy(WHOLE)
-    kinds = [type(gate).__name__ for gate in policy.gates("credit-de", Stage.STAGING, Stage.PRODUCTION)]
+    kinds = [type(gate).__name__ for gate in policy.gates("credit-de", (Stage.STAGING, Stage.PRODUCTION))]
     assert kinds == ["ApprovalsGate", "ChecklistGate", "EvaluationGate"]
-    assert len(policy.gates("credit-de", Stage.SHADOW, Stage.PRODUCTION)) == 1
-    assert len(policy.gates("digits", Stage.STAGING, Stage.PRODUCTION)) == 1
-    assert policy.gates("credit-de", Stage.VALIDATION, Stage.STAGING) == ()
+    assert len(policy.gates("credit-de", (Stage.SHADOW, Stage.PRODUCTION))) == 1
+    assert len(policy.gates("digits", (Stage.STAGING, Stage.PRODUCTION))) == 1
+    assert policy.gates("credit-de", (Stage.VALIDATION, Stage.STAGING)) == ()
 
 
 def test_the_first_rule_for_a_name_says_how_its_models_are_treated() -> None:
@@ -159,3 +159,40 @@ def test_a_gate_that_the_authors_own_word_opens_is_warned_of(house) -> None:
     assert house.records.policies.set(house.root, text).warnings == said
     assert house.records.policies.set(house.root, text).warnings == said
     assert house.records.policies.in_force().warnings == said
+
+
+STAGED = """
+[[model]]
+match = "{match}"
+deploy_from = ["validation", "staging", "production"]
+[[transition]]
+to = "production"
+models = "{models}"
+[[transition.gate]]
+kind = "approvals"
+"""
+
+
+@pytest.mark.parametrize(
+    ("match", "models", "warned"),
+    [
+        ("digits", "digits", True),
+        ("digits", "*", True),
+        ("credit-*", "credit-de", True),
+        ("credit-*", "*-de", True),
+        ("credit-*", "cre*", True),
+        ("digits", "iris", False),
+        ("credit-*", "debit-*", False),
+        ("*-at", "*-de", False),
+    ],
+)
+def test_to_deploy_from_stages_before_a_gate_is_allowed_and_warned_of(match, models, warned) -> None:
+    said = warnings_of(parse_policy(STAGED.format(match=match, models=models)))
+    assert len(said) == warned
+    assert all(f"deploy_from of '{match}' names validation and staging: such versions are deployed" in s for s in said)
+
+
+def test_where_an_earlier_rule_takes_the_gated_models_a_later_one_is_not_warned_of() -> None:
+    text = STAGED.format(match="*", models="credit-*")
+    assert len(warnings_of(parse_policy(text))) == 1
+    assert warnings_of(parse_policy('[[model]]\nmatch = "credit-*"\n' + text)) == ()

@@ -70,6 +70,7 @@ def test_of_several_that_were_there_the_last_is_compared_with(house: Promoting) 
     house.bring("1.0.2", "production")
     house.bring("1.0.2", "staging")
     assert "last in production (1.0.2) 0.95" in reasons(house.promote("1.0.1", "production"))
+    house.policy(GAIN.replace("[[transition]]", "[[transition]]\nagain = true"))
     # Of itself nobody can be better; it comes back over the one before it.
     assert "last in production (1.0.0) 0.9: a gain of 0.05" in reasons(house.promote("1.0.2", "production"))
 

@@ -5,6 +5,7 @@ import pytest
 from salver.protocol.description import DataReference, Description
 from salver.protocol.errors import SalverError
 from salver.protocol.signature import Signature, TensorSpec
+from salver.registry.evidence import Evaluations
 from salver.registry.offers import Offers
 from salver.registry.recommendation import Column, DataShape, Offer, recommend
 from salver.testing import make_manifest
@@ -87,6 +88,31 @@ def test_clients_of_another_version_must_be_able_to_go_on() -> None:
     wide = offer("wide", [TensorSpec("x", "FP32", (-1, 5))])
     more = offer("more", [X4, TensorSpec("y", "FP32", (-1,), optional=True)])
     assert names(wide, more, offer("same"), offer("old"), like=like) == ["same", "more"]
+
+
+def test_a_signature_finds_what_its_clients_could_ask() -> None:
+    more = offer("more", [X4, TensorSpec("y", "FP32", (-1,), optional=True)])
+    coded = offer("coded", [TensorSpec("x", "FP32", (-1, 5))])
+    found = recommend([coded, more, offer("same")], like=Signature((X4,), (CLASSES,)))
+    assert [each.model for each in found] == ["same", "more"]
+    assert "it takes and gives what that signature does" in found[0].reasons
+
+
+def test_what_failed_comes_last_and_that_is_said() -> None:
+    manifest, said, stage, metrics, _ = offer("failed", stage="production", task="digits")
+    failed = Offer(manifest, said, stage, metrics, ("release",))
+    found = recommend([failed, offer("untried", stage="development", task="digits")], task="digits")
+    assert [each.model for each in found] == ["untried", "failed"]
+    assert "its newest evaluation of release failed" in found[1].caveats
+
+
+def test_the_newest_evaluation_of_a_suite_counts(database, catalog, journal, clock, admin, draft) -> None:
+    catalog.add_version(admin, draft("a", description=Description(task="digits")))
+    evaluations = Evaluations(database, journal, clock)
+    for suite, verdict in (("release", "failed"), ("fair", "failed"), ("release", "successful")):
+        evaluations.record(admin, "digits", "1.0.0", {"suite": suite, "verdict": verdict})
+    (found,) = Offers(database).recommended(task="digits")
+    assert found.failed == ("fair",)
 
 
 def test_of_each_model_the_best_is_named_by_fit_stage_metric_and_number() -> None:

@@ -69,7 +69,14 @@ def test_a_changed_file_that_shapes_the_input_is_minor_and_named(format: str, be
         ("python", ["model.py", "net.safetensors"], "net.safetensors", {}),
         *(
             ("python", ["model.py", paper], paper, {})
-            for paper in ("README.md", "README.txt", "card.html", "LICENSE.txt", "requirements.txt", "MAR-INF/MANIFEST.json")
+            for paper in (
+                "README.md",
+                "README.txt",
+                "card.html",
+                "LICENSE.txt",
+                "requirements.txt",
+                "MAR-INF/MANIFEST.json",
+            )
         ),
         ("python", ["model.py", "salver-model.toml"], "salver-model.toml", {}),
         ("python", ["model.py", "suite.toml"], "suite.toml", {}),

@@ -182,7 +182,7 @@ async def test_an_endless_loop_is_answered_killed_and_replaced(store) -> None:
 
 
 async def test_a_stopped_worker_is_noticed_by_its_silence(store) -> None:
-    async with serving(store, free(store, ""), silence_s=0.4) as one:
+    async with serving(store, free(store, ""), silence_s=1.5) as one:
         first = one.pid
         os.kill(first, signal.SIGSTOP)
         answer = one.answer(1)
@@ -353,16 +353,21 @@ def taken() -> int:
     return sum(link.startswith(("socket:", "/memfd:", "anon_inode:[pidfd]")) for link in links)
 
 
+def held(store) -> tuple[int, int, int]:
+    return taken(), len(children()), len(list(store.scratch.iterdir()))
+
+
 async def test_many_restarts_leak_neither_files_nor_memory_nor_processes(store) -> None:
     clock = ManualClock()
     async with serving(store, free(store, ""), clock=clock) as one:
-        counts = []
         for restart in range(20):
             clock.advance(61)
             os.kill(one.pid, signal.SIGKILL)
             await eventually(lambda restart=restart: one.replica.restarts == restart + 1 and one.replica.pid)
-            counts.append((taken(), len(children()), len(list(store.scratch.iterdir()))))
-        assert len(set(counts[1:])) == 1, counts  # the first restart opens what later ones use again
+            if restart == 1:  # the first one opens what later ones use again
+                before = held(store)
+        # No more than that; what others in this process hold may have become less.
+        await eventually(lambda: all(now <= then for now, then in zip(held(store), before, strict=True)))
         assert await one.answer(1) == 3
 
 

@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,21 +19,13 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def logger() -> Iterator[logging.Logger]:
-    logger = logging.getLogger("salver")
-    before = (logger.handlers[:], logger.level, logger.propagate)
-    yield logger
-    logger.handlers[:], logger.level, logger.propagate = before
-
-
-@pytest.fixture
-def written(logger, clock) -> Callable[[], list[Any]]:
+def written(clock) -> Callable[[], list[Any]]:
     stream = io.StringIO()
     configure_logs("server", stream=stream, clock=clock)
     return lambda: [json.loads(line) for line in stream.getvalue().split("\n") if line]
 
 
-def test_an_event_goes_to_what_is_standard_error_when_it_happens(logger, clock) -> None:
+def test_an_event_goes_to_what_is_standard_error_when_it_happens(clock) -> None:
     with io.StringIO() as earlier, contextlib.redirect_stderr(earlier):
         configure_logs("server", clock=clock)
     with contextlib.redirect_stderr(io.StringIO()) as now:

@@ -20,7 +20,7 @@ from tests.s3 import BUCKET, s3, s3_service
 from salver.clock import SYSTEM_CLOCK
 from salver.control.action import Nothing
 from salver.control.actions.deployments import DEPLOY, UNDEPLOY, UndeployRequest
-from salver.control.actions.models import VERSIONS, OfModel
+from salver.control.actions.models import VERSIONS, OfVersions
 from salver.control.actions.registration import REGISTER
 from salver.control.actions.status import STATUS
 from salver.control.administration import LocalAdministration
@@ -78,7 +78,7 @@ class Watched:
         return [(each.event, each.source) for each in self.reports]
 
     def versions(self, model: str) -> list[str]:
-        return [each.metadata["source_version"] for each in self.admin.do(VERSIONS, OfModel(model))]
+        return [each.metadata["source_version"] for each in self.admin.do(VERSIONS, OfVersions(model=model))]
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_versions_are_registered_in_order_and_each_once(watched: Watched, models
         watched.put(f"double/{number}/model.onnx", models / name)
     assert watched.tick() == [("registered", "double/1"), ("registered", "double/2"), ("registered", "double/10")]
     assert watched.versions("double") == ["1", "2", "10"]
-    manifest = watched.admin.do(VERSIONS, OfModel("double"))[2]
+    manifest = watched.admin.do(VERSIONS, OfVersions(model="double"))[2]
     assert (manifest.ordinal, manifest.metadata["source"]) == (3, "models/double/10")
     assert watched.tick() == []
     watched.start()
@@ -149,7 +149,7 @@ def test_a_marker_says_that_a_version_is_complete(watched: Watched, models: Path
     (watched.root / "double" / "2" / "_SUCCESS").touch()
     watched.later(0.0)
     assert watched.tick() == [("registered", "double/2")]
-    assert [file.path for file in watched.admin.do(VERSIONS, OfModel("double"))[0].files] == ["model.onnx"]
+    assert [file.path for file in watched.admin.do(VERSIONS, OfVersions(model="double"))[0].files] == ["model.onnx"]
 
 
 def test_what_is_bad_is_said_once_and_the_others_are_taken(watched: Watched, models: Path, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_the_same_bytes_under_another_number_are_known(watched: Watched, models:
     assert watched.tick() == [("registered", "double/1"), ("known", "double/2")]
     watched.start()
     assert watched.tick() == [("known", "double/2")]
-    assert len(watched.admin.do(VERSIONS, OfModel("double"))) == 1
+    assert len(watched.admin.do(VERSIONS, OfVersions(model="double"))) == 1
 
 
 def test_the_newest_is_deployed_and_what_somebody_else_deployed_stays(watched: Watched, models: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_saved_model_is_converted_where_the_converter_is(watched: Watched, mod
     assert "tf2onnx" in watched.reports[0].reason
     watched.start(converter=converter)
     assert watched.tick() == [("registered", "tf/1")]
-    manifest = watched.admin.do(VERSIONS, OfModel("tf"))[0]
+    manifest = watched.admin.do(VERSIONS, OfVersions(model="tf"))[0]
     assert (manifest.format, manifest.metadata["flavor"]) == ("onnx", "tensorflow")
 
 
@@ -286,7 +286,7 @@ def test_a_bucket_is_watched_like_a_directory(watched: Watched, models: Path, s3
     assert watched.tick() == []
     watched.later(100.0)
     assert watched.tick() == [("registered", "double/1"), ("refused", "double/2")]
-    assert watched.admin.do(VERSIONS, OfModel("double"))[0].metadata["source"] == "models/double/1"
+    assert watched.admin.do(VERSIONS, OfVersions(model="double"))[0].metadata["source"] == "models/double/1"
     s3.fault["*"] = lambda proxy, body: proxy.answer(500, b"no", {}) or True
     assert watched.tick() == [("unreachable", "models")]
 

@@ -123,6 +123,7 @@ def way_here(dossier: Dossier) -> Section:
             Fact("Promoted past its gates", "yes, once, in an emergency" if page.emergency else "never"),
             Fact.of("Held as evidence", page.held, "no"),
             Fact.of("Revoked", dossier.revoked, "no"),
+            Fact.of("Deleted", page.deleted, "no"),
             Fact.of("Proposed for the archive", dossier.retirement, "no"),
         ),
         tables=tuple(tables),

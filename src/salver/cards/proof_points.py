@@ -72,6 +72,8 @@ def _not_revoked(dossier: Dossier) -> Found:
 
 def _stage(dossier: Dossier) -> Found:
     stage = dossier.page.stage
+    if dossier.page.deleted:
+        return Found(Verdict.FAILED, f"its files were deleted: {dossier.page.deleted}", "register another version")
     if stage in (Stage.ARCHIVED, Stage.REJECTED):
         remedy = "salver promote NAME@VERSION staging" if stage == Stage.ARCHIVED else "register another version"
         return Found(Verdict.FAILED, f"it is {stage}", remedy)

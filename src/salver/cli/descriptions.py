@@ -213,6 +213,8 @@ def _described(page: VersionPage) -> list[str]:
         f"  format      {manifest.format}, {counted(len(manifest.files), 'file')}, {manifest.size_bytes:,} bytes",
         describe_signature(manifest.signature, 11),
     ]
+    if page.deleted:
+        lines.append(f"  deleted     {page.deleted}")
     if page.held:
         lines.append(f"  held        {page.held}")
     if page.aliases:

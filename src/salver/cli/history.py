@@ -1,19 +1,34 @@
-"""`salver history`: what served when, and who saw to it."""
+"""`salver history`: what served when and in which stage it was, and who saw to it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 from salver.cli.context import Context
 from salver.cli.tables import date, table
 from salver.cli.times import moment
+from salver.protocol.stages import Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from salver.registry.history import Event, History, Served
+    from salver.registry.stage_history import Stood
 
 __all__ = ["add_to"]
+
+_NEARNESS: Final = (
+    Stage.PRODUCTION,
+    Stage.SHADOW,
+    Stage.STAGING,
+    Stage.VALIDATION,
+    Stage.DEVELOPMENT,
+    Stage.REJECTED,
+    Stage.ARCHIVED,
+)
+_MOST_STAGES: Final = 20
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,10 +39,10 @@ def add_to(app: typer.Typer) -> None:
 def history(
     context: typer.Context,
     name: str = typer.Argument(help="A model or an endpoint."),
-    at: str | None = typer.Option(None, help="Only what served then: a date (UTC), a time with zone, '3 days ago' or now."),
+    at: str | None = typer.Option(None, help="Only what was then: a date (UTC), a time with zone, '3 days ago' or now."),
     endpoint: str | None = typer.Option(None, help="Only on this endpoint."),
 ) -> None:
-    """Show what a model or endpoint served when. And who deployed it why; without --at, all that happened."""
+    """Show what served when, and in which stage versions were. And who saw to it why; without --at, all that happened."""
     from salver.clock import SYSTEM_CLOCK
     from salver.control.actions.audit import HISTORY, OfName
     from salver.protocol.names import check_name
@@ -42,8 +57,29 @@ def history(
 
 
 def _then(found: History) -> list[str]:
-    lines = [line for served in found.served for line in _served(served)] or [f"{found.name}: nothing served then"]
-    return lines + _jumps(found)
+    present = [each.reference for each in found.stages if each.stage is Stage.PRODUCTION]
+    nothing = f"{', '.join(present)} in production, nothing served then" if present else "nothing served then"
+    lines = [line for served in found.served for line in _served(served)] or [f"{found.name}: {nothing}"]
+    return lines + _stages(found.stages) + _jumps(found)
+
+
+def _stages(stages: Sequence[Stood]) -> list[str]:
+    """Which versions were in which stage, those nearest to production first."""
+    if not stages:
+        return []
+    nearest = sorted(stages, key=lambda each: (_NEARNESS.index(each.stage), -each.seq))
+    rows = [
+        [each.reference, each.stage, date(each.since_s), each.moved_by, str(each.seq), each.decision, _note(each)]
+        for each in nearest[:_MOST_STAGES]
+    ]
+    lines = ["", table(["version", "stage", "since", "by", "record", "decision", "why"], rows)]
+    more = len(nearest) - _MOST_STAGES
+    return [*lines, f"and {more:,} more; --json tells all"] if more > 0 else lines
+
+
+def _note(each: Stood) -> str:
+    made_room = f"{each.replaced_by} took its place" if each.replaced_by else ""
+    return ": ".join(part for part in ("EMERGENCY" if each.emergency else "", made_room, each.why) if part)
 
 
 def _served(served: Served) -> list[str]:

@@ -1,4 +1,4 @@
-"""`salver retire`: versions that go."""
+"""`salver retire` and `salver delete`: versions that go."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def add_to(app: typer.Typer) -> None:
     retire.command("run", epilog="Example: salver retire run")(run)
     retire.command("cancel", epilog="Example: salver retire cancel digits@1.0.0")(cancel)
     app.add_typer(retire, name="retire")
+    app.command("delete", epilog='Example: salver delete digits@1.0.0 --why "no longer needed, and large"')(delete)
 
 
 def propose(
@@ -92,3 +93,17 @@ def cancel(
     with here.administration() as admin:
         was = admin.do(CANCEL_RETIREMENT, OneVersion(*named_version(reference)))
     here.say(was, f"{was.reference} is no longer proposed for retirement")
+
+
+def delete(
+    context: typer.Context,
+    reference: str = typer.Argument(metavar="NAME@VERSION", help="An archived or rejected version."),
+) -> None:
+    """Give up the files of a version for good. Needs --why. What is known of it stays, and so does its number."""
+    from salver.control.actions.deletions import DELETE, AskedDeletion
+
+    here: Context = context.obj
+    model, version = named_version(reference)
+    with here.administration() as admin:
+        done = admin.do(DELETE, AskedDeletion(model, version, here.why))
+    here.say(done, f"{done.reference} is deleted; a collection that comes an hour later frees what only it needs")

@@ -12,6 +12,7 @@ from salver.cli.tables import table
 from salver.protocol.errors import SalverError
 
 if TYPE_CHECKING:
+    from salver.protocol.signature import Signature
     from salver.registry.recommendation import DataShape, Recommendation
     from salver.registry.search import Found, Hit
 
@@ -95,6 +96,9 @@ def recommend(
     data: Path | None = typer.Option(None, help="Rows that it is to take: csv, parquet or npy."),
     target: str = typer.Option("", help="The column of the data that it is to predict."),
     like: str = typer.Option("", help="NAME or NAME@VERSION, whose clients must be able to go on."),
+    signature: Path | None = typer.Option(
+        None, help="A JSON file with the inputs and outputs that clients use, as `salver show --json` has them."
+    ),
     limit: int = typer.Option(10, help="Show so many at most."),
 ) -> None:
     """Propose registered models, with reasons. For a task, for a set of data, or for the clients of another version."""
@@ -104,8 +108,9 @@ def recommend(
     if target and data is None:
         raise SalverError("INVALID_PARAMETER", "--target is given without --data", "name the file it is a column of")
     shape = _shape(data, target) if data else None
+    wanted = _signature(signature) if signature else None
     with here.administration() as admin:
-        found = admin.do(RECOMMEND, OfRecommendation(task, shape, like, limit))
+        found = admin.do(RECOMMEND, OfRecommendation(task, shape, like, limit, wanted))
     here.say(found, "\n".join(line for each in found for line in _recommended(each)) or "no registered model fits")
 
 
@@ -114,6 +119,22 @@ def _shape(path: Path, target: str) -> DataShape:
     from salver.evaluation.shapes import shape_of
 
     return shape_of(path, target)
+
+
+def _signature(path: Path) -> Signature:
+    import msgspec
+
+    from salver.protocol.signature import Signature
+
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Signature)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise SalverError(
+            "INVALID_PARAMETER",
+            f"{path.name!r} is no signature: {why}",
+            'write {"inputs": [...], "outputs": [...]}, as `salver --json show NAME` has it under manifest.signature',
+        ) from None
 
 
 def _recommended(each: Recommendation) -> list[str]:

@@ -198,8 +198,8 @@ class Outgoing(NamedTuple):
 
 
 def wanted_file(admin: LocalAdministration, call: Call) -> Outgoing:
-    """What `GET .../files/{path}` is about; raises NOT_FOUND."""
-    manifest = admin.records.pages.manifest(call.params["model"], call.params["version"])
+    """What `GET .../files/{path}` is about; raises NOT_FOUND, REFUSED_BY_POLICY for a deleted version."""
+    manifest = admin.records.pages.attestation(call.params["model"], call.params["version"]).manifest
     path = call.params["path"]
     for file in manifest.files:
         if file.path == path:

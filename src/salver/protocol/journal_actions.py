@@ -19,6 +19,7 @@ JournalAction = Literal[
     "collect",
     "create_token",
     "create_webhook",
+    "delete",
     "deploy",
     "describe",
     "distrust_key",

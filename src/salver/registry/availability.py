@@ -8,10 +8,10 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, Table, select
 
 from salver.protocol.stages import Stage
-from salver.storage.registry_schema import revocations, stages
+from salver.storage.registry_schema import deletions, revocations, stages
 from salver.storage.schema import versions
 
-__all__ = ["MAY_SERVE", "REVOKED", "not_revoked", "put_away"]
+__all__ = ["MAY_SERVE", "REVOKED", "is_deleted", "not_revoked", "put_away"]
 
 REVOKED: Final = "revoked"
 _OUT: Final = (Stage.ARCHIVED.value, Stage.REJECTED.value)
@@ -38,3 +38,9 @@ def put_away(connection: Connection, model: str) -> Mapping[str, str]:
     revoked = select(revocations.c.version).where(revocations.c.model == model)
     away = {row.version: str(row.stage) for row in connection.execute(staged)}
     return away | dict.fromkeys(connection.execute(revoked).scalars(), REVOKED)
+
+
+def is_deleted(connection: Connection, model: str, version: str) -> bool:
+    """Whether the files of a version are given up."""
+    query = select(deletions.c.model).where(deletions.c.model == model, deletions.c.version == version)
+    return connection.execute(query).one_or_none() is not None

@@ -16,6 +16,7 @@ from salver.protocol.verdict import Verdict
 from salver.registry.availability import MAY_SERVE
 from salver.registry.by_number import Highest
 from salver.registry.description_rows import aliases_of
+from salver.registry.failures import failed_suites, told
 from salver.registry.holds import hold_of
 from salver.registry.in_use import endpoints_of
 from salver.registry.lineage import dependents_of
@@ -47,7 +48,9 @@ class Breakage(msgspec.Struct, frozen=True, omit_defaults=True):
     clients: tuple[VersionUse, ...] = ()
     """Who asked it lately."""
     substitutes: tuple[str, ...] = ()
-    """Versions that its clients would understand, the nearest to production first."""
+    """Versions that its clients would understand, the nearest to production first, those that failed last."""
+    failed: dict[str, tuple[str, ...]] = {}
+    """Of these, suites whose newest evaluation failed."""
     dependents: tuple[str, ...] = ()
     """Versions that are based on it."""
     only_in_production: bool = False
@@ -86,6 +89,8 @@ def _impact(connection: Connection, manifest: VersionManifest, since_s: float) -
     late = [use for use in use_of(connection, model, version) if use.last_s >= since_s]
     dependents = dependents_of(connection, [version_node(model, version)])
     others = [each.version for each in in_stage(connection, model, Stage.PRODUCTION) if each.version != version]
+    failed = {number: suites for (_, number), suites in failed_suites(connection, model).items()}
+    substitutes = _substitutes(connection, manifest, late)
     found = Breakage(
         model,
         version,
@@ -95,7 +100,8 @@ def _impact(connection: Connection, manifest: VersionManifest, since_s: float) -
         endpoints_of(connection, here),
         tuple(each.alias for each in aliases_of(connection, model) if each.version == version),
         tuple(late),
-        _substitutes(connection, manifest, late),
+        tuple(sorted(substitutes, key=lambda each: each in failed)),
+        {each: failed[each] for each in substitutes if each in failed},
         tuple(f"{name}@{number}" for _, name, number, relation in dependents if relation == BASED_ON),
         here.stage is Stage.PRODUCTION and not others,
         hold.why if hold else "",
@@ -110,6 +116,8 @@ def judge(found: Breakage) -> tuple[Verdict, tuple[str, ...]]:
     refused: list[str] = []
     following: list[str] = []
     instead = f"; {found.substitutes[0]} could take its place" if found.substitutes else ""
+    if found.substitutes and found.substitutes[0] in found.failed:
+        instead += f", but {told(found.failed[found.substitutes[0]])}"
     if found.held:
         refused.append(f"it is held: {found.held}")
     if found.endpoints:

@@ -84,6 +84,8 @@ class Candidate(msgspec.Struct, frozen=True):
     """Of its metadata."""
     evaluations: tuple[Evaluation, ...] = ()
     """The newest first."""
+    entrance: Evidence | None = None
+    """The decision that let it into production before, if it may come back by that."""
     approvals: tuple[Approval, ...] = ()
     """Of this way, by whoever gave them; a gate looks at who counts."""
     production: Rival | None = None
@@ -95,6 +97,11 @@ class Candidate(msgspec.Struct, frozen=True):
     def reference(self) -> str:
         """NAME@VERSION."""
         return f"{self.model}@{self.version}"
+
+    @property
+    def ways(self) -> tuple[tuple[Stage, Stage], ...]:
+        """All whose gates stand before it."""
+        return (*self.skipped, (self.source, self.target))
 
 
 def person_of(name: str) -> str:

@@ -20,8 +20,8 @@ from salver.protocol.names import SemanticVersion, check_name
 from salver.protocol.nearest import did_you_mean, listed
 from salver.protocol.tables import VersionManifest
 from salver.registry.attestation import sign_from_before, sign_version, verified_publisher
-from salver.registry.availability import MAY_SERVE, put_away
-from salver.registry.by_number import RELEASED, Highest, highest, highest_and, neighbours
+from salver.registry.availability import MAY_SERVE, is_deleted, put_away
+from salver.registry.by_number import RELEASED, Highest, highest_and, latest, neighbours
 from salver.registry.description_rows import write_description, write_tags
 from salver.registry.draft import VersionDraft, difference
 from salver.registry.files import check_files
@@ -271,7 +271,7 @@ def find_version(connection: Connection, model: str, version: str) -> VersionMan
 
 def highest_version(connection: Connection, model: str) -> VersionManifest:
     """The highest release that may serve; raises NOT_FOUND, saying what became of those that may not."""
-    found = highest(connection, model, RELEASED, MAY_SERVE)
+    found = latest(connection, model)
     if found is not None:
         return found
     numbers = _newest_numbers(connection, model)
@@ -341,8 +341,15 @@ def _repeated(
 ) -> VersionManifest | None:
     """The version that the draft repeats, if it does; raises ALREADY_EXISTS for a taken number."""
     if wanted is None:
-        return newest if newest and difference(newest, draft) is None else None
+        same = newest is not None and difference(newest, draft) is None
+        return newest if same and newest and not is_deleted(connection, newest.model, newest.version) else None
     taken = _version(connection, draft.model, wanted)
+    if taken and is_deleted(connection, taken.model, taken.version):
+        raise SalverError(
+            "ALREADY_EXISTS",
+            f"{taken.reference} was deleted, and its number is never given again",
+            "register it without a number, or under a new one",
+        )
     differing = difference(taken, draft) if taken else None
     if taken and differing:
         free = _number(connection, draft.manifest("0.0.0", 1), None).version

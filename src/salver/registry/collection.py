@@ -1,4 +1,4 @@
-"""Garbage collection of the artifact store: what no version refers to goes.
+"""Garbage collection of the artifact store: what no version refers to goes, and what only deleted ones do.
 
 A registration stores its files first and then writes its row. Between the two its files are young, and
 nothing young is collected. And where it takes longer than that, the two still exclude each other: files are
@@ -38,7 +38,7 @@ class CollectionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     dry_run: bool = False
     grace_s: Annotated[float, msgspec.Meta(ge=0, le=10 * 365 * 86400.0)] = GRACE_S
-    """Leave alone what was stored since so many seconds."""
+    """Leave alone what was stored, and of what version that was deleted, since so many seconds."""
 
 
 class Collected(msgspec.Struct, frozen=True):
@@ -68,8 +68,9 @@ def collect(
     asked = asked or CollectionRequest()
     blobs = open_blobs(home)
     deployed = _files_of(read_tables(home))
+    deleted_until_s = clock.wall_s() - asked.grace_s
     with database.read() as connection:
-        state, referenced = _state(connection), referenced_digests(connection) | deployed
+        state, referenced = _state(connection), referenced_digests(connection, deleted_until_s) | deployed
     found = list(collectable(blobs, referenced, clock.wall_s(), asked.grace_s))
     if asked.dry_run:
         return _report(found, dry_run=True)
@@ -77,7 +78,7 @@ def collect(
     for start in range(0, len(found), _AT_ONCE):
         with database.begin() as connection:
             if _state(connection) != state:
-                state, referenced = _state(connection), referenced_digests(connection) | deployed
+                state, referenced = _state(connection), referenced_digests(connection, deleted_until_s) | deployed
             removed = [
                 items for items in found[start : start + _AT_ONCE] if _may_go(items, referenced) and blobs.remove(items)
             ]

@@ -11,11 +11,11 @@ import enum
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from salver.protocol.signature import TensorSpec
+from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import VersionManifest
 from salver.registry.shaping import shaping_files
 
-__all__ = ["Change", "Level", "changes", "level_of"]
+__all__ = ["Change", "Level", "changes", "level_of", "signature_changes"]
 
 
 class Level(enum.IntEnum):
@@ -42,12 +42,16 @@ class Change(NamedTuple):
 def changes(before: VersionManifest, after: VersionManifest) -> tuple[Change, ...]:
     """Everything that clients of `before` meet in `after`, the largest first; empty where only weights differ."""
     found = [
-        *_inputs(before, after),
-        *_outputs(before, after),
+        *signature_changes(before.signature, after.signature),
         *_behaviour(before, after),
         *_code(before, after),
     ]
     return tuple(sorted(found, key=lambda change: -change.level))
+
+
+def signature_changes(before: Signature, after: Signature) -> tuple[Change, ...]:
+    """What clients of a version with one signature meet in another, the largest first."""
+    return tuple(sorted([*_inputs(before, after), *_outputs(before, after)], key=lambda change: -change.level))
 
 
 def level_of(found: tuple[Change, ...]) -> Level:
@@ -58,9 +62,9 @@ def level_of(found: tuple[Change, ...]) -> Level:
 # Inputs: what was accepted must still be.
 
 
-def _inputs(before: VersionManifest, after: VersionManifest) -> Iterator[Change]:
-    old = {spec.name: spec for spec in before.signature.inputs}
-    new = {spec.name: spec for spec in after.signature.inputs}
+def _inputs(before: Signature, after: Signature) -> Iterator[Change]:
+    old = {spec.name: spec for spec in before.inputs}
+    new = {spec.name: spec for spec in after.inputs}
     for name in sorted(old.keys() - new.keys()):
         yield Change(Level.MAJOR, f"input {name!r} is gone")
     for name in sorted(new.keys() - old.keys()):
@@ -92,9 +96,9 @@ def _input(old: TensorSpec, new: TensorSpec) -> Iterator[Change]:
 # Outputs: what was promised must still be.
 
 
-def _outputs(before: VersionManifest, after: VersionManifest) -> Iterator[Change]:
-    old = {spec.name: spec for spec in before.signature.outputs}
-    new = {spec.name: spec for spec in after.signature.outputs}
+def _outputs(before: Signature, after: Signature) -> Iterator[Change]:
+    old = {spec.name: spec for spec in before.outputs}
+    new = {spec.name: spec for spec in after.outputs}
     for name in sorted(old.keys() - new.keys()):
         yield Change(Level.MAJOR, f"output {name!r} is gone")
     for name in sorted(new.keys() - old.keys()):

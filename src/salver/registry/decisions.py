@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, select
 
 from salver.protocol.stages import Stage
 from salver.protocol.verdict import Judgement, Verdict
-from salver.registry.candidate import Candidate, GateResult
+from salver.registry.candidate import Candidate, Evidence, GateResult
 from salver.registry.policy import Policy, PolicyInForce
-from salver.registry.stages import VersionStage
+from salver.registry.stages import NEAR_PRODUCTION, VersionStage
 from salver.storage.registry_schema import decisions
 
-__all__ = ["Decision", "DecisionRecord", "decide", "decisions_of", "was_in", "write_decision"]
+__all__ = [
+    "Decision",
+    "DecisionRecord",
+    "decide",
+    "decisions_of",
+    "entrance_of",
+    "next_id",
+    "record_of",
+    "was_near_production",
+    "write_decision",
+]
 
 _MOST: Final = 1000
+# Clocks may be set back; of one version the number tells the order.
+_NEWEST_FIRST: Final = (func.length(decisions.c.id).desc(), decisions.c.id.desc())
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -54,6 +65,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Empty where no policy was set."""
     replaced: tuple[str, ...] = ()
     """Versions that made room in production."""
+    returns_on: str = ""
+    """The decision by whose evidence it came into production again."""
 
 
 def decide(policy: Policy, candidate: Candidate) -> Decision:
@@ -61,9 +74,10 @@ def decide(policy: Policy, candidate: Candidate) -> Decision:
 
     A gate more never lets more through: together the worst verdict counts.
     """
-    ways = (*candidate.skipped, (candidate.source, candidate.target))
-    asked = dict.fromkeys(gate for source, target in ways for gate in policy.gates(candidate.model, source, target))
+    asked = policy.gates(candidate.model, *candidate.ways, returns=candidate.entrance is not None)
     gates = tuple(gate.examine(candidate) for gate in asked)
+    if candidate.entrance is not None:
+        gates = (_entered(candidate.entrance), *gates)
     if not gates:
         return Decision(Verdict.SUCCESSFUL, ("no gate stands there",), ())
     together = Judgement.together(
@@ -72,9 +86,14 @@ def decide(policy: Policy, candidate: Candidate) -> Decision:
     return Decision(together.verdict, together.reasons, gates)
 
 
+def _entered(before: Evidence) -> GateResult:
+    said = f"decision {before.id} let it in, and it has since been in staging and shadow only"
+    return GateResult("it was in production before", Verdict.SUCCESSFUL, (said,), (before,))
+
+
 def next_id(connection: Connection, model: str, version: str) -> str:
     """The number of the next decision about a version. REQUIRES a transaction that writes."""
-    query = select(func.count()).where(decisions.c.model == model, decisions.c.version == version)
+    query = select(func.count()).where(_about(model, version))
     return str(connection.execute(query).scalar_one() + 1)
 
 
@@ -97,13 +116,32 @@ def record_of(
         gates=decision.gates,
         digest=candidate.digest,
         policy_digest=in_force.digest,
+        returns_on=candidate.entrance.id if candidate.entrance else "",
     )
 
 
-def was_in(connection: Connection, here: VersionStage, wanted: Sequence[Stage]) -> bool:
-    """Whether a version has ever been in one of these stages: then something was decided about it there."""
-    of_version = (decisions.c.model == here.model) & (decisions.c.version == here.version)
-    query = select(func.count()).where(of_version, decisions.c.source.in_([stage.value for stage in wanted]))
+def entrance_of(connection: Connection, here: VersionStage, *, past_gates: bool = False) -> DecisionRecord | None:
+    """The last decision that let a version into production, if it has been nowhere but near that since.
+
+    With `past_gates` the last one that gates have judged: neither an emergency nor a return.
+    """
+    moved = (decisions.c.verdict == Verdict.SUCCESSFUL.value) | decisions.c.emergency
+    query = select(decisions).where(_about(here.model, here.version), moved).order_by(*_NEWEST_FIRST)
+    stages = {here.stage}
+    for record in map(_read, connection.execute(query)):
+        stages |= {record.source, record.target}
+        if not stages <= NEAR_PRODUCTION:
+            return None
+        judged = record.verdict is Verdict.SUCCESSFUL and not record.returns_on
+        if record.target is Stage.PRODUCTION and (judged or not past_gates):
+            return record
+    return None
+
+
+def was_near_production(connection: Connection, here: VersionStage) -> bool:
+    """Whether a version has ever been in staging or further: then something was decided about it there."""
+    there = decisions.c.source.in_([stage.value for stage in NEAR_PRODUCTION])
+    query = select(func.count()).where(_about(here.model, here.version), there)
     return bool(connection.execute(query).scalar_one())
 
 
@@ -121,12 +159,13 @@ def decisions_of(
     """The decisions about a model or one version, the newest first."""
     query = select(decisions).where(decisions.c.model == model)
     if version is not None:
-        query = query.where(decisions.c.version == version)
-    # Clocks may be set back; of one version the number tells the order.
-    query = query.order_by(
-        decisions.c.at_s.desc(), decisions.c.version, func.length(decisions.c.id).desc(), decisions.c.id.desc()
-    )
+        query = select(decisions).where(_about(model, version))
+    query = query.order_by(decisions.c.at_s.desc(), decisions.c.version, *_NEWEST_FIRST)
     return tuple(_read(row) for row in connection.execute(query.limit(limit)))
+
+
+def _about(model: str, version: str) -> ColumnElement[bool]:
+    return (decisions.c.model == model) & (decisions.c.version == version)
 
 
 def _read(row: Row[Any]) -> DecisionRecord:

@@ -12,8 +12,9 @@ from salver.protocol.tables import DeploymentSpec, Placement, Retirement, Tables
 from salver.registry.access_tokens import read_tokens
 from salver.registry.attestation import attested
 from salver.registry.catalog import find_version
+from salver.registry.deletions import require_not_deleted
 from salver.registry.deploy_request import DeployRequest, requested_spec
-from salver.registry.in_use import require_deployable_stage
+from salver.registry.in_use import require_deployable
 from salver.registry.resolution import resolve
 from salver.registry.revocations import read_revocations, require_unrevoked
 from salver.registry.settings import check_settings, check_settings_of_version
@@ -63,11 +64,12 @@ class Deployments:
         spec = check_settings(spec)
         manifest = find_version(connection, spec.model, spec.version)
         require_unrevoked(connection, spec.model, spec.version)
+        require_not_deleted(connection, spec.model, spec.version)
         _check_deployable(manifest, spec)
         check_settings_of_version(spec, manifest)
         before = _read(connection, spec.endpoint)
         if before is None or (before.model, before.version) != (spec.model, spec.version):
-            require_deployable_stage(connection, spec.model, spec.version)
+            require_deployable(connection, spec.model, spec.version, spec.endpoint)
         spec = msgspec.structs.replace(spec, generation=raise_revision(connection))
         connection.execute(delete(deployments).where(deployments.c.endpoint == spec.endpoint))
         connection.execute(

@@ -1,4 +1,4 @@
-"""What served when: the deployments of a model or an endpoint, replayed from the journal and from nothing else.
+"""What served when, and in which stage it was: replayed from the journal and from nothing else.
 
 The order is that of the records and never that of their times: where the clock of the machine was set back, what a
 moment means is said beside the answer.
@@ -6,13 +6,14 @@ moment means is said beside the answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, func, select
 
 from salver.protocol.errors import SalverError
+from salver.registry.stage_history import Stood, stood
 from salver.storage.database import Database
 from salver.storage.journal import JournalRecord, about, read_records, with_previous
 from salver.storage.registry_schema import usage
@@ -54,6 +55,9 @@ class Served(msgspec.Struct, frozen=True, omit_defaults=True):
     """Requests counted for it on the days on which it served; None where nothing was counted."""
 
 
+Spanning = TypeVar("Spanning", Served, Stood)
+
+
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something that happened to a model or an endpoint."""
 
@@ -87,6 +91,8 @@ class History(msgspec.Struct, frozen=True):
     name: str
     served: tuple[Served, ...]
     """In the order in which it began."""
+    stages: tuple[Stood, ...] = ()
+    """Of the versions of a model, and of what an endpoint served; in the order in which they began."""
     events: tuple[Event, ...] = ()
     jumps: tuple[ClockJump, ...] = ()
     """Where times went backwards; with a moment, only what makes that one ambiguous."""
@@ -101,7 +107,7 @@ def history_of(
 ) -> History:
     """The history of a model or an endpoint called `name`; of an endpoint of a model with `endpoint`.
 
-    With `since_s` only what served at some time from then to `until_s` or, without that, at that very moment. Raises
+    With `since_s` only what served, or was in a stage, at some time from then to `until_s` or, without that, at that very moment. Raises
     NOT_FOUND for a name that no record mentions, INVALID_PARAMETER for one that a hundred thousand records mention.
     """
     with database.read() as connection:
@@ -111,13 +117,14 @@ def history_of(
             raise SalverError("NOT_FOUND", f"the journal says nothing of {what}", "give a model or an endpoint")
         served = _replay(records, name, _digests(connection, records))
         jumps = _jumps(records)
+        span = None if since_s is None else (since_s, since_s if until_s is None else until_s)
+        served = _within(served, records, span)
+        stages = tuple(_stages(connection, name, endpoint, records, served, span))
+        served = [_with_requests(connection, each) for each in served]
         if since_s is None:
-            counted = [_with_requests(connection, each) for each in served]
-            return History(name, tuple(counted), tuple(_events(records, name)), jumps)
-        first, last = _position(records, since_s), _position(records, since_s if until_s is None else until_s)
-        found = [each for each in served if each.seq <= last and (each.until_seq is None or each.until_seq > first)]
+            return History(name, tuple(served), stages, tuple(_events(records, name)), jumps)
         ambiguous = tuple(jump for jump in jumps if jump.at_s <= since_s < jump.before_s)
-        return History(name, tuple(_with_requests(connection, each) for each in found), (), ambiguous)
+        return History(name, tuple(served), stages, (), ambiguous)
 
 
 def served_of(connection: Connection, model: str) -> tuple[Served, ...]:
@@ -143,6 +150,35 @@ def _records(connection: Connection, name: str, endpoint: str | None) -> list[Jo
             "ask for one endpoint with --endpoint",
         )
     return [each for each in found if not _deploys(each) or _concerns(each, name)]
+
+
+def _stages(
+    connection: Connection,
+    name: str,
+    endpoint: str | None,
+    records: Sequence[JournalRecord],
+    served: Iterable[Served],
+    span: tuple[float, float] | None,
+) -> Iterator[Stood]:
+    """The stages of the versions of a model that has this name, and of what was served of others."""
+    if endpoint is None:
+        yield from _within(stood(records, name), records, span)
+    versions = {(each.model, each.version) for each in served if endpoint or each.model != name}
+    for model in sorted({model for model, _ in versions}):
+        theirs = _records(connection, model, None)
+        yield from (
+            each for each in _within(stood(theirs, model), theirs, span) if (model, each.version) in versions
+        )
+
+
+def _within(
+    spans: Iterable[Spanning], records: Sequence[JournalRecord], span: tuple[float, float] | None
+) -> list[Spanning]:
+    """Those of the spans that were at some time of a longer one, by the order of their records; all without one."""
+    if span is None:
+        return list(spans)
+    first, last = (_position(records, at_s) for at_s in span)
+    return [each for each in spans if each.seq <= last and (each.until_seq is None or each.until_seq > first)]
 
 
 def _deploys(record: JournalRecord) -> bool:

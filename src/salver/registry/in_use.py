@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Collection
 
 from sqlalchemy import Connection, select
@@ -10,32 +11,47 @@ from salver.protocol.errors import SalverError
 from salver.protocol.stages import Stage
 from salver.registry.candidate import Rival
 from salver.registry.catalog import find_version
+from salver.registry.decisions import entrance_of
 from salver.registry.description_rows import description_of
 from salver.registry.evidence import evaluations_of
 from salver.registry.policy import policy_in_force
-from salver.registry.stages import VersionStage, in_stage, stage_of
+from salver.registry.stages import NEAR_PRODUCTION, VersionStage, in_stage, stage_of
 from salver.storage.schema import deployments, journal
 
 __all__ = [
     "endpoints_of",
     "in_production",
-    "require_deployable_stage",
+    "require_deployable",
     "require_not_deployed",
     "require_production",
     "rival_of",
 ]
 
 
-def require_deployable_stage(connection: Connection, model: str, version: str) -> None:
-    """Raise REFUSED_BY_POLICY for a version in a stage from which nothing is newly deployed."""
+def require_deployable(connection: Connection, model: str, version: str, endpoint: str) -> None:
+    """Raise REFUSED_BY_POLICY for a version that an endpoint may not serve anew, by the stage it is in.
+
+    Where the policy does not say from which stages is deployed, a version that gates keep from production is not.
+    """
     here = stage_of(connection, model, version)
-    allowed = policy_in_force(connection).policy.rule_for(model).deploy_from
-    if here.stage not in allowed:
-        raise SalverError(
-            "REFUSED_BY_POLICY",
-            f"{here.reference} is in {here.stage}; deployed is from {', '.join(allowed)}",
-            f"salver promote {here.reference} STAGE, or deploy another version",
-        )
+    policy = policy_in_force(connection).policy
+    allowed, rule = policy.deployable(model), policy.rule_for(model)
+    if here.stage in allowed:
+        return
+    said = f"{here.reference} is in {here.stage}; deployed is from {', '.join(allowed)}"
+    if rule.deploy_from is None and here.stage in NEAR_PRODUCTION:
+        shadow = here.stage is Stage.SHADOW
+        if shadow and any(fnmatch.fnmatchcase(endpoint, each) for each in rule.shadow_endpoints):
+            return
+        if entrance_of(connection, here) is not None:
+            return
+        said += ", and what was there before"
+        said += f"; from shadow on endpoints called {' or '.join(rule.shadow_endpoints)}" if shadow else ""
+    raise SalverError(
+        "REFUSED_BY_POLICY",
+        said,
+        f"salver promote {here.reference} STAGE --dry-run says what is missing; or deploy another version",
+    )
 
 
 def in_production(connection: Connection, model: str) -> list[VersionStage]:

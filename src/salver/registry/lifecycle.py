@@ -7,7 +7,7 @@ the other meets what that one made of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -20,49 +20,28 @@ from salver.protocol.reasons import checked_why
 from salver.protocol.stages import Stage
 from salver.protocol.tables import VersionManifest
 from salver.protocol.verdict import Verdict
-from salver.registry.approvals import approvals_of, author_of, drop_approvals
-from salver.registry.candidate import Candidate, GateResult
+from salver.registry.approvals import drop_approvals
+from salver.registry.candidacy import Checklist, candidate_of
+from salver.registry.candidate import Candidate
 from salver.registry.catalog import find_version, require_model
-from salver.registry.decisions import (
-    DecisionRecord,
-    decide,
-    decisions_of,
-    next_id,
-    record_of,
-    was_in,
-    write_decision,
-)
-from salver.registry.description_rows import description_of
-from salver.registry.evidence import evaluations_of
-from salver.registry.gates import ChecklistGate, MetricGate, suites_of
+from salver.registry.decisions import DecisionRecord, decide, decisions_of, next_id, record_of, write_decision
+from salver.registry.deletions import require_not_deleted
 from salver.registry.holds import hold_of, require_not_held
-from salver.registry.in_use import (
-    endpoints_of,
-    in_production,
-    require_not_deployed,
-    require_production,
-    rival_of,
-)
+from salver.registry.in_use import endpoints_of, in_production, require_not_deployed, require_production
 from salver.registry.policy import Policy, policy_in_force
 from salver.registry.revocations import require_unrevoked
-from salver.registry.stages import VersionStage, require_way, stage_of, stages_of, write_stage
+from salver.registry.stages import FORWARD, VersionStage, goes_back, require_way, stage_of, stages_of, write_stage
 from salver.security.access import Operation, Principal, Role, require
 from salver.storage.database import Database, raise_revision
 from salver.storage.journal import Journal, journal_position, occasion
 from salver.storage.registry_schema import retirements
 
-__all__ = ["Checklist", "Lifecycle", "Promotion", "PromotionRequest"]
-
-Checklist = Callable[[Connection, str, str], GateResult]
-"""What a gate `checklist` asks about a model and a version, by its name."""
+__all__ = ["Lifecycle", "Promotion", "PromotionRequest"]
 
 _OUT: Final = frozenset({Stage.ARCHIVED, Stage.REJECTED})
 _IN_USE: Final = frozenset({Stage.SHADOW, Stage.PRODUCTION})
-_STAGED: Final = (Stage.STAGING, Stage.SHADOW, Stage.PRODUCTION)
 _LOOKS: Final = 3
 """How often a candidate is looked at before the write lock is taken; while others keep changing things, under it."""
-_FORWARD: Final = frozenset({"submit", "accept", "copy", "release", "revive"})
-"""Moves that bring a version nearer to use."""
 
 
 class PromotionRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -165,6 +144,11 @@ class Lifecycle:
             return None
         return self._candidate(connection, manifest, here, request.target, policy_in_force(connection).policy)
 
+    def _candidate(
+        self, connection: Connection, manifest: VersionManifest, here: VersionStage, target: Stage, policy: Policy
+    ) -> Candidate:
+        return candidate_of(connection, manifest, here, target, policy, self._checklists, self._clock.wall_s())
+
     def _promote(
         self,
         connection: Connection,
@@ -219,40 +203,19 @@ class Lifecycle:
                     f"{principal.name} has role {principal.role}, which may not promote past the gates",
                     f"use a token with one of the roles {', '.join(sorted(allowed))}",
                 )
-        if move.event in _FORWARD:
+        if goes_back(here.stage, request.target) and not request.why:
+            raise SalverError(
+                "INVALID_PARAMETER",
+                f"{here.reference} goes back from {here.stage} to {request.target} for no reason that is said",
+                "say it with --why",
+            )
+        if move.event in FORWARD:
             require_unrevoked(connection, request.model, request.version)
+            require_not_deleted(connection, request.model, request.version)
         if request.target is Stage.ARCHIVED:
             require_not_held(connection, request.model, request.version)
         if request.target in _OUT:
             require_not_deployed(connection, here, request.target)
-
-    def _candidate(
-        self, connection: Connection, manifest: VersionManifest, here: VersionStage, target: Stage, policy: Policy
-    ) -> Candidate:
-        model, version = manifest.model, manifest.version
-        skipped = _skipped(connection, here)
-        ways = (*skipped, (here.stage, target))
-        gates = [gate for source, to in ways for gate in policy.gates(model, source, to)]
-        named = {gate.name for gate in gates if isinstance(gate, ChecklistGate)}
-        suites = suites_of(gates)
-        compared = any(isinstance(gate, MetricGate) and gate.gain_over_production is not None for gate in gates)
-        return Candidate(
-            model,
-            version,
-            manifest.digest,
-            author_of(connection, model, version),
-            here.stage,
-            target,
-            self._clock.wall_s(),
-            skipped=skipped,
-            metrics=description_of(connection, model, version).metrics,
-            evaluations=evaluations_of(connection, model, version, suites),
-            approvals=approvals_of(connection, model, version, target),
-            production=rival_of(connection, model, version, suites) if compared else None,
-            checklists={
-                name: self._checklists[name](connection, model, version) for name in named if name in self._checklists
-            },
-        )
 
     def _refuse(
         self, connection: Connection, principal: Principal, here: VersionStage, record: DecisionRecord
@@ -363,13 +326,6 @@ class Lifecycle:
             after=there,
         )
         return there
-
-
-def _skipped(connection: Connection, here: VersionStage) -> tuple[tuple[Stage, Stage], ...]:
-    """The ways before staging that an archived version never went: the archive is none around their gates."""
-    if here.stage is not Stage.ARCHIVED or was_in(connection, here, _STAGED):
-        return ()
-    return ((Stage.DEVELOPMENT, Stage.VALIDATION), (Stage.VALIDATION, Stage.STAGING))
 
 
 def _put(connection: Connection, there: VersionStage) -> None:

@@ -8,9 +8,11 @@ from sqlalchemy import Connection, and_, select
 from salver.protocol.description import Description
 from salver.protocol.errors import SalverError
 from salver.protocol.nearest import did_you_mean, listed
+from salver.protocol.signature import Signature
 from salver.protocol.stages import Stage
 from salver.protocol.tables import VersionManifest
 from salver.registry.availability import MAY_SERVE
+from salver.registry.failures import failed_suites
 from salver.registry.recommendation import MOST_COLUMNS, MOST_VALUES, DataShape, Offer, Recommendation, recommend
 from salver.registry.resolution import resolve
 from salver.storage.database import Database
@@ -31,19 +33,23 @@ class Offers:
         self._database = database
 
     def recommended(
-        self, task: str = "", data: DataShape | None = None, like: tuple[str, str] | None = None, most: int = 10
+        self,
+        task: str = "",
+        data: DataShape | None = None,
+        like: tuple[str, str] | Signature | None = None,
+        most: int = 10,
     ) -> tuple[Recommendation, ...]:
         """See `recommend`. Raises NOT_FOUND for an unknown `like`, INVALID_PARAMETER for nothing or too much asked."""
         _check(task, data, like, most)
         with self._database.read() as connection:
             offers = _offers(connection)
-            manifest = resolve(connection, *like) if like else None
-        return recommend(offers, task=task, data=data, like=manifest, most=most)
+            wanted = resolve(connection, *like) if isinstance(like, tuple) else like
+        return recommend(offers, task=task, data=data, like=wanted, most=most)
 
 
-def _check(task: str, data: DataShape | None, like: tuple[str, str] | None, most: int) -> None:
+def _check(task: str, data: DataShape | None, like: tuple[str, str] | Signature | None, most: int) -> None:
     if not task.strip() and data is None and like is None:
-        raise SalverError("INVALID_PARAMETER", "nothing is asked for", "give a task, data, or a version")
+        raise SalverError("INVALID_PARAMETER", "nothing is asked for", "give a task, data, a version, or a signature")
     if not 1 <= most <= _MOST:
         raise SalverError("INVALID_PARAMETER", f"the limit is {most}", f"use 1 to {_MOST}")
     if data is None:
@@ -72,9 +78,11 @@ def _offers(connection: Connection) -> list[Offer]:
         .join(stages, and_(stages.c.model == versions.c.model, stages.c.version == versions.c.version), isouter=True)
         .where(MAY_SERVE)
     )
+    failed = failed_suites(connection)
     found = []
     for manifest_text, document, stage in connection.execute(query):
         manifest = msgspec.json.decode(manifest_text, type=VersionManifest)
         said = msgspec.json.decode(document, type=Description) if document else Description()
-        found.append(Offer(manifest, said, stage or Stage.DEVELOPMENT.value, said.metrics))
+        suites = failed.get((manifest.model, manifest.version), ())
+        found.append(Offer(manifest, said, stage or Stage.DEVELOPMENT.value, said.metrics, suites))
     return found

@@ -11,6 +11,7 @@ from salver.protocol.stages import Stage
 from salver.protocol.tables import VersionManifest
 from salver.registry.attestation import Attestation, attestation_of
 from salver.registry.catalog import require_model
+from salver.registry.deletions import deletion_of, require_not_deleted
 from salver.registry.description_rows import Alias, aliases_of, description_of, tags_of
 from salver.registry.holds import hold_of
 from salver.registry.in_use import endpoints_of
@@ -39,6 +40,8 @@ class VersionPage(msgspec.Struct, frozen=True):
     description: Description
     endpoints: tuple[str, ...]
     """Where it is deployed."""
+    deleted: str = ""
+    """Why its files were given up; empty while they are there."""
 
 
 class Pages:
@@ -64,9 +67,13 @@ class Pages:
         return self.manifest(model, wanted).version
 
     def attestation(self, model: str, wanted: str | None) -> Attestation:
-        """The signed manifest of the version that `wanted` names; raises NOT_FOUND."""
+        """The signed manifest of the version that `wanted` names, to have its files read.
+
+        Raises NOT_FOUND, REFUSED_BY_POLICY for one whose files are given up.
+        """
         with self._database.read() as connection:
             manifest = resolve(connection, model, wanted)
+            require_not_deleted(connection, model, manifest.version)
             found = attestation_of(connection, model, manifest.version)
         if found is None:
             raise SalverError(
@@ -92,7 +99,7 @@ def page_of(connection: Connection, manifest: VersionManifest) -> VersionPage:
         )
     ).one()
     here = stage_of(connection, model, version)
-    held = hold_of(connection, model, version)
+    held, deleted = hold_of(connection, model, version), deletion_of(connection, model, version)
     return VersionPage(
         manifest,
         registered.created_s,
@@ -105,4 +112,5 @@ def page_of(connection: Connection, manifest: VersionManifest) -> VersionPage:
         tags_of(connection, model, version),
         description_of(connection, model, version),
         endpoints_of(connection, here),
+        deleted.why if deleted else "",
     )

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import re
 import tomllib
+from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 import msgspec
@@ -20,7 +22,7 @@ from salver.protocol.journal_actions import JournalAction
 from salver.protocol.stages import Stage
 from salver.registry.gates import AnyGate, ApprovalsGate, EvaluationGate, MetricGate, OperationalGate
 from salver.registry.retirement_rules import RetirementRule
-from salver.registry.stages import LIFECYCLE
+from salver.registry.stages import FORWARD, LIFECYCLE, goes_back
 from salver.security.access import Operation, Principal, Role, require
 from salver.storage.database import Database
 from salver.storage.journal import Journal
@@ -41,14 +43,11 @@ class ModelRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Versions of a model in production at one time; the oldest make room. 0 for any number."""
     on_replaced: Literal["staging", "archived"] = "staging"
     """Where a version goes that makes room. From staging it can be deployed again at once."""
-    deploy_from: tuple[Stage, ...] = (
-        Stage.DEVELOPMENT,
-        Stage.VALIDATION,
-        Stage.STAGING,
-        Stage.SHADOW,
-        Stage.PRODUCTION,
-    )
-    """Stages whose versions may be deployed. Archived and rejected ones never are."""
+    deploy_from: tuple[Stage, ...] | None = None
+    """Stages whose versions may be deployed, and no others; archived and rejected ones never are. None for those from
+    which production is reached past no gate, with what was in production before, and `shadow_endpoints`."""
+    shadow_endpoints: tuple[str, ...] = ("*-shadow",)
+    """Endpoints, with wildcards, for versions in shadow: nobody but who tries them asks there."""
     emergency_roles: tuple[Role, ...] = ()
     """Who may promote past the gates, beside administrators."""
 
@@ -59,16 +58,15 @@ class TransitionRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     to: Stage
     models: str = "*"
     sources: tuple[Stage, ...] = msgspec.field(default=(), name="from")
-    """Stages from which it holds; none for every way into `to`."""
+    """Stages from which it holds; none for every way into `to` but those that go back."""
+    again: bool = False
+    """Asked also of a version that comes back into production, where the others go by their decision of before."""
     gates: tuple[AnyGate, ...] = msgspec.field(default=(), name="gate")
 
     def holds(self, model: str, source: Stage, target: Stage) -> bool:
         """Whether it is about this way."""
-        return (
-            self.to is target
-            and (not self.sources or source in self.sources)
-            and fnmatch.fnmatchcase(model, self.models)
-        )
+        named = source in self.sources if self.sources else not goes_back(source, target)
+        return self.to is target and named and fnmatch.fnmatchcase(model, self.models)
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -82,9 +80,24 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """How a model is treated."""
         return next((rule for rule in self.models if fnmatch.fnmatchcase(model, rule.match)), ModelRule())
 
-    def gates(self, model: str, source: Stage, target: Stage) -> tuple[AnyGate, ...]:
-        """All gates on one way, in the order of the document."""
-        return tuple(gate for rule in self.transitions if rule.holds(model, source, target) for gate in rule.gates)
+    def gates(self, model: str, *ways: tuple[Stage, Stage], returns: bool = False) -> tuple[AnyGate, ...]:
+        """The gates on some ways, each once, in the order of the document; of what `returns`, those asked again."""
+        rules = (rule for way in ways for rule in self.transitions if rule.holds(model, *way))
+        return tuple(dict.fromkeys(gate for rule in rules if rule.again or not returns for gate in rule.gates))
+
+    def deployable(self, model: str) -> tuple[Stage, ...]:
+        """The stages whose versions may be deployed: those named, else those not before a gate."""
+        named = self.rule_for(model).deploy_from
+        return self.past_gates(model) if named is None else named
+
+    def past_gates(self, model: str) -> tuple[Stage, ...]:
+        """Production, and the stages from where a version comes there and meets no gate."""
+        found = {Stage.PRODUCTION}
+        for stage in (Stage.SHADOW, Stage.STAGING, Stage.VALIDATION, Stage.DEVELOPMENT):
+            ahead = [move for move in LIFECYCLE.moves_from(stage) if move.event in FORWARD and move.target in found]
+            if any(not self.gates(model, (stage, move.target)) for move in ahead):
+                found.add(stage)
+        return tuple(stage for stage in Stage if stage in found)
 
 
 class PolicyInForce(msgspec.Struct, frozen=True):
@@ -126,8 +139,44 @@ def parse_policy(text: str) -> Policy:
 
 
 def warnings_of(policy: Policy) -> tuple[str, ...]:
-    """What a policy permits and its author may not have meant: gates that the word of a version's author opens."""
-    return tuple(
+    """What a policy permits and its author may not have meant."""
+    return (*_authors_word(policy), *_deployed_before_gates(policy))
+
+
+def _deployed_before_gates(policy: Policy) -> Iterator[str]:
+    """Stages that `deploy_from` names though gates stand between them and production."""
+    for at, rule in enumerate(policy.models):
+        # Which models there are is not known here: whatever both patterns may fit, and no rule before this one takes.
+        gated = tuple(
+            msgspec.structs.replace(each, models="*")
+            for each in policy.transitions
+            if _may_meet(each.models, rule.match)
+            and not any(fnmatch.fnmatchcase(each.models, other.match) for other in policy.models[:at])
+        )
+        past = Policy(transitions=gated).past_gates("")
+        before = [stage for stage in rule.deploy_from or () if stage not in past]
+        if before:
+            yield (
+                f"deploy_from of {rule.match!r} names {' and '.join(before)}: such versions are deployed though gates "
+                "stand between them and production; leave deploy_from out to have gates hold for deployments too"
+            )
+
+
+def _may_meet(one: str, other: str) -> bool:
+    """Whether some name may fit both patterns."""
+    if fnmatch.fnmatchcase(one, other) or fnmatch.fnmatchcase(other, one):
+        return True
+    parts = [re.split(r"[*?\[\]]", each) for each in (one, other)]
+    if min(map(len, parts)) == 1:
+        return False
+    (head, *_, tail), (other_head, *_, other_tail) = parts
+    heads = head.startswith(other_head) or other_head.startswith(head)
+    return heads and (tail.endswith(other_tail) or other_tail.endswith(tail))
+
+
+def _authors_word(policy: Policy) -> Iterator[str]:
+    """Gates that the word of a version's author opens."""
+    yield from (
         f"the gate {_named(gate)} before {rule.to} also takes the word of whoever registered the version; "
         'give roles, such as ["operator", "admin"], or recorded_by'
         for rule in policy.transitions
@@ -147,7 +196,7 @@ def _named(gate: EvaluationGate | OperationalGate | MetricGate) -> str:
 def _check_model_rule(rule: ModelRule) -> None:
     if rule.most_in_production < 0:
         raise _wrong(f"most_in_production of {rule.match!r} is {rule.most_in_production}; 0 is for any number")
-    never = {Stage.ARCHIVED, Stage.REJECTED}.intersection(rule.deploy_from)
+    never = {Stage.ARCHIVED, Stage.REJECTED}.intersection(rule.deploy_from or ())
     if never:
         raise _wrong(f"deploy_from of {rule.match!r} names {min(never)}, whose versions are never deployed")
 
@@ -156,6 +205,10 @@ def _check_transition(rule: TransitionRule) -> None:
     for source in rule.sources:
         if not any((move.source, move.target) == (source, rule.to) for move in LIFECYCLE.moves):
             raise _wrong(f"no version goes from {source} to {rule.to}, so a gate there would never be asked")
+    if not rule.sources and all(goes_back(move.source, rule.to) for move in LIFECYCLE.moves if move.target is rule.to):
+        raise _wrong(f"only ways back lead to {rule.to}; a gate there stands where `from` names the way")
+    if rule.again and rule.to is not Stage.PRODUCTION:
+        raise _wrong(f"again is set before {rule.to}; by a decision of before versions come back to production only")
     for gate in rule.gates:
         if isinstance(gate, ApprovalsGate) and not 1 <= gate.count <= 20:
             raise _wrong(f"a gate before {rule.to} asks for {gate.count} approvals; use 1 to 20")

@@ -15,10 +15,11 @@ import msgspec
 
 from salver.protocol.datatypes import DATATYPES
 from salver.protocol.description import Description
-from salver.protocol.signature import TensorSpec
+from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.stages import Stage
 from salver.protocol.tables import VersionManifest
-from salver.registry.compatibility import Level, changes, level_of
+from salver.registry.compatibility import Level, changes, level_of, signature_changes
+from salver.registry.failures import told
 from salver.registry.terms import words_of
 from salver.stats.metrics import METRICS
 
@@ -80,6 +81,8 @@ class Offer(NamedTuple):
     description: Description
     stage: str
     metrics: dict[str, float]
+    failed: tuple[str, ...] = ()
+    """Suites whose newest evaluation of it failed."""
 
 
 class Recommendation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -93,6 +96,8 @@ class Recommendation(msgspec.Struct, frozen=True, omit_defaults=True):
     reasons: tuple[str, ...]
     caveats: tuple[str, ...] = ()
     metrics: dict[str, float] = {}
+    failed: tuple[str, ...] = ()
+    """Suites whose newest evaluation of it failed."""
 
 
 class _Said(NamedTuple):
@@ -108,16 +113,19 @@ def recommend(
     *,
     task: str = "",
     data: DataShape | None = None,
-    like: VersionManifest | None = None,
+    like: VersionManifest | Signature | None = None,
     most: int = 10,
 ) -> tuple[Recommendation, ...]:
     """The best version of each model that fits all that is asked for, the best first. Pure.
 
-    Ranked by fit, then stage, then the metric that most of them have, then the number. Of no fitting model nothing.
+    Those that failed come last. Ranked by fit, then stage, then the metric that most of them have, then the number.
+    Of no fitting model nothing.
     """
     found: list[tuple[Offer, Recommendation]] = []
     for offer in offers:
-        if offer.stage not in _STAGES or offer.manifest.reference == (like.reference if like else ""):
+        if offer.stage not in _STAGES or (
+            isinstance(like, VersionManifest) and offer.manifest.reference == like.reference
+        ):
             continue
         said = [*_by_task(offer, task), *_by_data(offer, data), *_by_signature(offer, like)]
         if not said or min(each.fit for each in said) <= 0:
@@ -137,7 +145,7 @@ def _rank(made: Recommendation, measure: str) -> tuple[float, ...]:
     """The smaller the better."""
     value = made.metrics.get(measure)
     worth = math.inf if value is None else -value if METRICS[measure].higher_is_better else value
-    return -round(made.fit_ratio, 3), -_STAGES[made.stage], worth
+    return bool(made.failed), -round(made.fit_ratio, 3), -_STAGES[made.stage], worth
 
 
 def _common_metric(found: list[Recommendation]) -> str:
@@ -152,11 +160,13 @@ def _made(offer: Offer, fit: float, said: list[_Said]) -> Recommendation:
     reasons.append(f"in {offer.stage}")
     if offer.description.limitations:
         caveats.append(f"limitations: {offer.description.limitations[:200]}")
+    if offer.failed:
+        caveats.append(told(offer.failed))
     if not offer.metrics:
         caveats.append("nothing is recorded of how good it is")
     manifest = offer.manifest
     return Recommendation(
-        manifest.model, manifest.version, offer.stage, fit, tuple(reasons), tuple(caveats), offer.metrics
+        manifest.model, manifest.version, offer.stage, fit, tuple(reasons), tuple(caveats), offer.metrics, offer.failed
     )
 
 
@@ -172,16 +182,19 @@ def _by_task(offer: Offer, task: str) -> Iterator[_Said]:
         yield _Said(0.0, "")
 
 
-def _by_signature(offer: Offer, like: VersionManifest | None) -> Iterator[_Said]:
+def _by_signature(offer: Offer, like: VersionManifest | Signature | None) -> Iterator[_Said]:
     if like is None:
         return
-    found = changes(like, offer.manifest)
+    if isinstance(like, Signature):
+        found, named = signature_changes(like, offer.manifest.signature), "that signature"
+    else:
+        found, named = changes(like, offer.manifest), like.reference
     if level_of(found) is Level.MAJOR:
         yield _Said(0.0, "")
     elif found:
-        yield _Said(0.9, f"clients of {like.reference} go on with it: {found[0].what}")
+        yield _Said(0.9, f"clients of {named} go on with it: {found[0].what}")
     else:
-        yield _Said(1.0, f"it takes and gives what {like.reference} does")
+        yield _Said(1.0, f"it takes and gives what {named} does")
 
 
 def _by_data(offer: Offer, data: DataShape | None) -> Iterator[_Said]:

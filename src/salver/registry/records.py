@@ -9,9 +9,11 @@ from salver.registry.access_tokens import AccessTokens
 from salver.registry.approvals import Approvals
 from salver.registry.audit import Audit
 from salver.registry.breakage import Breakages
+from salver.registry.candidacy import Checklist
 from salver.registry.cases import Cases
 from salver.registry.catalog import Catalog
 from salver.registry.change_positions import ChangePositions
+from salver.registry.deletions import Deletions
 from salver.registry.deployments import Deployments
 from salver.registry.descriptions import Descriptions
 from salver.registry.dossier import Dossiers
@@ -21,7 +23,7 @@ from salver.registry.impact import Impacts
 from salver.registry.isolations import Isolations
 from salver.registry.key_changes import KeyChanges
 from salver.registry.keyring import Keyring
-from salver.registry.lifecycle import Checklist, Lifecycle
+from salver.registry.lifecycle import Lifecycle
 from salver.registry.lineage import Lineage
 from salver.registry.offers import Offers
 from salver.registry.pages import Pages
@@ -57,6 +59,7 @@ class Records:
         self.keyring = Keyring(home)
         self.key_changes = KeyChanges(database, self.journal, self.keyring)
         self.catalog = Catalog(database, self.journal, clock, self.keyring)
+        self.deletions = Deletions(database, self.journal, clock)
         self.deployments = Deployments(database, self.journal, clock)
         self.descriptions = Descriptions(database, self.journal, clock)
         self.approvals = Approvals(database, self.journal, clock)

@@ -70,5 +70,7 @@ def _weights(format: str, paths: Collection[PurePosixPath]) -> set[PurePosixPath
 
 
 def _unnamed(found: set[PurePosixPath]) -> set[PurePosixPath]:
-    names = {path for path in found if not _NAMED.search(path.name.lower()) and not _PAPERS.fullmatch(path.name.lower())}
+    names = {
+        path for path in found if not _NAMED.search(path.name.lower()) and not _PAPERS.fullmatch(path.name.lower())
+    }
     return names or found

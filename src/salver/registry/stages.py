@@ -19,6 +19,8 @@
     production --archive--> archived
     archived --revive--> staging
 
+`submit`, `accept`, `copy`, `release` and `revive` go forward, `send_back` and `demote` go back, the others put away.
+
 A version that nobody has moved is in development, also in homes from before there were stages. `rejected` is final:
 what was wrong is put right in another version. In shadow a version sees copies of production's traffic, and its
 answers reach nobody. A stage says what a version may be used for; what is used is said by deployments.
@@ -39,8 +41,11 @@ from salver.storage.schema import versions
 from salver.transitions import IllegalTransition, Machine, Move
 
 __all__ = [
+    "FORWARD",
     "LIFECYCLE",
+    "NEAR_PRODUCTION",
     "VersionStage",
+    "goes_back",
     "in_stage",
     "require_way",
     "stage_of",
@@ -65,6 +70,12 @@ LIFECYCLE: Final = Machine(
         Move(_A, "revive", _S),
     ),
 )
+
+
+FORWARD: Final = frozenset({"submit", "accept", "copy", "release", "revive"})
+"""Events that bring a version nearer to use."""
+NEAR_PRODUCTION: Final = frozenset({Stage.STAGING, Stage.SHADOW, Stage.PRODUCTION})
+_BACK: Final = frozenset({"send_back", "demote"})
 
 
 class VersionStage(msgspec.Struct, frozen=True):
@@ -96,6 +107,11 @@ def require_way(here: VersionStage, target: Stage) -> Move[Stage]:
         ) from None
 
 
+def goes_back(source: Stage, target: Stage) -> bool:
+    """Whether a move takes a version further from use, and does not put it away."""
+    return any((move.source, move.target) == (source, target) for move in LIFECYCLE.moves if move.event in _BACK)
+
+
 def stage_of(connection: Connection, model: str, version: str) -> VersionStage:
     """Where a version stands. REQUIRES that it is registered."""
     query = select(stages).where(stages.c.model == model, stages.c.version == version)
@@ -108,7 +124,8 @@ def stages_of(connection: Connection, model: str | None = None) -> tuple[Version
 
     What nobody has moved is where it is since it was registered.
     """
-    known = select(versions.c.model, versions.c.version, versions.c.created_s).order_by(versions.c.model, versions.c.ordinal)
+    known = select(versions.c.model, versions.c.version, versions.c.created_s)
+    known = known.order_by(versions.c.model, versions.c.ordinal)
     moved = select(stages)
     if model is not None:
         known, moved = known.where(versions.c.model == model), moved.where(stages.c.model == model)

@@ -66,6 +66,8 @@ class Operation(enum.StrEnum):
     """Say which gates stand before which stage."""
     DEPLOY = "deploy"
     """Change what endpoints serve: deploy, undeploy, load, unload; and revoke versions."""
+    DELETE = "delete"
+    """Give up the files of archived and rejected versions for good."""
     KEEP_KEYS = "keep_keys"
     """Say whose signatures are trusted, and make the home a new key."""
     OPERATE = "operate"
@@ -83,6 +85,7 @@ _SAID: Final = MappingProxyType(
         Operation.TRUST_CODE: "vouch for code",
         Operation.RECORD_EVIDENCE: "record evaluations and cases",
         Operation.SET_POLICY: "set policies and retraining hooks",
+        Operation.DELETE: "delete versions",
         Operation.KEEP_KEYS: "change whose signatures are trusted",
         Operation.OPERATE: "see to jobs, webhooks, storage and retraining",
         Operation.READ_AUDIT: "read the journal",

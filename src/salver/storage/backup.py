@@ -28,6 +28,7 @@ from salver.storage.backup_archive import ArchiveWriter, BackupManifest, check_n
 from salver.storage.database import Database, open_database
 from salver.storage.home import Home
 from salver.storage.opening import open_blobs
+from salver.storage.registry_schema import deletions
 from salver.storage.schema import SCHEMA_REVISION, journal_head, versions
 from salver.storage.settings import read_storage_settings
 from salver.storage.snapshot import TEMPORARY_SUFFIX, full_disk_is_reported, sync_directory
@@ -166,10 +167,14 @@ def _as_one_file(database: Path) -> None:
 
 
 def read_blobs(connection: Connection) -> tuple[int, dict[str, int]]:
-    """How many versions there are, and the digests and sizes of the files they are made of."""
+    """How many versions there are, and the digests and sizes of the files of those that were not deleted."""
     count, blobs = 0, dict[str, int]()
-    for text in connection.execute(select(versions.c.manifest)).scalars():
+    same = (deletions.c.model == versions.c.model) & (deletions.c.version == versions.c.version)
+    query = select(versions.c.manifest, select(deletions.c.model).where(same).exists())
+    for text, deleted in connection.execute(query):
         count += 1
+        if deleted:
+            continue
         blobs |= {each.sha256: each.size_bytes for each in msgspec.json.decode(text, type=_Stored).files}
     return count, blobs
 

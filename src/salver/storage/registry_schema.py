@@ -19,6 +19,7 @@ __all__ = [
     "change_deliveries",
     "change_positions",
     "decisions",
+    "deletions",
     "embeddings",
     "evaluations",
     "holds",
@@ -172,6 +173,15 @@ cases: Final = Table(
     Column("recorded_by", Text, nullable=False),
 )
 """Inputs that once went wrong, which every later version is asked."""
+deletions: Final = written_once(
+    _of_version(
+        "deletions",
+        Column("why", Text, nullable=False),
+        Column("deleted_by", Text, nullable=False),
+        Column("deleted_s", Float, nullable=False),
+    )
+)
+"""Versions whose files are given up."""
 holds: Final = _of_version(
     "holds",
     Column("why", Text, nullable=False),

@@ -9,6 +9,7 @@ import msgspec
 from salver.control.action import Action, Nothing
 from salver.control.meanings import Refreshed
 from salver.protocol.errors import SalverError
+from salver.protocol.signature import Signature
 from salver.registry.recommendation import DataShape, Recommendation
 from salver.registry.search import Found, Meaning
 from salver.security.access import Operation
@@ -38,6 +39,8 @@ class OfRecommendation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     like: str = ""
     """NAME or NAME@VERSION, whose clients must be able to go on."""
     limit: int = 10
+    signature: Signature | None = None
+    """Instead of `like`: what such clients send and expect."""
 
 
 def _search(admin: LocalAdministration, asked: OfSearch) -> Found:
@@ -53,7 +56,9 @@ def _search(admin: LocalAdministration, asked: OfSearch) -> Found:
 
 def _recommend(admin: LocalAdministration, asked: OfRecommendation) -> tuple[Recommendation, ...]:
     model, _, version = asked.like.partition("@")
-    like = (model, version or "latest") if asked.like else None
+    like = (model, version or "latest") if asked.like else asked.signature
+    if asked.like and asked.signature:
+        raise SalverError("INVALID_PARAMETER", "both a version and a signature are given", "give one of them")
     return admin.records.offers.recommended(asked.task, asked.data, like, asked.limit)
 
 

@@ -23,7 +23,7 @@ branch_labels: Final = None
 depends_on: Final = None
 
 TEXT: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-WRITTEN_ONCE: Final = ("versions", "journal", "tree_heads", "attestations", "decisions", "evaluations")
+WRITTEN_ONCE: Final = ("versions", "journal", "tree_heads", "attestations", "decisions", "deletions", "evaluations")
 _PAGE: Final = 1000
 
 
@@ -219,6 +219,16 @@ def _make_judgements() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_cases_model", "cases", ["model"])
+    op.create_table(
+        "deletions",
+        _text("model"),
+        _text("version"),
+        _text("why"),
+        _text("deleted_by"),
+        _real("deleted_s"),
+        _of_a_version(),
+        sa.PrimaryKeyConstraint("model", "version"),
+    )
     op.create_table(
         "holds",
         _text("model"),
