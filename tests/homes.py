@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -40,8 +42,20 @@ def home(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     return Home.open(tmp_path / "home")
 
 
+@functools.cache
+def _new_database() -> bytes:
+    """A database as `open_database` makes it, which takes longer than most tests."""
+    with tempfile.TemporaryDirectory() as directory:
+        made = Home.open(Path(directory) / "home")
+        open_database(made).close()
+        return made.database_path.read_bytes()
+
+
 @pytest.fixture
-def database(home: Home) -> Iterator[Database]:
+def database(home: Home, request: pytest.FixtureRequest) -> Iterator[Database]:
+    if request.config.getoption("--database") == "sqlite" and not home.database_path.exists():
+        home.database_path.touch(0o600)
+        home.database_path.write_bytes(_new_database())
     opened = open_database(home)
     yield opened
     opened.close()

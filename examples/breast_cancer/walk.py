@@ -37,6 +37,7 @@ def main(folder: Path) -> None:
     with walk.serving():
         first(walk, approver)
         second(walk, approver)
+        there_and_back(walk)
         not_further(walk)
         incident(walk)
         looking_back(walk)
@@ -50,6 +51,7 @@ def first(walk: Walk, approver: str) -> None:
     walk.salver("promote", "cancer@1.0.0", "validation")
     walk.salver("promote", "cancer@1.0.0", "staging")
     walk.salver("promote", "cancer@1.0.0", "production", ends=2)
+    walk.salver("deploy", "cancer@1.0.0", ends=3)
     walk.salver("approve", "cancer@1.0.0", "production", "--why", "looked at the report", token=approver)
     walk.salver("promote", "cancer@1.0.0", "production", why="the first one")
     ask(walk, "1.0.0")
@@ -66,6 +68,12 @@ def second(walk: Walk, approver: str) -> None:
     walk.salver("approve", "cancer@1.0.1", "production", token=approver)
     walk.salver("promote", "cancer@1.0.1", "production", why="no worse, and the board wants to learn")
     ask(walk, "1.0.1")
+
+
+def there_and_back(walk: Walk) -> None:
+    walk.step("Back to the first, by the decision that let it in, and to the second again")
+    walk.salver("promote", "cancer@1.0.0", "production", "--deploy", why="the board found 1.0.1 slow")
+    walk.salver("promote", "cancer@1.0.1", "production", "--deploy", why="it was the network")
 
 
 def not_further(walk: Walk) -> None:
@@ -97,6 +105,7 @@ def looking_back(walk: Walk) -> None:
     walk.salver("evaluations", "cancer")
     walk.salver("decisions", "cancer@1.0.1")
     walk.salver("history", "cancer")
+    walk.salver("history", "cancer", "--at", "now")
     walk.salver("audit", "head")
     walk.salver("audit", "verify")
 

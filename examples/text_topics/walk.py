@@ -38,6 +38,7 @@ def main(folder: Path, wheels: Path) -> None:
     with walk.serving():
         walk.step("Class means go to production")
         evaluate(walk, "1.0.0")
+        walk.salver("deploy", "rooms@1.0.0", ends=3)
         promote(walk, "1.0.0", approver, "the first one")
         walk.step("A logistic regression is compared with them, and takes their place")
         register(walk, "logistic")
@@ -53,6 +54,7 @@ def main(folder: Path, wheels: Path) -> None:
         walk.step("Who was it?")
         walk.salver("decisions", "rooms@1.0.1")
         walk.salver("history", "rooms")
+        walk.salver("history", "rooms", "--at", "now")
         walk.salver("audit", "head")
         walk.salver("audit", "verify")
     walk.done()

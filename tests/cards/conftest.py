@@ -10,12 +10,15 @@ from tests.homes import SteppingClock, clock, database, home, journal
 from salver.cards.gate import readiness_gates
 from salver.protocol.profile import FeatureProfile, InputProfile, Profile
 from salver.protocol.signature import Signature, TensorSpec
+from salver.protocol.stages import Stage
 from salver.protocol.tables import FileEntry
 from salver.registry.draft import VersionDraft
+from salver.registry.lifecycle import PromotionRequest
 from salver.registry.records import Records
 from salver.security.access import Principal, PrincipalKind, Role
 from salver.storage.database import Database
 from salver.storage.home import Home
+from salver.storage.opening import open_blobs
 from salver.testing import ManualClock
 
 __all__ = ["SteppingClock", "clock", "database", "home", "journal"]
@@ -33,8 +36,9 @@ class Desk:
     """The records of one home with the checklists wired as an administration wires them."""
 
     def __init__(self, home: Home, database: Database) -> None:
+        self.home = home
         self.clock = ManualClock()
-        self.records = Records(home, database, self.clock, readiness_gates(self.clock))
+        self.records = Records(home, database, self.clock, readiness_gates(home, self.clock))
         self.admin = Principal("ann", Role.ADMIN, "default", PrincipalKind.TOKEN)
         self.bob = Principal("bob", Role.APPROVER, "default", PrincipalKind.TOKEN)
 
@@ -45,11 +49,23 @@ class Desk:
         given: dict[str, Any] = {
             "model": "digits",
             "format": "onnx",
-            "files": (FileEntry("model.onnx", content * 64, 10),),
+            "files": (FileEntry("model.onnx", content * 64 if len(content) == 1 else content, 10),),
             "signature": signature,
             "profile": profile,
         }
         return self.records.catalog.add_version(self.admin, VersionDraft(**given | fields)).manifest.version
+
+    def stored(self, content: bytes) -> str:
+        """Put a file into the store of the home and return its digest."""
+        path = self.home.path / "artifact"
+        path.write_bytes(content)
+        return open_blobs(self.home).put_file(path).sha256
+
+    def bring(self, version: str, *stages: Stage) -> None:
+        for stage in stages:
+            self.clock.advance(1.0)
+            done = self.records.lifecycle.promote(self.admin, PromotionRequest("digits", version, stage, "a test"))
+            assert done.moved
 
     def describe(self, version: str, **changes: Any) -> None:
         self.records.descriptions.describe(self.admin, "digits", version, changes)

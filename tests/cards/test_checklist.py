@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import msgspec
 import pytest
 
@@ -9,7 +11,6 @@ from salver.cards.checklist import Group, checklist, checklist_document
 from salver.protocol.stages import Stage
 from salver.protocol.tables import DeploymentSpec
 from salver.protocol.verdict import Verdict
-from salver.registry.lifecycle import PromotionRequest
 
 DAY_S = 86_400.0
 
@@ -113,16 +114,41 @@ def test_memory_that_no_deployment_gives_it_is_a_failure(desk) -> None:
     assert (found.verdict, found.required) == (Verdict.FAILED, True)
 
 
-def test_the_way_back_leads_to_an_earlier_version_that_may_serve(desk) -> None:
-    first = desk.ready()
-    assert point(desk.dossier(first), "way back").required is False
-    second = desk.ready("b")
-    assert point(desk.dossier(second), "way back").said.startswith(first)
+def test_a_version_that_never_served_is_no_way_back(desk) -> None:
+    desk.ready()
+    found = point(desk.dossier(desk.ready("b")), "way back")
+    assert (found.verdict, found.required) == (Verdict.INCONCLUSIVE, False)
+    assert found.said == "no other version was in production or deployed: there is nothing to go back to"
+
+
+def test_the_way_back_leads_to_what_was_in_production_or_deployed(desk) -> None:
+    first, second = desk.ready(desk.stored(b"one")), desk.ready(desk.stored(b"two"))
+    desk.records.deployments.deploy(desk.admin, DeploymentSpec("digits", "digits", first))
+    assert point(desk.dossier(second), "way back").said == "1.0.0 was deployed and can be loaded"
     assert point(desk.dossier(second), "way back breaks nobody").verdict is Verdict.SUCCESSFUL
-    desk.records.lifecycle.promote(desk.admin, PromotionRequest("digits", first, Stage.ARCHIVED))
-    lost = point(desk.dossier(second), "way back")
-    assert (lost.verdict, lost.required) == (Verdict.INCONCLUSIVE, True)
-    assert checklist(desk.dossier(first)).verdict is Verdict.FAILED
+    desk.bring(second, Stage.VALIDATION, Stage.STAGING, Stage.PRODUCTION)
+    third = desk.ready(desk.stored(b"three"))
+    assert point(desk.dossier(third), "way back").said == "1.0.1 is in production and can be loaded"
+    desk.bring(second, Stage.STAGING)
+    assert point(desk.dossier(third), "way back").said == "1.0.1 was in production and can be loaded"
+
+
+def test_what_cannot_be_loaded_any_more_is_no_way_back(desk) -> None:
+    lost, revoked, archived = (desk.ready(desk.stored(name)) for name in (b"one", b"two", b"three"))
+    for version in (lost, revoked, archived):
+        desk.bring(version, Stage.VALIDATION, Stage.STAGING, Stage.PRODUCTION)
+    desk.records.revocations.revoke(desk.admin, "digits", revoked, "poisoned")
+    desk.bring(archived, Stage.ARCHIVED)
+    last = desk.ready(desk.stored(b"four"))
+    assert point(desk.dossier(last), "way back").said == "1.0.0 was in production and can be loaded"
+    shutil.rmtree(desk.home.blobs_path)
+    found = point(desk.dossier(last), "way back")
+    assert (found.verdict, found.required) == (Verdict.INCONCLUSIVE, True)
+    assert found.said == (
+        "of what served before it none can be loaded: 1.0.2 was in production and is archived; "
+        "1.0.1 was in production and was revoked: poisoned; 1.0.0 was in production and has lost its file model.onnx"
+    )
+    assert checklist(desk.dossier(archived)).verdict is Verdict.FAILED, "it is archived itself"
 
 
 def test_an_approval_counts_unless_it_is_the_authors(desk) -> None:
@@ -146,7 +172,7 @@ def test_one_point_less_never_makes_a_version_readier(desk) -> None:
     order = [Verdict.SUCCESSFUL, Verdict.INCONCLUSIVE, Verdict.FAILED, Verdict.ERROR]
     dossier = desk.dossier(desk.ready())
     whole = order.index(checklist(dossier).verdict)
-    for field, nothing in {"key_id": "", "evaluations": (), "findings": {}, "approvals": (), "others": ()}.items():
+    for field, nothing in {"key_id": "", "evaluations": (), "findings": {}, "approvals": (), "ways_back": ()}.items():
         assert order.index(checklist(msgspec.structs.replace(dossier, **{field: nothing})).verdict) >= whole
 
 

@@ -59,9 +59,9 @@ def test_a_checklist_nobody_knows_is_an_error(desk) -> None:
 
 
 def test_evidence_that_cannot_be_read_is_an_error_and_opens_nothing(desk, database) -> None:
-    policy(desk)
     version = desk.ready()
     desk.records.deployments.deploy(desk.admin, DeploymentSpec("digits", "digits", version))
+    policy(desk)
     with database.begin() as connection:
         connection.execute(update(deployments).values(spec='{"endpoint": 3}'))
     done = promote(desk, version)

@@ -303,7 +303,7 @@ def test_rows_that_are_written_once_refuse_to_change(database: Database, stateme
 def test_each_of_their_tables_refuses(database: Database, table: str) -> None:
     rows: dict[str, Any] = {}
     for column in TABLES.tables[table].columns:
-        rows[column.name] = {"INTEGER": 1, "FLOAT": 1.0, "BOOLEAN": False}.get(str(column.type), "x")
+        rows[column.name] = {"INTEGER": 1, "BIGINT": 1, "FLOAT": 1.0, "BOOLEAN": False}.get(str(column.type), "x")
     with database.begin() as connection:
         if table != "versions":
             connection.execute(insert(models).values(name="m", created_s=0))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,12 @@ def test_models_are_recommended_for_rows_a_task_or_clients(two, salver, tmp_path
     assert "takes 2 columns" in salver("recommend", "--data", rows).out
     assert [each["model"] for each in salver("--json", "recommend", "--task", "arithmetic").json] == ["times"]
     assert [each["model"] for each in salver("--json", "recommend", "--like", "times").json] == ["triple"]
+    asked = tmp_path / "signature.json"
+    asked.write_text(json.dumps(salver("--json", "show", "times").json["manifest"]["signature"]))
+    assert {each["model"] for each in salver("--json", "recommend", "--signature", asked).json} == {"times", "triple"}
+    for content in ("{}", "no json", '{"inputs": 1, "outputs": []}'):
+        asked.write_text(content)
+        assert "no signature" in salver("recommend", "--signature", asked).err
     assert salver("recommend", "--task", "painting").out == "no registered model fits\n"
     for words in (("--target", "a"), (), ("--data", rows, "--target", "z"), ("--like", "nobody")):
         assert salver("recommend", *words).code == 1

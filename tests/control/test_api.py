@@ -37,6 +37,7 @@ GOLDEN = {
     "GET /v1/models/{model}/versions/{version}/attestation": READERS,
     "POST /v1/models/{model}/versions/{version}/revocation": {"admin", "operator"},
     "GET /v1/revocations": READERS,
+    "GET /v1/deletions": READERS,
     "POST /v1/models/{model}/versions/{version}/deletion": {"admin"},
     "GET /v1/keys": READERS,
     "POST /v1/keys": {"admin"},

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import pytest
+
+import salver
+from salver.protocol.errors import SalverError
 
 POLICY = """
 [[transition]]
@@ -59,3 +63,41 @@ def test_a_version_goes_on_when_others_agree_and_the_evidence_is_there(shared, d
         assert re.fullmatch("[0-9a-f]{64}", records[0]["after"])
     finally:
         ask("PUT", "/v1/policy", {"text": before}, shared.admin_token)
+
+
+APPROVED = """
+[[transition]]
+to = "production"
+models = "other"
+[[transition.gate]]
+kind = "approvals"
+"""
+
+
+def test_nothing_that_deploys_serves_what_gates_keep_from_production(tree, models) -> None:
+    tree.salver("register", "other", models / "times2.onnx")
+    tree.salver("alias", "set", "other", "champion", "1.0.0")
+    tree.start()
+    assert tree.administer("PUT", "/v1/policy", {"text": APPROVED}).status == 200
+    for stage in ("validation", "staging"):
+        tree.salver("promote", "other@1.0.0", stage)
+    assert tree.attempt("promote", "other@1.0.0", "production")[0] == 2
+    ways: dict[str, Any] = {
+        "the route": lambda: tree.administer("POST", "/v1/deployments", {"model": "other", "version": "1.0.0"}),
+        "an alias": lambda: tree.administer("POST", "/v1/deployments", {"model": "other", "version": "champion"}),
+        "load": lambda: tree.administer("POST", "/v2/repository/models/other/load"),
+        "TorchServe's workers": lambda: tree.administer("POST", "/models?url=other@1.0.0&initial_workers=1"),
+        "TorchServe's scaling": lambda: tree.administer("PUT", "/models/other?min_worker=1"),
+        "TorchServe's default": lambda: tree.administer("PUT", "/models/other/1.0.0/set-default"),
+    }
+    for name, ask in ways.items():
+        answer = ask()
+        assert answer.status == 403, name
+        assert b"deployed is from production, and what was there before" in answer.body, name
+    for words in (("deploy", "other"), ("deploy", "other@champion"), ("promote", "other@1.0.0", "staging", "--deploy")):
+        code, _, complaint = tree.attempt(*words)
+        assert (code, json.loads(complaint)["error"]["code"]) == (3, "REFUSED_BY_POLICY"), words
+    with salver.Registry(tree.control, token=tree.admin_token) as registry:
+        with pytest.raises(SalverError, match="deployed is from production"):
+            registry.deploy("other", "1.0.0")
+    assert tree.salver("status")["deployments"] == []

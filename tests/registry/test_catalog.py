@@ -129,6 +129,17 @@ def test_something_else_under_a_taken_number_is_refused(
     assert len(journal.records()) == 1
 
 
+def test_the_journal_has_both_releases_that_a_number_stands_between(
+    catalog: Catalog, journal: Journal, admin, draft
+) -> None:
+    catalog.add_version(admin, draft("a", version="1.0.0"))
+    catalog.add_version(admin, draft("b", version="1.5.0", streams=True))
+    catalog.add_version(admin, draft("c", version="1.2.0"))
+    details = journal.records()[-1].details
+    assert (details["against"], details["changes"]) == ("1.0.0", [])
+    assert (details["before"], details["later_changes"]) == ("1.5.0", ["it streams"])
+
+
 def highest(database: Database) -> VersionManifest:
     with database.read() as connection:
         return highest_version(connection, "digits")

@@ -87,8 +87,9 @@ def test_the_order_is_that_of_the_records_where_the_clock_went_back() -> None:
     def record(seq: int, at_s: float, action: str, target: str = "") -> JournalRecord:
         return JournalRecord(seq, at_s, "ann", action, "digits@1.0.0", {"target": target}, "", "")
 
-    moves = (record(1, 50.0, "register"), record(2, 60.0, "promote", "validation"), record(3, 55.0, "promote", "staging"))
-    assert [(each.stage, each.since_s, each.until_seq) for each in stood(moves, "digits")] == [
+    later, earlier = record(2, 60.0, "promote", "validation"), record(3, 55.0, "promote", "staging")
+    found = stood((record(1, 50.0, "register"), later, earlier), "digits")
+    assert [(each.stage, each.since_s, each.until_seq) for each in found] == [
         ("development", 50.0, 2),
         ("validation", 60.0, 3),
         ("staging", 55.0, None),

@@ -29,7 +29,14 @@ def evaluated(dossier: Dossier) -> Iterator[Section]:
     tables = []
     if found:
         rows = tuple(
-            (each.suite, each.verdict.value, moment(each.recorded_s), each.recorded_by, each.evaluated_rows or "-", each.id)
+            (
+                each.suite,
+                each.verdict.value,
+                moment(each.recorded_s),
+                each.recorded_by,
+                each.evaluated_rows or "-",
+                each.id,
+            )
             for each in found
         )
         tables.append(Grid("", ("suite", "verdict", "recorded", "by", "rows", "evidence"), rows))
@@ -103,7 +110,10 @@ def way_here(dossier: Dossier) -> Section:
                 each.actor,
                 listed(
                     dict.fromkeys(
-                        evidence.actor for gate in each.gates for evidence in gate.evidence if evidence.kind == "approval"
+                        evidence.actor
+                        for gate in each.gates
+                        for evidence in gate.evidence
+                        if evidence.kind == "approval"
                     )
                 )
                 or "-",
@@ -113,7 +123,9 @@ def way_here(dossier: Dossier) -> Section:
     if rows:
         columns = ("when", "way", "outcome", "gates", "by", "approved by", "why")
         tables.append(Grid("Decisions, the newest first", columns, tuple(rows)))
-    agreed = tuple((each.approved_by, each.target, moment(each.approved_s), each.why or "-") for each in dossier.approvals)
+    agreed = tuple(
+        (each.approved_by, each.target, moment(each.approved_s), each.why or "-") for each in dossier.approvals
+    )
     if agreed:
         tables.append(Grid("Approvals that hold now", ("who", "for", "when", "why"), agreed))
     return Section(

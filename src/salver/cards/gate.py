@@ -14,6 +14,8 @@ from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
 from salver.registry.candidate import Evidence, GateResult
 from salver.registry.dossier import dossier_of
+from salver.registry.ways_back import Missing, missing_in
+from salver.storage.home import Home
 
 __all__ = ["READINESS", "readiness_gates", "result_of"]
 
@@ -21,16 +23,19 @@ READINESS: Final = "readiness"
 """The checklist of all groups."""
 
 
-def readiness_gates(clock: Clock) -> dict[str, Callable[[Connection, str, str], GateResult]]:
-    """Every checklist that a policy can name. Each reads the rows of the transaction it is asked in, no more."""
+def readiness_gates(home: Home, clock: Clock) -> dict[str, Callable[[Connection, str, str], GateResult]]:
+    """Every checklist that a policy can name. Each reads the rows of the transaction that it is asked in."""
+    missing = missing_in(home)
     lists = {READINESS: tuple(Group)} | {group.value: (group,) for group in Group}
-    return {name: _gate(name, groups, clock) for name, groups in lists.items()}
+    return {name: _gate(name, groups, clock, missing) for name, groups in lists.items()}
 
 
-def _gate(name: str, groups: tuple[Group, ...], clock: Clock) -> Callable[[Connection, str, str], GateResult]:
+def _gate(
+    name: str, groups: tuple[Group, ...], clock: Clock, missing: Missing
+) -> Callable[[Connection, str, str], GateResult]:
     def ask(connection: Connection, model: str, version: str) -> GateResult:
         try:
-            found = checklist(dossier_of(connection, model, version, clock.wall_s()), groups)
+            found = checklist(dossier_of(connection, model, version, clock.wall_s(), missing), groups)
         except (SalverError, msgspec.MsgspecError, ValueError) as error:
             return GateResult(_asked(name), Verdict.ERROR, (f"its evidence cannot be read: {error}",))
         return result_of(name, found)

@@ -7,7 +7,7 @@ from typing import Final
 
 from salver.cards.document import day, listed
 from salver.cards.points import Found, check_in_evaluations, evidence_of, good, stated
-from salver.protocol.stages import Stage
+from salver.protocol.stages import OUT, Stage
 from salver.protocol.verdict import Verdict
 from salver.registry.candidate import Evidence, person_of
 from salver.registry.dossier import Dossier
@@ -29,9 +29,8 @@ def _verified(dossier: Dossier) -> Found:
     """Nothing is loaded whose bytes and signature do not fit, so whatever was asked has been verified."""
     for each in dossier.evaluations:
         if each.digest == dossier.manifest.digest and each.verdict is not Verdict.ERROR:
-            said = (
-                f"suite {each.suite} loaded these very bytes on {day(each.recorded_s)}, which verifies digest and signature"
-            )
+            when = day(each.recorded_s)
+            said = f"suite {each.suite} loaded these very bytes on {when}, which verifies digest and signature"
             return good(said, evidence=evidence_of(each))
     return Found(
         Verdict.INCONCLUSIVE, "nothing that is recorded has loaded these very bytes", "salver check NAME@VERSION"
@@ -74,7 +73,7 @@ def _stage(dossier: Dossier) -> Found:
     stage = dossier.page.stage
     if dossier.page.deleted:
         return Found(Verdict.FAILED, f"its files were deleted: {dossier.page.deleted}", "register another version")
-    if stage in (Stage.ARCHIVED, Stage.REJECTED):
+    if stage in OUT:
         remedy = "salver promote NAME@VERSION staging" if stage == Stage.ARCHIVED else "register another version"
         return Found(Verdict.FAILED, f"it is {stage}", remedy)
     if dossier.retirement:
@@ -119,9 +118,9 @@ def _meaning(dossier: Dossier) -> Found:
 
 def _clients(dossier: Dossier) -> Found:
     """Whether clients of what is in production would understand it."""
-    for each in dossier.others:
-        if each.stage is Stage.PRODUCTION and each.breaks_theirs:
-            said = f"clients of {each.version}, which is in production, may break: {each.breaks_theirs[0]}"
+    for each in dossier.in_production:
+        if each.breaks:
+            said = f"clients of {each.version}, which is in production, may break: {each.breaks[0]}"
             remedy = f"deploy it as an endpoint of its own until they have moved from {each.version}"
             return Found(Verdict.INCONCLUSIVE, said, remedy, required=False)
     return good("nothing in production has clients that it would break", required=False)

@@ -1,6 +1,7 @@
 """Documents as HTML and Markdown. What anybody has typed is text in both, whatever it looks like.
 
-Characters that would steer a terminal or turn a line around are written out. The HTML is one file without scripts that loads nothing, reads on a phone and prints.
+Characters that would steer a terminal or turn a line around are written out. The HTML is one file without
+scripts that loads nothing, reads on a phone and prints.
 """
 
 from __future__ import annotations

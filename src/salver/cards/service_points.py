@@ -8,13 +8,12 @@ from typing import Final
 from salver.cards.document import amount, listed
 from salver.cards.points import COMPARISON_SUITE, Found, check_in_evaluations, evidence_of, good, stale
 from salver.protocol.datatypes import DATATYPES
-from salver.protocol.names import SemanticVersion
-from salver.protocol.stages import Stage
 from salver.protocol.tables import DeploymentSpec, Validate
 from salver.protocol.verdict import Judgement, Verdict
-from salver.registry.dossier import Dossier, OtherVersion
+from salver.registry.dossier import Dossier
 from salver.registry.evidence import Evaluation
 from salver.registry.gates import OPERATIONAL_SUITE
+from salver.registry.ways_back import WayBack
 
 __all__ = ["INFRASTRUCTURE", "MONITORING", "PERFORMANCE", "ROLLBACK"]
 
@@ -96,7 +95,7 @@ def _fresh(dossier: Dossier, evaluation: Evaluation) -> Judgement:
 
 def _compared(dossier: Dossier) -> Found:
     """Whether it was held against what it would replace."""
-    present = next((each for each in dossier.others if each.stage is Stage.PRODUCTION), None)
+    present = dossier.in_production[0] if dossier.in_production else None
     if present is None:
         return good("nothing else is in production to compare with", required=False)
     reference = f"{dossier.manifest.model}@{present.version}"
@@ -160,35 +159,28 @@ MONITORING: Final[dict[str, Look]] = {
 }
 
 
-def _way_back(dossier: Dossier) -> OtherVersion | None:
-    """Where one would go back to: what is in production, else the next lower number that may serve."""
-    usable = [
-        each for each in dossier.others if not each.revoked and each.stage not in (Stage.ARCHIVED, Stage.REJECTED)
-    ]
-    ours = SemanticVersion.parse(dossier.manifest.version)
-    lower = [each for each in usable if SemanticVersion.parse(each.version) < ours]
-    present = [each for each in usable if each.stage is Stage.PRODUCTION]
-    return max(present or lower, key=lambda each: SemanticVersion.parse(each.version), default=None)
+def _way_back(dossier: Dossier) -> WayBack | None:
+    return next((each for each in dossier.ways_back if not each.problem), None)
 
 
 def _can_go_back(dossier: Dossier) -> Found:
     target = _way_back(dossier)
     if target is not None:
-        return good(f"{target.version}, in {target.stage}, could take its place")
-    ours = SemanticVersion.parse(dossier.manifest.version)
-    if not any(SemanticVersion.parse(each.version) < ours for each in dossier.others):
-        said = "it is the first version: there is nothing to go back to"
+        return good(f"{target.version} {target.was} and can be loaded")
+    if not dossier.ways_back:
+        said = "no other version was in production or deployed: there is nothing to go back to"
         return Found(Verdict.INCONCLUSIVE, said, "decide what clients do without it", required=False)
-    said = "of the versions before it none may serve"
-    return Found(Verdict.INCONCLUSIVE, said, "salver promote NAME@EARLIER staging revives an archived one")
+    lost = "; ".join(f"{each.version} {each.was} and {each.problem}" for each in dossier.ways_back[:3])
+    remedy = "salver promote NAME@EARLIER staging revives an archived one"
+    return Found(Verdict.INCONCLUSIVE, f"of what served before it none can be loaded: {lost}", remedy)
 
 
 def _harmless(dossier: Dossier) -> Found:
     target = _way_back(dossier)
     if target is None:
         return Found(Verdict.INCONCLUSIVE, "there is no version to go back to", required=False)
-    if target.breaks_ours:
-        said = f"whoever has moved to it may not understand {target.version}: {target.breaks_ours[0]}"
+    if target.breaks:
+        said = f"whoever has moved to it may not understand {target.version}: {target.breaks[0]}"
         remedy = f"keep {target.version} deployed as an endpoint of its own"
         return Found(Verdict.INCONCLUSIVE, said, remedy, required=False)
     return good(f"clients of it understand {target.version}", required=False)

@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from salver.cli.context import Context
+from salver.cli.files import read_file
 from salver.cli.trust import advising, trusted
 from salver.protocol.arrivals import Arrivals
 from salver.protocol.errors import SalverError
@@ -179,12 +180,7 @@ def _described(found: dict[str, Any]) -> str:
 def _body(where: _Where, endpoint: str, deployed: _Deployed | None, made: _Made) -> bytes:
     """The request to repeat: from a file, or ordinary values in the shape the endpoint takes."""
     if made.input is not None:
-        try:
-            return made.input.read_bytes()
-        except OSError as error:
-            raise SalverError(
-                "INVALID_ARTIFACT", f"cannot read {str(made.input)!r}: {error.strerror}", "check the path"
-            ) from None
+        return read_file(made.input)
     import numpy as np
 
     from salver.client import Client

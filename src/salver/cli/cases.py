@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 from salver.cli.context import Context
+from salver.cli.files import read_given
 from salver.cli.tables import date, table
 from salver.protocol.errors import SalverError
 from salver.protocol.names import check_name
@@ -165,11 +164,8 @@ def described(expected: Expectation) -> str:
 
 
 def _read(input: str) -> str:
-    called = "standard input" if input == "-" else repr(input)
+    content, called = read_given(input)
     try:
-        content = sys.stdin.buffer.read() if input == "-" else Path(input).read_bytes()
         return content.decode()
-    except OSError as error:
-        raise SalverError("INVALID_PARAMETER", f"cannot read {called}: {error.strerror}", "check the path") from None
     except UnicodeDecodeError:
         raise SalverError("INVALID_PARAMETER", f"{called} is not UTF-8", "give a request in JSON") from None

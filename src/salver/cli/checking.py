@@ -17,6 +17,7 @@ import msgspec
 import typer
 
 from salver.cli.context import Context
+from salver.cli.files import read_file
 from salver.cli.judging import end_with, judging, keep_evidence, require_within
 from salver.protocol.errors import SalverError
 from salver.protocol.names import named_version
@@ -176,12 +177,7 @@ def _load(url: str, manifest: VersionManifest, wanted: _Wanted, input: Path | No
 
 def _body(url: str, manifest: VersionManifest, input: Path | None) -> bytes:
     if input is not None:
-        try:
-            return input.read_bytes()
-        except OSError as error:
-            raise SalverError(
-                "INVALID_ARTIFACT", f"cannot read {str(input)!r}: {error.strerror}", "check the path"
-            ) from None
+        return read_file(input)
     import numpy as np
 
     from salver.client import Client

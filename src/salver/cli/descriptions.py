@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from salver.cli.context import Context
+from salver.cli.files import read_file
 from salver.cli.tables import counted, date, table
 from salver.protocol.errors import SalverError
 from salver.protocol.names import split_reference
@@ -154,13 +155,8 @@ def _read_file(file: Path) -> dict[str, Any]:
     import msgspec
 
     try:
-        data = file.read_bytes()
         decode = msgspec.json.decode if file.suffix == ".json" else msgspec.toml.decode
-        return decode(data, type=dict[str, Any])
-    except OSError as error:
-        raise SalverError(
-            "INVALID_PARAMETER", f"{file.name!r} cannot be read: {error.strerror}", "check the path"
-        ) from None
+        return decode(read_file(file), type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SalverError("INVALID_PARAMETER", f"{file.name!r} is no TOML or JSON: {error}", "mend the file") from None
 

@@ -88,7 +88,7 @@ def _home(here: Context) -> Iterator[Finding]:
     yield Finding("server", "ok", f"pid {serving.pid} at {serving.http}" if serving else "none runs on this home")
     from salver.control.action import Nothing
     from salver.control.actions.audit import VERIFY
-    from salver.control.actions.models import MODELS, each_version
+    from salver.control.actions.deletions import kept_versions
     from salver.control.actions.status import STATUS
 
     with here.administration() as admin:
@@ -98,9 +98,7 @@ def _home(here: Context) -> Iterator[Finding]:
         else:
             yield Finding("audit journal", "error", f"record {check.bad_seq}: {check.reason}", "restore from a backup")
         yield from _jobs(home)
-        yield from _stored_bytes(
-            here, [m for summary in admin.do(MODELS, Nothing()) for m in each_version(admin, summary.name)]
-        )
+        yield from _stored_bytes(here, kept_versions(admin))
         for endpoint in admin.do(STATUS, Nothing()).endpoints:
             if endpoint.problem:
                 yield Finding(f"endpoint {endpoint.endpoint}", "error", endpoint.problem, "deploy a version that loads")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from salver.cli.context import Context
-from salver.cli.tables import date, table
+from salver.cli.tables import counted, date, table
 from salver.cli.times import moment
-from salver.protocol.stages import Stage
+from salver.protocol.stages import NEAREST_FIRST, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,15 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to"]
 
-_NEARNESS: Final = (
-    Stage.PRODUCTION,
-    Stage.SHADOW,
-    Stage.STAGING,
-    Stage.VALIDATION,
-    Stage.DEVELOPMENT,
-    Stage.REJECTED,
-    Stage.ARCHIVED,
-)
 _MOST_STAGES: Final = 20
 
 
@@ -39,10 +30,10 @@ def add_to(app: typer.Typer) -> None:
 def history(
     context: typer.Context,
     name: str = typer.Argument(help="A model or an endpoint."),
-    at: str | None = typer.Option(None, help="Only what was then: a date (UTC), a time with zone, '3 days ago' or now."),
+    at: str | None = typer.Option(None, help="Only what was then: a date (UTC), time with zone, '3 days ago' or now."),
     endpoint: str | None = typer.Option(None, help="Only on this endpoint."),
 ) -> None:
-    """Show what served when, and in which stage versions were. And who saw to it why; without --at, all that happened."""
+    """Show what served when and in which stage it was. And who saw to it why; without --at, all that happened."""
     from salver.clock import SYSTEM_CLOCK
     from salver.control.actions.audit import HISTORY, OfName
     from salver.protocol.names import check_name
@@ -67,7 +58,7 @@ def _stages(stages: Sequence[Stood]) -> list[str]:
     """Which versions were in which stage, those nearest to production first."""
     if not stages:
         return []
-    nearest = sorted(stages, key=lambda each: (_NEARNESS.index(each.stage), -each.seq))
+    nearest = sorted(stages, key=lambda each: (NEAREST_FIRST.index(each.stage), -each.seq))
     rows = [
         [each.reference, each.stage, date(each.since_s), each.moved_by, str(each.seq), each.decision, _note(each)]
         for each in nearest[:_MOST_STAGES]
@@ -99,7 +90,7 @@ def _served(served: Served) -> list[str]:
     if served.settings:
         lines.append(f"  settings  {', '.join(f'{name} {_shown(value)}' for name, value in served.settings.items())}")
     if served.requests is not None:
-        lines.append(f"  answered  {served.requests} requests on these days")
+        lines.append(f"  answered  {counted(served.requests, 'request')} on these days")
     return lines
 
 

@@ -24,8 +24,8 @@ def hold(
 ) -> None:
     """Keep a version as evidence. It is neither retired nor archived; needs --why. Without a version list the holds."""
     from salver.control.action import Nothing
+    from salver.control.actions.descriptions import OfVersion
     from salver.control.actions.holds import HOLD, HOLDS, RELEASE, NewHold
-    from salver.control.actions.retirements import OneVersion
 
     here: Context = context.obj
     if reference is None:
@@ -39,7 +39,7 @@ def hold(
     name, version = named_version(reference)
     with here.administration() as admin:
         if release:
-            was = admin.do(RELEASE, OneVersion(name, version))
+            was = admin.do(RELEASE, OfVersion(name, version))
             here.say(was, f"{was.reference} is free; it was held by {was.held_by}: {was.why}")
         else:
             now = admin.do(HOLD, NewHold(name, version, here.why))

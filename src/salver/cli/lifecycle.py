@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from salver.cli.context import Context
+from salver.cli.files import read_file
 from salver.cli.judging import end_with
 from salver.cli.tables import date, table
 from salver.protocol.errors import SalverError
@@ -212,11 +213,7 @@ def evaluations(
 
 def _read_document(path: Path) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except OSError as error:
-        raise SalverError(
-            "INVALID_PARAMETER", f"cannot read {str(path)!r}: {error.strerror}", "check the path"
-        ) from None
+        return msgspec.json.decode(read_file(path), type=dict[str, Any])
     except msgspec.MsgspecError as error:
         raise SalverError(
             "INVALID_JSON", f"{path.name!r} is no JSON object: {error}", "give what `salver evaluate --json` prints"

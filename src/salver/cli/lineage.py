@@ -54,7 +54,8 @@ def lineage(
 def impact(
     context: typer.Context,
     subject: str = typer.Argument(
-        help="data:DIGEST (or its beginning, a URI, a name), run:ID, commit:ID, image:DIGEST, lock:DIGEST, base:NAME, NAME@VERSION."
+        help="data:DIGEST (or its beginning, a URI, a name), run:ID, commit:ID, image:DIGEST, lock:DIGEST, base:NAME, "
+        "NAME@VERSION."
     ),
     retire: bool = typer.Option(False, "--retire", help="Of NAME@VERSION: what would break if it were retired."),
     days: float = typer.Option(30.0, min=0.01, max=3650, help="With --retire: how far back clients count."),
@@ -108,7 +109,9 @@ def _breaking(found: Breakage) -> list[str]:
     lines = [f"{found.reference}, in {found.stage}, {words.get(found.verdict, found.verdict)}:"]
     lines += [f"  - {reason}" for reason in found.reasons]
     if found.substitutes:
-        lines.append(f"in its place: {', '.join(found.substitutes[:_SHOWN])}")
+        named = [f"{each} (failed {', '.join(found.failed[each])})" if each in found.failed else each
+                 for each in found.substitutes[:_SHOWN]]  # fmt: skip
+        lines.append(f"in its place: {', '.join(named)}")
     if found.clients:
         rows = [[each.client, each.endpoint, str(each.requests), date(each.last_s)] for each in found.clients]
         lines += ["", table(["client", "endpoint", "predictions", "last"], rows)]

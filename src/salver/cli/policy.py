@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from salver.cli.context import Context
+from salver.cli.files import read_file
 from salver.cli.tables import counted, date
 from salver.protocol.errors import SalverError
 
@@ -72,10 +73,6 @@ def _warn(here: Context, warnings: Iterable[str]) -> None:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SalverError(
-            "INVALID_PARAMETER", f"cannot read {str(path)!r}: {error.strerror}", "check the path"
-        ) from None
+        return read_file(path).decode().replace("\r\n", "\n")  # the digest is to be the same however lines end
     except UnicodeDecodeError:
         raise SalverError("INVALID_SETTING", f"{path.name!r} is not UTF-8", "write the policy as TOML") from None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 
 from salver.cli.context import Context
+from salver.cli.files import read_given
 from salver.cli.sample import sample_request
 from salver.cli.trust import advising, trusted
 from salver.protocol.datatypes import DATATYPES
@@ -80,11 +81,7 @@ class _Given(NamedTuple):
     @classmethod
     def read(cls, input: str) -> _Given:
         """A file, or standard input for "-"."""
-        called = "standard input" if input == "-" else repr(input)
-        try:
-            content = sys.stdin.buffer.read() if input == "-" else Path(input).read_bytes()
-        except OSError as error:
-            raise SalverError("INVALID_ARTIFACT", f"cannot read {called}: {error.strerror}", "check the path") from None
+        content, called = read_given(input)
         if not content.strip():
             raise SalverError("INVALID_ARTIFACT", f"{called} is empty", "give rows (npy, csv, parquet) or a request")
         return cls(content, called, "" if input == "-" else Path(input).suffix)

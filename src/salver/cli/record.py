@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from salver.cli.context import Context
+from salver.cli.files import read_file
 from salver.cli.trust import advising, trusted
 from salver.protocol.errors import SalverError
 from salver.protocol.names import check_name
@@ -106,13 +107,7 @@ def _bodies(path: Path, url: str, endpoint: str, token: str | None, verify: ssl.
         return
     import msgspec
 
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise SalverError(
-            "INVALID_ARTIFACT", f"cannot read {str(path)!r}: {error.strerror}", "check the path"
-        ) from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_file(path).splitlines(), 1):
         if not line.strip():
             continue
         try:

@@ -87,11 +87,12 @@ def cancel(
     reference: str = typer.Argument(metavar="NAME@VERSION", help="A version that is proposed."),
 ) -> None:
     """Take a proposal back. The policy may make it again; `salver hold` keeps the version for good."""
-    from salver.control.actions.retirements import CANCEL_RETIREMENT, OneVersion
+    from salver.control.actions.descriptions import OfVersion
+    from salver.control.actions.retirements import CANCEL_RETIREMENT
 
     here: Context = context.obj
     with here.administration() as admin:
-        was = admin.do(CANCEL_RETIREMENT, OneVersion(*named_version(reference)))
+        was = admin.do(CANCEL_RETIREMENT, OfVersion(*named_version(reference)))
     here.say(was, f"{was.reference} is no longer proposed for retirement")
 
 

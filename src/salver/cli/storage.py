@@ -68,8 +68,7 @@ def _used(place: str, store: Blobs) -> _Usage:
 
 def verify(context: typer.Context) -> None:
     """Read every stored byte where it is kept, and name what is bad and the versions it belongs to."""
-    from salver.control.action import Nothing
-    from salver.control.actions.models import MODELS, each_version
+    from salver.control.actions.deletions import kept_versions
     from salver.storage.blob_store import Kind
     from salver.storage.opening import open_blobs
     from salver.storage.scrubbing import owners_of, scrub
@@ -77,7 +76,7 @@ def verify(context: typer.Context) -> None:
     here: Context = context.obj
     blobs = open_blobs(here.home())
     with here.administration() as admin:
-        owners = owners_of(m for summary in admin.do(MODELS, Nothing()) for m in each_version(admin, summary.name))
+        owners = owners_of(kept_versions(admin))
     stored = {item.sha256 for item in blobs.items() if item.kind in (Kind.PLAIN, Kind.ENCRYPTED)}
     unowned: dict[str, tuple[str, ...]] = dict.fromkeys(sorted(stored - owners.keys()), ())
     bad = list(scrub(blobs, owners | unowned))

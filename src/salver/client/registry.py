@@ -125,7 +125,7 @@ class Registry:
 
     # Publishing and fetching.
 
-    def publish_model(
+    def publish_model(  # noqa: PLR0913 - one argument for each thing that is said
         self,
         name: str,
         path: Path | str,

@@ -71,7 +71,7 @@ class LocalAdministration:
         self.principal = principal
         self.on_this_machine = True
         self.processes = processes
-        self.records = Records(home, database, clock, readiness_gates(clock))
+        self.records = Records(home, database, clock, readiness_gates(home, clock))
         self.meanings = Meanings(self.records.embeddings, embed, clock)
         self._publishing = threading.Lock()
         self.job_desk = JobDesk(home, job_limits, clock)

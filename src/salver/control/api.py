@@ -100,25 +100,28 @@ def control_app(
 
         return act
 
-    async def live(_: Request) -> Response:
-        return _json({"live": True})
-
-    async def openapi(_: Request) -> Response:
-        return _json(describe_routes(_TITLE, __version__, ROUTES))
-
-    async def docs(_: Request) -> Response:
-        return HTMLResponse(documentation_page(_TITLE, __version__, ROUTES))
-
     def answered(page: _Page, route: ControlRoute | None = None) -> _Page:
         return _answered(page, bound_host, route)
 
     routes = [Route(_path(route), answered(acting(route), route), methods=[route.method]) for route in ROUTES]
-    pages = {"/v2/health/live": live, "/openapi.json": openapi, "/docs": docs}
+    pages = {"/v2/health/live": _live, "/openapi.json": _openapi, "/docs": _docs}
     routes += [Route(path, answered(page), methods=["GET"]) for path, page in pages.items()]
     unknown = functools.partial(_unknown, bound_host)
     app = Starlette(routes=routes, exception_handlers={404: unknown, 405: unknown})
     app.router.redirect_slashes = False
     return app
+
+
+async def _live(_: Request) -> Response:
+    return _json({"live": True})
+
+
+async def _openapi(_: Request) -> Response:
+    return _json(describe_routes(_TITLE, __version__, ROUTES))
+
+
+async def _docs(_: Request) -> Response:
+    return HTMLResponse(documentation_page(_TITLE, __version__, ROUTES))
 
 
 def _path(route: ControlRoute) -> str:

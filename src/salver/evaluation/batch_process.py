@@ -5,7 +5,7 @@ What it loads may be users' code.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,11 +13,10 @@ import numpy as np
 from salver.evaluation.batch_paths import BatchOrder, NoBatchPathError, batch_outputs
 from salver.evaluation.sent_array import SentArray
 from salver.runtime.asking import answer_once
+from salver.runtime.child import LONGEST_PROBLEM
 from salver.runtime.environment import allow_users_code
 
 __all__ = ["BatchAnswer", "BatchRows", "main"]
-
-_LONGEST_PROBLEM: Final = 500
 
 
 class BatchRows(msgspec.Struct, frozen=True):
@@ -49,7 +48,7 @@ def _answer(rows: BatchRows) -> BatchAnswer:
     try:
         found = batch_outputs(rows.order, inputs, rows.columns, matrix)
     except NoBatchPathError as error:
-        return BatchAnswer(unsupported=str(error)[:_LONGEST_PROBLEM])
+        return BatchAnswer(unsupported=str(error)[:LONGEST_PROBLEM])
     return BatchAnswer(tuple(SentArray.of(name, _plain(array)) for name, array in found.items()))
 
 

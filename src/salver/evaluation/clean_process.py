@@ -18,13 +18,13 @@ from salver.evaluation.sent_array import SentArray
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import VersionManifest
 from salver.runtime.asking import answer_once
+from salver.runtime.child import LONGEST_PROBLEM
 from salver.runtime.confinement import Confined, network_attempts
 from salver.runtime.environment import become_subreaper
 
 __all__ = ["CleanOrder", "CleanReport", "main"]
 
 _CANDIDATE: Final = "candidate"
-_LONGEST_PROBLEM: Final = 500
 _MOST_NAMED: Final = 20
 _TEMPORARY: Final = "tmp"
 _WORKER: Final = "salver.runtime.worker"
@@ -78,10 +78,10 @@ def _tried(order: CleanOrder) -> CleanReport:
         report = _run(order, report)
     except SalverError as error:
         cause = getattr(error, "cause", "")
-        report = msgspec.structs.replace(report, problem=f"{error}{f' ({cause})' if cause else ''}"[:_LONGEST_PROBLEM])
+        report = msgspec.structs.replace(report, problem=f"{error}{f' ({cause})' if cause else ''}"[:LONGEST_PROBLEM])
     except BaseException as error:  # noqa: BLE001 - whatever it raises is told
         said = "".join(traceback.format_exception_only(error)).strip()
-        report = msgspec.structs.replace(report, problem=said[:_LONGEST_PROBLEM])
+        report = msgspec.structs.replace(report, problem=said[:LONGEST_PROBLEM])
     if confined.network:
         report = msgspec.structs.replace(report, attempts=network_attempts())
     return msgspec.structs.replace(report, left=(*report.left, *_processes(), *_shared(confined)))

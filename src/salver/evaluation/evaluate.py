@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -76,10 +76,7 @@ def evaluate(
     with serve_versions(home, versions, clock, batch_rows=read.suite.suite.batch_rows) as served:
         subject = subject_of(read.suite, rows, served, clock, description)
         subject = dataclasses.replace(subject, given=dataclasses.replace(given, home=home))
-        records = []
-        for index, check in enumerate(checks):
-            on_progress(check.name, 2 + index, steps)
-            records.append(_run(check, subject))
+        records = list(_judged(checks, subject, on_progress))
     on_progress("done", steps, steps)
     found = combined(records)
     return EvaluationRecord(
@@ -154,6 +151,12 @@ def _aligned(rival: Asked, candidate: Asked, rows: Rows) -> Predictions:
             "compare with a version that answers the same question",
         )
     return predicted
+
+
+def _judged(checks: Sequence[Check], subject: Subject, on_progress: Progress) -> Iterator[CheckRecord]:
+    for done, check in enumerate(checks, 2):
+        on_progress(check.name, done, len(checks) + 2)
+        yield _run(check, subject)
 
 
 def _run(check: Check, subject: Subject) -> CheckRecord:

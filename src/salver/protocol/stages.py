@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+from typing import Final
 
-__all__ = ["Stage"]
+__all__ = ["NEAREST_FIRST", "OUT", "Stage"]
 
 
 class Stage(enum.StrEnum):
@@ -17,3 +18,17 @@ class Stage(enum.StrEnum):
     PRODUCTION = "production"
     ARCHIVED = "archived"
     REJECTED = "rejected"
+
+
+NEAREST_FIRST: Final = (
+    Stage.PRODUCTION,
+    Stage.SHADOW,
+    Stage.STAGING,
+    Stage.VALIDATION,
+    Stage.DEVELOPMENT,
+    Stage.REJECTED,
+    Stage.ARCHIVED,
+)
+"""All of them, by how near they are to production."""
+OUT: Final = frozenset({Stage.ARCHIVED, Stage.REJECTED})
+"""Where versions are that may not serve."""

@@ -5,12 +5,15 @@ record in the journal: what these methods return is on disk, and what they refus
 `records` has one object for each subject, over one database; a file that does not say so there
 is of pure functions, or of steps within a transaction that somebody else has opened.
 
-What a version is: `catalog`, `draft`, `files`, `numbering`, `compatibility`, `matrix`, `attestation`, `exported`,
-`keyring`, `revocations`. What is said of it: `descriptions`, `description_rows`, `pages`, `dossier`. Where it stands:
-`stages`, `lifecycle`, `policy`, `gates`, `candidate`, `decisions`, `approvals`, `evidence`, `cases`, `holds`, `in_use`.
-How it goes: `retirement_rules` what is proposed, `retirements` what becomes of that, `breakage` what would break.
+What a version is: `catalog`, `by_number`, `availability`, `draft`, `files`, `shaping`, `numbering`, `compatibility`,
+`matrix`, `attestation`, `exported`, `keyring`, `key_changes`, `revocations`. What is said of it: `descriptions`,
+`description_rows`, `pages`, `dossier`. Where it stands: `stages`, `lifecycle`, `policy`, `gates`, `candidate`,
+`candidacy`, `decisions`, `approvals`, `evidence`, `comparisons`, `failures`, `cases`, `holds`, `in_use`, `ways_back`.
+How it goes: `retirement_rules` what is proposed, `retirements` what becomes of that, `breakage` what would break,
+`deletions` what is given up.
 Where it is found: `resolution`, `search`, `filters`, `fields`, `conditions`, `facts`, `terms`, `semantic`, `card_text`,
-`recommendation`, `offers`. What it came from and reached: `lineage`, `lineage_rows`, `impact`, `usage`, `history`. What
-should serve: `deployments`, `settings`, `isolations`. Who asks and who is told: `access_tokens`, `webhooks`,
-`change_positions`, `retraining`. What is kept: `audit`, `references`, `collection`.
+`recommendation`, `offers`. What it came from and reached: `lineage`, `lineage_rows`, `impact`, `usage`, `history`,
+`stage_history`. What should serve: `deployments`, `deploy_request`, `settings`, `isolations`. Who asks and who is told:
+`access_tokens`, `webhooks`, `change_positions`, `retraining`, `retraining_runs`. What is kept: `audit`, `audit_keys`,
+`references`, `collection`.
 """

@@ -7,14 +7,14 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Table, select
 
-from salver.protocol.stages import Stage
+from salver.protocol.stages import OUT
 from salver.storage.registry_schema import deletions, revocations, stages
 from salver.storage.schema import versions
 
 __all__ = ["MAY_SERVE", "REVOKED", "is_deleted", "not_revoked", "put_away"]
 
 REVOKED: Final = "revoked"
-_OUT: Final = (Stage.ARCHIVED.value, Stage.REJECTED.value)
+_OUT: Final = tuple(sorted(OUT))
 
 
 def not_revoked(table: Table) -> ColumnElement[bool]:

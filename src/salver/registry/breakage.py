@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from salver.clock import Clock
 from salver.protocol.names import SemanticVersion
-from salver.protocol.stages import Stage
+from salver.protocol.stages import NEAREST_FIRST, Stage
 from salver.protocol.tables import VersionManifest
 from salver.protocol.verdict import Verdict
 from salver.registry.availability import MAY_SERVE
@@ -31,7 +31,6 @@ from salver.storage.schema import versions
 __all__ = ["Breakage", "Breakages", "judge"]
 
 _DAY_S: Final = 86_400.0
-_NEARNESS: Final = (Stage.PRODUCTION, Stage.SHADOW, Stage.STAGING, Stage.VALIDATION, Stage.DEVELOPMENT)
 
 
 class Breakage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -153,5 +152,5 @@ def _substitutes(connection: Connection, manifest: VersionManifest, late: Sequen
         if cell.client_version == manifest.version and cell.level != "major"
     }
     ranked = sorted((SemanticVersion.parse(each.version) for each in usable if each.version in fitting), reverse=True)
-    ranked.sort(key=lambda each: _NEARNESS.index(stages[str(each)]))
+    ranked.sort(key=lambda each: NEAREST_FIRST.index(stages[str(each)]))
     return tuple(map(str, ranked))

@@ -15,7 +15,7 @@ from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.tables import VersionManifest
 from salver.registry.shaping import shaping_files
 
-__all__ = ["Change", "Level", "changes", "level_of", "signature_changes"]
+__all__ = ["Change", "Level", "breaking", "changes", "level_of", "signature_changes"]
 
 
 class Level(enum.IntEnum):
@@ -57,6 +57,11 @@ def signature_changes(before: Signature, after: Signature) -> tuple[Change, ...]
 def level_of(found: tuple[Change, ...]) -> Level:
     """The largest of some changes; a patch where there are none."""
     return max((change.level for change in found), default=Level.PATCH)
+
+
+def breaking(before: VersionManifest, after: VersionManifest) -> tuple[str, ...]:
+    """What clients of `before` might not understand in `after`."""
+    return tuple(change.what for change in changes(before, after) if change.level is Level.MAJOR)
 
 
 # Inputs: what was accepted must still be.

@@ -20,6 +20,7 @@ __all__ = [
     "decide",
     "decisions_of",
     "entrance_of",
+    "entries_into_production",
     "next_id",
     "record_of",
     "was_near_production",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _MOST: Final = 1000
+_MOVED: Final = (decisions.c.verdict == Verdict.SUCCESSFUL.value) | decisions.c.emergency
 # Clocks may be set back; of one version the number tells the order.
 _NEWEST_FIRST: Final = (func.length(decisions.c.id).desc(), decisions.c.id.desc())
 
@@ -125,8 +127,7 @@ def entrance_of(connection: Connection, here: VersionStage, *, past_gates: bool 
 
     With `past_gates` the last one that gates have judged: neither an emergency nor a return.
     """
-    moved = (decisions.c.verdict == Verdict.SUCCESSFUL.value) | decisions.c.emergency
-    query = select(decisions).where(_about(here.model, here.version), moved).order_by(*_NEWEST_FIRST)
+    query = select(decisions).where(_about(here.model, here.version), _MOVED).order_by(*_NEWEST_FIRST)
     stages = {here.stage}
     for record in map(_read, connection.execute(query)):
         stages |= {record.source, record.target}
@@ -136,6 +137,14 @@ def entrance_of(connection: Connection, here: VersionStage, *, past_gates: bool 
         if record.target is Stage.PRODUCTION and (judged or not past_gates):
             return record
     return None
+
+
+def entries_into_production(connection: Connection, model: str) -> dict[str, float]:
+    """The versions of a model that ever were in production, and when each last came there."""
+    into = (decisions.c.target == Stage.PRODUCTION.value) & _MOVED
+    query = select(decisions.c.version, func.max(decisions.c.at_s).label("at_s"))
+    query = query.where(decisions.c.model == model, into).group_by(decisions.c.version)
+    return {row.version: row.at_s for row in connection.execute(query)}
 
 
 def was_near_production(connection: Connection, here: VersionStage) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.reasons import checked_why
-from salver.protocol.stages import Stage
+from salver.protocol.stages import OUT
 from salver.registry.catalog import find_version
 from salver.registry.description_rows import aliases_of
 from salver.registry.holds import require_not_held
@@ -24,8 +24,6 @@ from salver.storage.journal import Journal, occasion
 from salver.storage.registry_schema import deletions
 
 __all__ = ["Deletion", "Deletions", "deletion_of", "require_not_deleted"]
-
-_OUT = frozenset({Stage.ARCHIVED, Stage.REJECTED})
 
 
 class Deletion(msgspec.Struct, frozen=True):
@@ -81,6 +79,12 @@ class Deletions:
             )
         return made
 
+    def list(self) -> tuple[Deletion, ...]:
+        """All of them, by model and version."""
+        query = select(deletions).order_by(deletions.c.model, deletions.c.version)
+        with self._database.read() as connection:
+            return tuple(Deletion(**row._mapping) for row in connection.execute(query))
+
 
 def deletion_of(connection: Connection, model: str, version: str) -> Deletion | None:
     """That a version was deleted, if it was."""
@@ -102,7 +106,7 @@ def require_not_deleted(connection: Connection, model: str, version: str) -> Non
 
 def _require_unused(connection: Connection, here: VersionStage) -> None:
     require_not_held(connection, here.model, here.version)
-    if here.stage not in _OUT:
+    if here.stage not in OUT:
         raise SalverError(
             "CONFLICT",
             f"{here.reference} is in {here.stage}; deleted is what is archived or rejected",

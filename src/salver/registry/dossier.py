@@ -1,7 +1,7 @@
 """The dossier of a version: all evidence that the registry has about it, of one moment, in one frozen snapshot.
 
-Cards and checklists are pure functions of it. `dossier_of` reads rows and nothing else, within a transaction that is
-already open, so that a gate decides from the very rows that it is recorded with.
+Cards and checklists are pure functions of it. `dossier_of` reads rows within a transaction that is already open, so
+that a gate decides from the very rows that it is recorded with; beyond these it asks only whether files are there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, select
 
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
@@ -19,27 +19,27 @@ from salver.registry.approvals import approvals_of
 from salver.registry.attestation import attestation_of
 from salver.registry.candidate import Approval
 from salver.registry.catalog import find_version
-from salver.registry.compatibility import Level, changes
+from salver.registry.compatibility import breaking
 from salver.registry.decisions import DecisionRecord, decisions_of
 from salver.registry.evidence import Evaluation, evaluations_of
 from salver.registry.gates import ApprovalsGate
 from salver.registry.history import Served, history_of
+from salver.registry.in_use import in_production
 from salver.registry.lineage_rows import version_node
 from salver.registry.pages import VersionPage, page_of
 from salver.registry.policy import policy_in_force
 from salver.registry.resolution import resolve
-from salver.registry.stages import stages_of
 from salver.registry.usage import VersionUse, use_of
+from salver.registry.ways_back import Missing, WayBack, missing_in, ways_back
 from salver.storage.database import Database
+from salver.storage.home import Home
 from salver.storage.registry_schema import evaluations, lineage, retirements, revocations
-from salver.storage.schema import deployments, versions
+from salver.storage.schema import deployments
 
 __all__ = ["CheckSaid", "Dossier", "Dossiers", "Edge", "Findings", "OtherVersion", "TableSaid", "dossier_of"]
 
 Cell = str | int | float | bool | None
 _MOST_DECISIONS: Final = 200
-_MOST_OTHERS: Final = 100
-"""Versions registered before it, and after it, that are looked at; those in production are in any case."""
 
 
 class TableSaid(msgspec.Struct, frozen=True):
@@ -80,16 +80,11 @@ class Edge(msgspec.Struct, frozen=True):
 
 
 class OtherVersion(msgspec.Struct, frozen=True):
-    """Another version of the model, and whether clients of either could be given the other."""
+    """Another version of the model that is in production."""
 
     version: str
-    ordinal: int
-    stage: Stage
-    revoked: bool
-    breaks_ours: tuple[str, ...] = ()
-    """What clients of this version might not understand in that one."""
-    breaks_theirs: tuple[str, ...] = ()
-    """What clients of that one might not understand in this version."""
+    breaks: tuple[str, ...] = ()
+    """What its clients might not understand in this version."""
 
 
 class Dossier(msgspec.Struct, frozen=True):
@@ -113,7 +108,10 @@ class Dossier(msgspec.Struct, frozen=True):
     uses: tuple[VersionUse, ...] = ()
     deployments: tuple[DeploymentSpec, ...] = ()
     """Where it is deployed now, with every setting."""
-    others: tuple[OtherVersion, ...] = ()
+    in_production: tuple[OtherVersion, ...] = ()
+    """Beside it, the longest there first."""
+    ways_back: tuple[WayBack, ...] = ()
+    """See `salver.registry.ways_back`."""
     made_of: tuple[Edge, ...] = ()
     made_from_it: tuple[str, ...] = ()
     """Versions that are based on this one."""
@@ -139,17 +137,18 @@ class Dossier(msgspec.Struct, frozen=True):
 class Dossiers:
     """The dossiers of the versions in one database."""
 
-    __slots__ = ("_clock", "_database")
+    __slots__ = ("_clock", "_database", "_missing")
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, home: Home, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._missing = missing_in(home)
 
     def of(self, model: str, wanted: str | None = None) -> Dossier:
         """The dossier of the version that `wanted` names, with its deployments of ever; raises NOT_FOUND."""
         with self._database.read() as connection:
             version = resolve(connection, model, wanted).version
-            found = dossier_of(connection, model, version, self._clock.wall_s())
+            found = dossier_of(connection, model, version, self._clock.wall_s(), self._missing)
         return msgspec.structs.replace(found, served=self._served(model, version))
 
     def _served(self, model: str, version: str) -> tuple[Served, ...]:
@@ -162,8 +161,8 @@ class Dossiers:
         return tuple(each for each in history.served if (each.model, each.version) == (model, version))
 
 
-def dossier_of(connection: Connection, model: str, version: str, now_s: float) -> Dossier:
-    """What the rows say of a version; raises NOT_FOUND for one that is not registered."""
+def dossier_of(connection: Connection, model: str, version: str, now_s: float, missing: Missing) -> Dossier:
+    """What is known of a version; raises NOT_FOUND for one that is not registered."""
     manifest = find_version(connection, model, version)
     attestation = attestation_of(connection, model, version)
     found = evaluations_of(connection, model, version)
@@ -178,7 +177,7 @@ def dossier_of(connection: Connection, model: str, version: str, now_s: float) -
         at_s=now_s,
         key_id=attestation.key_id if attestation else "",
         signed_s=attestation.signed_s if attestation else None,
-        revoked=_revoked(connection, model).get(version, ""),
+        revoked=_revoked(connection, model, version),
         evaluations=found,
         findings=_findings(connection, manifest, found),
         decisions=decisions_of(connection, model, version, _MOST_DECISIONS),
@@ -188,7 +187,8 @@ def dossier_of(connection: Connection, model: str, version: str, now_s: float) -
             msgspec.json.decode(text, type=DeploymentSpec)
             for text in connection.execute(specs.order_by(deployments.c.endpoint)).scalars()
         ),
-        others=_others(connection, manifest),
+        in_production=_beside(connection, manifest),
+        ways_back=ways_back(connection, manifest, missing),
         made_of=_made_of(connection, model, version),
         made_from_it=_made_from(connection, manifest),
         retirement=retirement.reason if retirement else "",
@@ -197,9 +197,9 @@ def dossier_of(connection: Connection, model: str, version: str, now_s: float) -
     )
 
 
-def _revoked(connection: Connection, model: str) -> dict[str, str]:
-    query = select(revocations.c.version, revocations.c.why).where(revocations.c.model == model)
-    return {row.version: row.why for row in connection.execute(query)}
+def _revoked(connection: Connection, model: str, version: str) -> str:
+    query = select(revocations.c.why).where(revocations.c.model == model, revocations.c.version == version)
+    return connection.execute(query).scalar_one_or_none() or ""
 
 
 def _findings(connection: Connection, manifest: VersionManifest, known: tuple[Evaluation, ...]) -> dict[str, Findings]:
@@ -229,34 +229,12 @@ def _read(document: str) -> Findings | None:
         return None
 
 
-def _others(connection: Connection, manifest: VersionManifest) -> tuple[OtherVersion, ...]:
-    revoked = _revoked(connection, manifest.model)
-    stands = {each.version: each.stage for each in stages_of(connection, manifest.model)}
-    present = [version for version, stage in stands.items() if stage is Stage.PRODUCTION]
-    near = versions.c.ordinal.between(manifest.ordinal - _MOST_OTHERS, manifest.ordinal + _MOST_OTHERS)
-    query = select(versions.c.manifest).where(
-        versions.c.model == manifest.model,
-        versions.c.version != manifest.version,
-        or_(near, versions.c.version.in_(present)),
+def _beside(connection: Connection, manifest: VersionManifest) -> tuple[OtherVersion, ...]:
+    present = [each.version for each in in_production(connection, manifest.model) if each.version != manifest.version]
+    return tuple(
+        OtherVersion(version, breaking(find_version(connection, manifest.model, version), manifest))
+        for version in present
     )
-    found = []
-    for text in connection.execute(query.order_by(versions.c.ordinal)).scalars():
-        other = msgspec.json.decode(text, type=VersionManifest)
-        found.append(
-            OtherVersion(
-                other.version,
-                other.ordinal,
-                stands.get(other.version, Stage.DEVELOPMENT),
-                other.version in revoked,
-                _breaking(manifest, other),
-                _breaking(other, manifest),
-            )
-        )
-    return tuple(found)
-
-
-def _breaking(before: VersionManifest, after: VersionManifest) -> tuple[str, ...]:
-    return tuple(change.what for change in changes(before, after) if change.level is Level.MAJOR)
 
 
 def _made_of(connection: Connection, model: str, version: str) -> tuple[Edge, ...]:

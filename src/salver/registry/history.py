@@ -107,8 +107,9 @@ def history_of(
 ) -> History:
     """The history of a model or an endpoint called `name`; of an endpoint of a model with `endpoint`.
 
-    With `since_s` only what served, or was in a stage, at some time from then to `until_s` or, without that, at that very moment. Raises
-    NOT_FOUND for a name that no record mentions, INVALID_PARAMETER for one that a hundred thousand records mention.
+    With `since_s` only what served, or was in a stage, at some time from then to `until_s` or, without that, at that
+    very moment. Raises NOT_FOUND for a name that no record mentions, INVALID_PARAMETER for one that a hundred thousand
+    records mention.
     """
     with database.read() as connection:
         records = _records(connection, name, endpoint)
@@ -129,19 +130,23 @@ def history_of(
 
 def served_of(connection: Connection, model: str) -> tuple[Served, ...]:
     """What endpoints served of a model, now and before, in a transaction that is already open; nothing for none."""
-    records = _records(connection, model, None)
+    records = _records(connection, model, None, deployments_only=True)
     served = _replay(records, model, _digests(connection, records))
     return tuple(_with_requests(connection, each) for each in served if each.model == model)
 
 
-def _records(connection: Connection, name: str, endpoint: str | None) -> list[JournalRecord]:
+def _records(
+    connection: Connection, name: str, endpoint: str | None, *, deployments_only: bool = False
+) -> list[JournalRecord]:
     """All deployments that concern `name`, and whatever else is about it."""
     deploying = journal.c.action.in_((*_DEPLOYING, _UNDEPLOYING))
     # Which of them name the model only in passing, is seen when they are read.
     wanted = deploying & ((journal.c.subject == name) | journal.c.record.contains(f'"model":"{name}"', autoescape=True))
     if endpoint is not None:
         wanted &= journal.c.subject == endpoint
-    statement = with_previous().where(wanted | (~deploying & about(name))).order_by(journal.c.seq)
+    if not deployments_only:
+        wanted |= ~deploying & about(name)
+    statement = with_previous().where(wanted).order_by(journal.c.seq)
     found = read_records(connection, statement.limit(_MOST_RECORDS + 1))
     if len(found) > _MOST_RECORDS:
         raise SalverError(

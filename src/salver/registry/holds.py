@@ -89,7 +89,13 @@ class Holds:
             return tuple(Hold(**row._mapping) for row in connection.execute(query))
 
     def _record(
-        self, connection: Connection, principal: Principal, action: JournalAction, subject: str, details: Any, **changed: Any
+        self,
+        connection: Connection,
+        principal: Principal,
+        action: JournalAction,
+        subject: str,
+        details: Any,
+        **changed: Any,
     ) -> None:
         self._journal.append(
             connection, actor=principal.name, action=action, subject=subject, details=details, **changed

@@ -47,11 +47,9 @@ def require_deployable(connection: Connection, model: str, version: str, endpoin
             return
         said += ", and what was there before"
         said += f"; from shadow on endpoints called {' or '.join(rule.shadow_endpoints)}" if shadow else ""
-    raise SalverError(
-        "REFUSED_BY_POLICY",
-        said,
-        f"salver promote {here.reference} STAGE --dry-run says what is missing; or deploy another version",
-    )
+    another = f"{model}@{Stage.PRODUCTION}" if in_production(connection, model) else "another version"
+    missing = f"salver promote {here.reference} STAGE --dry-run says what is missing"
+    raise SalverError("REFUSED_BY_POLICY", said, f"{missing}; or deploy {another}")
 
 
 def in_production(connection: Connection, model: str) -> list[VersionStage]:

@@ -101,9 +101,7 @@ class Keyring:
                 f"if that was a mistake, remove trust{os.sep}{key.key_id}.distrusted from the home",
             )
         if key.key_id in self.trusted().key_ids:
-            raise SalverError(
-                "ALREADY_EXISTS", f"the key {key.key_id[:16]} is trusted already", "salver keys show"
-            )
+            raise SalverError("ALREADY_EXISTS", f"the key {key.key_id[:16]} is trusted already", "salver keys show")
         if not self._trust.add(key.key_id, key.pem, name):
             raise SalverError("ALREADY_EXISTS", f"there is a trusted key called {name!r}", "give it another name")
         return key

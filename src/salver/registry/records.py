@@ -64,7 +64,7 @@ class Records:
         self.descriptions = Descriptions(database, self.journal, clock)
         self.approvals = Approvals(database, self.journal, clock)
         self.cases = Cases(database, self.journal, clock)
-        self.dossiers = Dossiers(database, clock)
+        self.dossiers = Dossiers(home, database, clock)
         self.embeddings = Embeddings(database)
         self.evaluations = Evaluations(database, self.journal, clock)
         self.holds = Holds(database, self.journal, clock)

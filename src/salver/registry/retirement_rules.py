@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from salver.protocol.stages import Stage
+from salver.protocol.stages import OUT, Stage
 from salver.registry.evidence import Evaluation
 from salver.registry.gates import MetricGate
 from salver.registry.usage import VersionUse
@@ -93,7 +93,7 @@ def propose(rules: Iterable[RetirementRule], known: Iterable[Retiree], now_s: fl
     rules = tuple(rules)
     found = []
     for each in everything:
-        if each.held or each.stage in (Stage.ARCHIVED, Stage.REJECTED):
+        if each.held or each.stage in OUT:
             continue
         for rule in rules:
             reason = _reason(rule, each, everything, now_s)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, insert, select
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.journal_actions import JournalAction
-from salver.protocol.stages import Stage
+from salver.protocol.stages import OUT
 from salver.registry.catalog import find_version
 from salver.registry.description_rows import description_of
 from salver.registry.evidence import evaluations_of
@@ -181,7 +181,7 @@ def _retirees(connection: Connection, *, judged: bool) -> tuple[Retiree, ...]:
     found = []
     for row in connection.execute(query.order_by(versions.c.model, versions.c.ordinal)).all():
         key = (row.model, row.version)
-        if places[key] in (Stage.ARCHIVED, Stage.REJECTED):
+        if places[key] in OUT:
             continue
         retiree = Retiree(
             *row, stage=places[key], held=key in held, endpoints=endpoints[key], clients=clients.get(key, ())

@@ -46,7 +46,9 @@ class Revocations:
             known = _read(connection, model, version)
             if known is not None:
                 raise SalverError(
-                    "ALREADY_EXISTS", f"{known.reference} is revoked already: {known.why}", f"salver show {known.reference}"
+                    "ALREADY_EXISTS",
+                    f"{known.reference} is revoked already: {known.why}",
+                    f"salver show {known.reference}",
                 )
             revoked = Revocation(model, version, why, principal.name, self._clock.wall_s())
             connection.execute(

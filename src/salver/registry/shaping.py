@@ -28,8 +28,10 @@ _PAPERS: Final = re.compile(
 )
 _WEIGHTS: Final = re.compile(r"(pytorch_)?model|weights?|checkpoint|params")
 _TEXTS: Final = frozenset(
-    (".json", ".jsonl", ".txt", ".csv", ".tsv", ".toml", ".yaml", ".yml", ".ini", ".cfg", ".xml")
-    + (".vocab", ".bpe", ".spm", ".model", ".dic", ".dict")
+    (
+        *(".json", ".jsonl", ".txt", ".csv", ".tsv", ".toml", ".yaml", ".yml", ".ini", ".cfg", ".xml"),
+        *(".vocab", ".bpe", ".spm", ".model", ".dic", ".dict"),
+    )
 )
 _LEARNED: Final = frozenset((".npy", ".npz", ".pkl", ".pickle", ".joblib", ".skops", ".parquet"))
 

@@ -281,11 +281,7 @@ class Watcher:
             if not fresh and any(spec.endpoint == model for spec in admin.do(STATUS, Nothing()).deployments):
                 return
             newest = max(
-                (
-                    each
-                    for each in each_version(admin, model)
-                    if each.metadata.get(_REPOSITORY) == self._identity
-                ),
+                (each for each in each_version(admin, model) if each.metadata.get(_REPOSITORY) == self._identity),
                 key=lambda each: int(each.metadata[_NUMBER]),
                 default=None,
             )

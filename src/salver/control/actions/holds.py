@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from salver.control.action import Action, Nothing
-from salver.control.actions.retirements import OneVersion
+from salver.control.actions.descriptions import OfVersion
 from salver.registry.holds import Hold
 from salver.security.access import Operation
 
@@ -32,7 +32,7 @@ def _hold(admin: LocalAdministration, asked: NewHold) -> Hold:
     return held
 
 
-def _release(admin: LocalAdministration, asked: OneVersion) -> Hold:
+def _release(admin: LocalAdministration, asked: OfVersion) -> Hold:
     version = admin.records.pages.number_of(asked.model, asked.version)
     return admin.records.holds.release(admin.principal, asked.model, version)
 
@@ -60,7 +60,7 @@ RELEASE: Final = Action(
     "/v1/models/{model}/versions/{version}/hold",
     Operation.HOLD,
     "Give a held version free",
-    OneVersion,
+    OfVersion,
     Hold,
     _release,
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from salver.control.action import Action, Nothing
+from salver.control.actions.descriptions import OfVersion
 from salver.registry.retirement_rules import Proposal
 from salver.registry.retirements import RetirementRun
 from salver.security.access import Operation
@@ -20,7 +21,6 @@ __all__ = [
     "PROPOSE_RETIREMENTS",
     "RETIREMENTS",
     "RUN_RETIREMENTS",
-    "OneVersion",
     "ProposeRetirements",
 ]
 
@@ -33,20 +33,13 @@ class ProposeRetirements(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     dry_run: bool = False
 
 
-class OneVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Names a version."""
-
-    model: str
-    version: str
-
-
 def _propose(admin: LocalAdministration, asked: ProposeRetirements) -> tuple[Proposal, ...]:
     proposed = admin.records.retirements.propose(admin.principal, asked.rule, dry_run=asked.dry_run)
     admin.publish()
     return proposed
 
 
-def _cancel(admin: LocalAdministration, asked: OneVersion) -> Proposal:
+def _cancel(admin: LocalAdministration, asked: OfVersion) -> Proposal:
     version = admin.records.pages.number_of(asked.model, asked.version)
     cancelled = admin.records.retirements.cancel(admin.principal, asked.model, version)
     admin.publish()
@@ -85,7 +78,7 @@ CANCEL_RETIREMENT: Final = Action(
     "/v1/models/{model}/versions/{version}/retirement",
     Operation.DEPLOY,
     "Take a proposal back",
-    OneVersion,
+    OfVersion,
     Proposal,
     _cancel,
 )

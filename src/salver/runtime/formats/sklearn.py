@@ -131,7 +131,11 @@ def _untrusted_types(source: Source) -> list[str]:
     try:
         found = skops.io.get_untrusted_types(file=source.main)
     except Exception as error:
-        raise SalverError("INVALID_ARTIFACT", f"{source.main.name!r} is no skops file") from error
+        raise SalverError(
+            "INVALID_ARTIFACT",
+            f"{source.main.name!r} is no skops file",
+            "save the estimator again with skops.io.dump; a pickle keeps its own suffix and needs --trust-code",
+        ) from error
     return list(found)
 
 
