@@ -1,4 +1,4 @@
-# make demo    the main job, from training to predictions over HTTP        make demo-registry   a version's way to production
+# make demo    the main job, from training to predictions over HTTP        make demo-registry   the way to production of two families of models
 # make test    all tests        make check   lint, types, import layers
 # make bench   ratios against an echo server, between settings and against bounds (about 25 minutes)
 # make bench-peers   ratios to other servers (about 25 minutes, 5 GB of environments)
@@ -59,9 +59,10 @@ venv-%: .venvs/%/.made ;
 	  -r examples/minilm/wheels.txt -r examples/magika/wheels.txt -r examples/silero_vad/wheels.txt
 	touch $@
 
-# The whole way of a version: register, evaluate, compare, approve, promote, deploy, predict, history.
-demo-registry: venv
+# The whole way of a version: register, evaluate, compare, approve, promote, deploy, predict, history. Two families.
+demo-registry: venv .venvs/models/.made
 	$(BIN)/python examples/breast_cancer/walk.py
+	$(BIN)/python examples/text_topics/walk.py --wheels .venvs/models/wheels
 
 demo: venv
 	$(BIN)/python examples/digits/demo.py
@@ -88,7 +89,7 @@ format: venv
 
 # About 25 minutes; WORDS=--write puts the results into the docs.
 bench: venv .venvs/models/.made
-	for name in run batching jobs cache sessions processes many registry; do $(BIN)/python bench/$$name.py $(WORDS) || exit 1; done
+	for name in run batching jobs cache sessions processes many registry registering; do $(BIN)/python bench/$$name.py $(WORDS) || exit 1; done
 
 # Makes the peers' environments itself, and tells which it cannot. WORDS="--only triton,mosec --write"
 bench-peers: venv

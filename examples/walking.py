@@ -38,6 +38,14 @@ class Walk:
         if ends is not None and code != ends:
             raise SystemExit(f"salver {line[0]} ended with {code}, and {ends} was expected")
 
+    def stand(self, model: str, stages: dict[str, str]) -> None:
+        """Fail unless the versions of a model have come to these stages, no further and no less far."""
+        with quiet() as said:
+            main(["--home", str(self.home), "--json", "stage", model])
+        found = {each["version"]: each["stage"] for each in json.loads(said.getvalue())}
+        if found != stages:
+            raise SystemExit(f"the versions of {model} stand in {found}, and {stages} was expected")
+
     @contextlib.contextmanager
     def serving(self):
         """`salver serve` until the block ends; gives its ready line."""

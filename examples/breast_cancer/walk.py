@@ -100,6 +100,8 @@ def incident(walk: Walk) -> None:
 
 
 def looking_back(walk: Walk) -> None:
+    at = {"1.0.0": "staging", "1.0.1": "production", "1.0.2": "validation", "1.0.3": "validation"}
+    walk.stand("cancer", at | {"2.0.0": "development"})
     walk.step("Who was it?")
     walk.salver("stage", "cancer")
     walk.salver("evaluations", "cancer")

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 POLICY = """
+[[model]]
+deploy_from = ["development", "staging", "production"]
 [[transition]]
 to = "production"
 [[transition.gate]]
@@ -83,7 +85,7 @@ def test_an_emergency_is_shown_wherever_the_version_is(salver, registered, polic
     assert "EMERGENCY" in salver("stage").out
     assert "EMERGENCY" in salver("decisions", "digits").out
     assert "EMERGENCY" in salver("show", registered).out
-    assert "was once promoted past its gates" in salver("promote", registered, "staging").out
+    assert "was once promoted past its gates" in salver("promote", registered, "staging", "--why", "it is up").out
 
 
 def test_the_author_cannot_approve(salver, registered) -> None:
@@ -94,7 +96,7 @@ def test_the_author_cannot_approve(salver, registered) -> None:
 
 def test_a_policy_is_checked_shown_and_refused(salver, registered, policy, tmp_path) -> None:
     assert salver("policy", "show").out == POLICY
-    assert salver("policy", "check", policy).out == "2 gates, 0 rules for models, 1 for retirement\n"
+    assert salver("policy", "check", policy).out == "2 gates, 1 rule for models, 1 for retirement\n"
     warning = "the gate evaluation 'release' before"
     assert warning in salver("policy", "check", policy).err
     assert warning in salver("policy", "set", policy).err
@@ -141,3 +143,39 @@ def test_a_check_measures_a_real_server_and_its_record_opens_the_gate(salver, re
     path.write_text('[[transition]]\nto = "validation"\n[[transition.gate]]\nkind = "operational"\np99_at_most_s = 5')
     assert salver("policy", "set", path).code == 0
     assert salver("promote", registered, "validation").code == 0
+
+
+def test_what_was_promoted_and_not_deployed_yet_is_told_with_who_put_it_there(salver, registered) -> None:
+    for stage in ("validation", "staging", "production"):
+        salver("promote", registered, stage, "--why", "first")
+    then = salver("history", "digits", "--at", "now").out
+    assert then.startswith("digits: digits@1.0.0 in production, nothing served then\n")
+    assert then.splitlines()[-1].split()[:2] == ["digits@1.0.0", "production"]
+    assert then.endswith(" 3         first\n"), "the decision, and why"
+    salver("promote", registered, "staging", "--why", "back")
+    salver("promote", registered, "production", "--emergency", "--why", "fire")
+    salver("deploy", registered)
+    found = salver("--json", "history", "digits", "--at", "now").json
+    (stood,) = found["stages"]
+    assert (stood["stage"], stood["decision"], stood["emergency"], stood["why"]) == ("production", "5", True, "fire")
+    told = salver("history", "digits", "--at", "now").out
+    assert told.startswith("digits: digits@1.0.0, generation")
+    assert told.endswith("EMERGENCY: fire\n")
+
+
+def test_of_many_versions_those_nearest_to_production_are_told(salver, registered, models, monkeypatch) -> None:
+    monkeypatch.setattr("salver.cli.history._MOST_STAGES", 1)
+    salver("register", "digits", models / "times3.onnx")
+    salver("promote", registered, "validation")
+    assert "digits@1.0.0  validation" in (told := salver("history", "digits", "--at", "now").out)
+    assert told.endswith("\nand 1 more; --json tells all\n")
+
+
+def test_a_policy_that_deploys_from_before_its_gates_is_warned_of(salver, tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    gated = '[[transition]]\nto = "production"\n[[transition.gate]]\nkind = "approvals"'
+    path.write_text(f'[[model]]\ndeploy_from = ["staging"]\n{gated}')
+    for command in ("check", "set"):
+        assert "warning: deploy_from of '*' names staging" in salver("policy", command, path).err
+        (warning,) = salver("--json", "policy", command, path).json["warnings"]
+        assert warning.startswith("deploy_from of '*' names staging: such versions are deployed though gates stand")

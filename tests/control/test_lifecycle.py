@@ -97,7 +97,7 @@ def test_nothing_that_deploys_serves_what_gates_keep_from_production(tree, model
     for words in (("deploy", "other"), ("deploy", "other@champion"), ("promote", "other@1.0.0", "staging", "--deploy")):
         code, _, complaint = tree.attempt(*words)
         assert (code, json.loads(complaint)["error"]["code"]) == (3, "REFUSED_BY_POLICY"), words
-    with salver.Registry(tree.control, token=tree.admin_token) as registry:
-        with pytest.raises(SalverError, match="deployed is from production"):
-            registry.deploy("other", "1.0.0")
+    refused = pytest.raises(SalverError, match="deployed is from production")
+    with salver.Registry(tree.control, token=tree.admin_token) as registry, refused:
+        registry.deploy("other", "1.0.0")
     assert tree.salver("status")["deployments"] == []

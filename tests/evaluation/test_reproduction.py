@@ -62,13 +62,19 @@ def test_each_combination_has_its_verdict(metrics, data, remade, verdict) -> Non
 def test_an_evaluation_on_these_rows_says_more_than_the_description() -> None:
     said = Description(metrics={"accuracy": 0.9, "latency": 3.0})
     newest = evaluation(id="e2", numbers={"accuracy": 0.85, "accuracy.low": 0.8, "odd": 1.0})
-    found = recorded_metrics(said, [newest, evaluation()], BYTES, DATA)
+    found = recorded_metrics(said, [newest, evaluation()], BYTES, DATA, 40)
     assert found == {"accuracy": (0.85, "evaluation e2"), "latency": (3.0, "description")}
 
 
 def test_records_of_other_rows_other_bytes_or_of_reproductions_count_for_nothing() -> None:
     others = [evaluation(data_digest=OTHER), evaluation(digest=OTHER), evaluation(suite=SUITE)]
-    assert recorded_metrics(Description(), others, BYTES, DATA) == {}
+    assert recorded_metrics(Description(), others, BYTES, DATA, 40) == {}
+
+
+def test_of_the_same_data_split_otherwise_nothing_is_compared() -> None:
+    some, all_of_them = evaluation(id="e3", evaluated_rows=16), evaluation(numbers={"accuracy": 0.7}, evaluated_rows=40)
+    found = [recorded_metrics(Description(), [some, all_of_them], BYTES, DATA, rows) for rows in (16, 40, 8)]
+    assert found == [{"accuracy": (0.8, "evaluation e3")}, {"accuracy": (0.7, "evaluation e1")}, {}]
 
 
 def test_which_data_were_recorded() -> None:

@@ -75,13 +75,12 @@ def test_hundreds_of_heads_that_never_end_keep_nobody_out_and_are_ended(running,
 def test_requests_that_wait_for_a_model_keep_nobody_out(running, connect, tmp_path) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
     running.salver("register", "slow", tmp_path / "slow.py")
-    request = (
-        "POST /v2/repository/models/slow/load HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n"
-        f"Authorization: Bearer {running.admin_token}\r\n\r\n"
-    )
+    # Two, as one principal gets half of the places.
+    head = "POST /v2/repository/models/slow/load HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nAuthorization: "
+    requests = [f"{head}Bearer {running.token(name, 'operator')}\r\n\r\n".encode() for name in ("ann", "ben")]
     clients = [connect() for _ in range(64)]
-    for client in clients:
-        client.sendall(request.encode())
+    for number, client in enumerate(clients):
+        client.sendall(requests[number % 2])
 
     def generation() -> int:
         rows = running.administer("GET", "/v1/status").json["deployments"]
@@ -99,7 +98,7 @@ def test_requests_that_wait_for_a_model_keep_nobody_out(running, connect, tmp_pa
 
     def taken() -> bool:
         late.append(connect())
-        late[-1].sendall(request.encode())
+        late[-1].sendall(requests[1])
         running.until(lambda: is_answered(late[-1]) or generation() > reached, "it waits or is refused")
         return not is_answered(late[-1])
 

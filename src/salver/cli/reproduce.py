@@ -127,7 +127,8 @@ def _compared(recorded: _Recorded, found: EvaluationRecord, remade: Remade | Non
     manifest, description, evaluations = recorded
     known = again.recorded_data(description, evaluations)
     data = "unknown" if not known else "same" if found.data_digest in known else "other"
-    wanted = again.recorded_metrics(description, evaluations, manifest.digest, found.data_digest)
+    on = (found.data_digest, found.evaluated_rows)
+    wanted = again.recorded_metrics(description, evaluations, manifest.digest, *on)
     metrics = again.compare_metrics(wanted, _values(found), tolerance)
     environment = again.environment_differences(description.environment)
     verdict, reasons = again.judge(metrics, data, environment, remade)

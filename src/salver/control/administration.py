@@ -13,6 +13,7 @@ from salver.cards.gate import readiness_gates
 from salver.clock import Clock
 from salver.control.job_desk import JobDesk
 from salver.control.meanings import Embed, Meanings
+from salver.control.places import Places
 from salver.control.seed import draft_of
 from salver.protocol.errors import SalverError
 from salver.protocol.jobs import JobLimits
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Administration", "LocalAdministration"]
 
 _JOB_LIMITS: Final = JobLimits()
+_EXAMINED_AT_ONCE: Final = 2
+"""Artifacts that came over the network; each is copied, and taken apart by a process of its own."""
 _FIRST_TOKEN: Final = 1
 """The revision of a database in which nothing has happened but the first administrator's token."""
 
@@ -75,6 +78,7 @@ class LocalAdministration:
         self.meanings = Meanings(self.records.embeddings, embed, clock)
         self._publishing = threading.Lock()
         self.job_desk = JobDesk(home, job_limits, clock)
+        self.examinations = Places("examinations of artifacts", _EXAMINED_AT_ONCE)
 
     def on_behalf_of(self, principal: Principal, *, on_this_machine: bool) -> LocalAdministration:
         """The same for somebody else, who asks as the owner of the home or from elsewhere."""

@@ -23,6 +23,7 @@ _SAFE: Final = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 _ENVIRONMENT: Final = {"GIT_OPTIONAL_LOCKS": "0", "GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"}
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SCP_LIKE: Final = re.compile(r"(?:[^@/:]+@)?([\w.-]+):(?!//)(.+)")
+_SETTINGS: Final = r"^(filter\..*|remote\.origin\.url)$"
 _OF_THE_CHECKOUT: Final = frozenset({"local", "worktree"})
 
 
@@ -39,24 +40,29 @@ class Checkout(NamedTuple):
 def checkout_of(path: Path) -> Checkout | None:
     """The checkout that a file or directory lies in; None where there is none, no commit, or no git."""
     folder = path if path.is_dir() else path.parent
-    if shutil.which("git") is None or not (commit := _asked(folder, "rev-parse", "--verify", "HEAD").strip()):
+    if shutil.which("git") is None:
         return None
+    commit = (_asked(folder, "rev-parse", "--verify", "HEAD") or "").strip()
     if not _COMMIT.fullmatch(commit):
         return None
-    return Checkout(commit, _public(_asked(folder, "config", "--get", "remote.origin.url").strip()), _is_dirty(folder))
+    settings = _asked(folder, "config", "--includes", "--show-scope", "--get-regexp", _SETTINGS)
+    remote, filters = "", settings is None
+    for line in (settings or "").splitlines():
+        scope, _, setting = line.partition("\t")
+        name, _, value = setting.partition(" ")
+        filters |= scope in _OF_THE_CHECKOUT and name.startswith("filter.")
+        remote = value if name == "remote.origin.url" else remote
+    return Checkout(commit, _public(remote), None if filters else _is_dirty(folder))
 
 
 def _is_dirty(folder: Path) -> bool | None:
-    filters = _asked(folder, "config", "--includes", "--show-scope", "--name-only", "--get-regexp", r"^filter\.")
-    if any(line.partition("\t")[0] in _OF_THE_CHECKOUT for line in filters.splitlines()):
-        return None
-    known = _asked(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no", "--ignore-submodules=dirty")
-    lines = known.splitlines()
+    said = _asked(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no", "--ignore-submodules=dirty")
+    lines = (said or "").splitlines()
     return any(not line.startswith("#") for line in lines) if lines else None
 
 
-def _asked(folder: Path, *words: str) -> str:
-    """What git says; nothing where it refuses or takes too long."""
+def _asked(folder: Path, *words: str) -> str | None:
+    """What git says, which may be nothing; None where it refuses or takes too long."""
     try:
         done = subprocess.run(
             ["git", *_SAFE, "-C", str(folder), *words],
@@ -67,8 +73,9 @@ def _asked(folder: Path, *words: str) -> str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
+        return None
+    # 1 is its way to say that there is none.
+    return done.stdout.decode(errors="replace") if done.returncode in (0, 1) else None
 
 
 def _public(remote: str) -> str:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from salver.control.places import Places
 from salver.control.registration import Registered, check_stored, drafted, register_draft
 from salver.protocol.errors import SalverError
 from salver.protocol.names import SemanticVersion, check_name
@@ -30,15 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["examined_draft", "register_examined"]
 
-_AT_ONCE: Final = 2
-"""Artifacts that are taken apart at one time; each is copied, and read by a process of its own."""
 _SAID: Final = (
     *("format", "signature", "kind", "preprocess", "postprocess", "cost", "length", "idempotent", "warm_up"),
     *("states", "streams", "trusts_code"),
 )
 """What a draft says of an artifact that the artifact says itself."""
-
-_places: Final = Places("examinations of artifacts", _AT_ONCE)
 
 
 def register_examined(admin: LocalAdministration, draft: VersionDraft) -> Registered:
@@ -83,7 +78,7 @@ def examined_draft(
     check_files(files)
     blobs = open_blobs(admin.home)
     check_stored(blobs, files)
-    give_back = _places.take(admin.principal)
+    give_back = admin.examinations.take(admin.principal)
     try:
         found = _examine(admin, blobs, model, files, format, trust_code=trust_code)
     finally:

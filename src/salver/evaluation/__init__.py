@@ -9,8 +9,8 @@ What is asked: `suite`, `sections`, `service_sections`, `limits`, `scripts` in P
 says what a check is, `results` what it finds, `parts` and `service_parts` which there are, `evaluate` runs them.
 
 The checks. Metrics: `holdout`, `costs`, `slices`, `calibration`. Behaviour: `behaviour`, `minimum`, `robustness`,
-`fairness`. Data: `duplicates`, `target_leakage`, `identifiers`, `fit`, `label_noise`, `validation`, `drift`. Service:
-`regression`, `contract`, `skew`, `infrastructure`.
+`fairness`, with the generators in `perturbations`. Data: `duplicates`, `target_leakage`, `identifiers`, `fit`,
+`label_noise`, `validation`, `drift`. Service: `regression`, `contract`, `skew`, `infrastructure`.
 
 Beside a suite: `comparison` and `compared` of two versions, `reproduction` and `remaking` of one. What is left behind:
 `records`, `report`, `comparison_report`, `plots`. What is named `..._process` is the main of a child.

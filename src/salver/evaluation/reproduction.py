@@ -130,13 +130,18 @@ def recorded_data(description: Description, evaluations: Iterable[Evaluation]) -
 
 
 def recorded_metrics(
-    description: Description, evaluations: Iterable[Evaluation], version_digest: str, data_digest: str
+    description: Description, evaluations: Iterable[Evaluation], version_digest: str, data_digest: str, rows: int
 ) -> dict[str, tuple[float, str]]:
-    """Each recorded metric with who recorded it: the newest evaluation on these very rows, else the description."""
+    """Each recorded metric with who recorded it: the newest evaluation on these very rows, else the description.
+
+    An evaluation that looked at another number of rows than `rows` has split these data otherwise.
+    """
     found = {name: (value, "description") for name, value in description.metrics.items()}
     done: set[str] = set()
     for each in evaluations:
         if each.suite == SUITE or each.digest != version_digest or each.data_digest != data_digest:
+            continue
+        if each.evaluated_rows not in (0, rows):
             continue
         for name, value in each.numbers.items():
             if "." not in name and _known(name) and name not in done:
@@ -184,7 +189,7 @@ def judge(
     if compared and not differing:
         reasons.append(f"{len(compared)} metrics came out as recorded")
     if not compared:
-        reasons.append("no recorded metric was measured again")
+        reasons.append("no metric that is recorded of these rows was measured again; --suite has them split as it did")
     if data == "other":
         reasons.append("the data are others than those that were recorded")
     if data == "unknown":

@@ -146,6 +146,11 @@ class VersionManifest(msgspec.Struct, frozen=True, omit_defaults=True):
     attestation: str = ""
     """The signature over all of this: a bundle of `salver.security.model_signing`. Only what is published has it."""
 
+    @classmethod
+    def parse(cls, text: str | bytes) -> VersionManifest:
+        """Read the JSON that stores keep; raises `msgspec.MsgspecError` for what is none."""
+        return msgspec.json.decode(text, type=cls)
+
     @property
     def keeps_state(self) -> bool:
         """Whether its requests are steps of sessions; see `salver.runtime.sessions`."""

@@ -107,7 +107,7 @@ def attestation_of(connection: Connection, model: str, version: str) -> Attestat
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
-    return Attestation(_with(_decode(row.manifest), row.envelope), row.key_id, row.signed_s, row.why or "")
+    return Attestation(_attested(row.manifest, row.envelope), row.key_id, row.signed_s, row.why or "")
 
 
 def attested(connection: Connection, wanted: Iterable[tuple[str, str]]) -> tuple[VersionManifest, ...]:
@@ -118,7 +118,7 @@ def attested(connection: Connection, wanted: Iterable[tuple[str, str]]) -> tuple
         .where(tuple_(versions.c.model, versions.c.version).in_(list(wanted)))
         .order_by(versions.c.model, versions.c.ordinal)
     )
-    return tuple(_with(_decode(manifest), envelope or "") for manifest, envelope in connection.execute(query))
+    return tuple(_attested(manifest, envelope or "") for manifest, envelope in connection.execute(query))
 
 
 def sign_from_before(connection: Connection, key: Callable[[], SigningKey], now_s: float) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ def sign_from_before(connection: Connection, key: Callable[[], SigningKey], now_
     """
     if connection.execute(select(func.count()).select_from(attestations)).scalar_one():
         return ()
-    manifests = [_decode(text) for text in connection.execute(select(versions.c.manifest)).scalars()]
+    manifests = [VersionManifest.parse(text) for text in connection.execute(select(versions.c.manifest)).scalars()]
     for manifest in manifests:
         sign_version(connection, key(), manifest, now_s)
     return tuple(manifest.reference for manifest in manifests)
@@ -138,9 +138,5 @@ def _same_version() -> ColumnElement[bool]:
     return and_(attestations.c.model == versions.c.model, attestations.c.version == versions.c.version)
 
 
-def _with(manifest: VersionManifest, envelope: str) -> VersionManifest:
-    return msgspec.structs.replace(manifest, attestation=envelope)
-
-
-def _decode(text: str) -> VersionManifest:
-    return msgspec.json.decode(text, type=VersionManifest)
+def _attested(manifest: str, envelope: str) -> VersionManifest:
+    return msgspec.structs.replace(VersionManifest.parse(manifest), attestation=envelope)

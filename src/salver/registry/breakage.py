@@ -144,7 +144,7 @@ def _substitutes(connection: Connection, manifest: VersionManifest, late: Sequen
     others = versions.c.version != manifest.version
     query = select(versions.c.manifest).where(versions.c.model == model, others, MAY_SERVE)
     rows = connection.execute(query.order_by(versions.c.ordinal.desc()).limit(MOST - 1)).scalars()
-    usable = [msgspec.json.decode(text, type=VersionManifest) for text in rows]
+    usable = [VersionManifest.parse(text) for text in rows]
     matrix = compatibility_matrix(model, Highest((manifest, *usable), len(usable) + 1), late)
     fitting = {
         cell.server_version

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -73,7 +72,7 @@ _LATEST: Final = (
 def latest(connection: Connection, model: str) -> VersionManifest | None:
     """The highest release that may serve."""
     text = connection.execute(_LATEST, {"model": model}).scalar_one_or_none()
-    return None if text is None else _decode(text)
+    return None if text is None else VersionManifest.parse(text)
 
 
 def highest_in_stage(
@@ -109,7 +108,7 @@ def highest_and(connection: Connection, model: str, most: int, named: Collection
     shown = true() if lowest is None else or_(versions.c.sort_key >= lowest, versions.c.version.in_(named))
     query = select(versions.c.manifest).where(mine, shown).order_by(versions.c.sort_key)
     total = connection.execute(select(func.count()).select_from(versions).where(mine)).scalar_one()
-    return Highest(tuple(map(_decode, connection.execute(query).scalars())), total)
+    return Highest(tuple(map(VersionManifest.parse, connection.execute(query).scalars())), total)
 
 
 def _next(
@@ -117,8 +116,4 @@ def _next(
 ) -> VersionManifest | None:
     query = select(versions.c.manifest).where(versions.c.model == model, *where).order_by(order).limit(1)
     text = connection.execute(query).scalar_one_or_none()
-    return None if text is None else _decode(text)
-
-
-def _decode(text: str) -> VersionManifest:
-    return msgspec.json.decode(text, type=VersionManifest)
+    return None if text is None else VersionManifest.parse(text)

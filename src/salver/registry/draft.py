@@ -67,7 +67,7 @@ class VersionDraft(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
         manifest = VersionManifest(**fields)
         try:
             text = msgspec.json.encode(manifest)
-            stored = msgspec.json.decode(text, type=VersionManifest)
+            stored = VersionManifest.parse(text)
         except (msgspec.MsgspecError, UnicodeEncodeError) as error:
             raise _unstorable(str(error)) from error
         if stored != manifest:

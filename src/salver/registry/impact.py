@@ -178,9 +178,11 @@ def _affected(connection: Connection, nodes: list[str]) -> tuple[list[Affected],
         further: list[str] = []
         for node, model, version, relation in dependents_of(connection, ahead):
             identity = version_node(model, version)
-            if identity not in found:
-                if len(found) >= _MOST_VERSIONS:
-                    return _staged(connection, found), True
+            known = found.get(identity)
+            if known is None and len(found) >= _MOST_VERSIONS:
+                return _staged(connection, found), True
+            # What has made a version says more than what it was judged on.
+            if known is None or (known.relation in _JUDGING and relation not in _JUDGING):
                 found[identity] = Affected(model, version, "", relation, node, steps)
             if identity not in seen and relation not in _JUDGING:
                 seen.add(identity)

@@ -28,7 +28,7 @@ from salver.registry.decisions import DecisionRecord, decide, decisions_of, next
 from salver.registry.deletions import require_not_deleted
 from salver.registry.holds import hold_of, require_not_held
 from salver.registry.in_use import endpoints_of, in_production, require_not_deployed, require_production
-from salver.registry.policy import Policy, policy_in_force
+from salver.registry.policy import ModelRule, Policy, policy_in_force
 from salver.registry.revocations import require_unrevoked
 from salver.registry.stages import FORWARD, VersionStage, goes_back, require_way, stage_of, stages_of, write_stage
 from salver.security.access import Operation, Principal, Role, require
@@ -97,7 +97,7 @@ class Lifecycle:
         A refusal by gates is an answer (`moved` is false, the decision says why) and is kept. Raises
         PERMISSION_DENIED, NOT_FOUND, ILLEGAL_TRANSITION, CONFLICT where `if_stage` or `if_production` do not hold or a
         version is deployed that is to be put away, REFUSED_BY_POLICY for a held or revoked one, and INVALID_PARAMETER
-        for an emergency without a reason; then nothing has changed.
+        for an emergency or a way back without a reason; then nothing has changed.
         """
         require(principal, Operation.PROMOTE)
         request = _with_reason(request)
@@ -196,13 +196,7 @@ class Lifecycle:
         if request.if_production is not None:
             require_production(connection, request.model, request.if_production)
         if request.emergency:
-            allowed = {Role.ADMIN, *policy.rule_for(request.model).emergency_roles}
-            if principal.role not in allowed:
-                raise SalverError(
-                    "PERMISSION_DENIED",
-                    f"{principal.name} has role {principal.role}, which may not promote past the gates",
-                    f"use a token with one of the roles {', '.join(sorted(allowed))}",
-                )
+            _require_emergency_role(principal, policy.rule_for(request.model))
         if goes_back(here.stage, request.target) and not request.why:
             raise SalverError(
                 "INVALID_PARAMETER",
@@ -335,6 +329,16 @@ def _put(connection: Connection, there: VersionStage) -> None:
     proposed = (retirements.c.model == there.model) & (retirements.c.version == there.version)
     if connection.execute(delete(retirements).where(proposed)).rowcount:
         raise_revision(connection)
+
+
+def _require_emergency_role(principal: Principal, rule: ModelRule) -> None:
+    allowed = {Role.ADMIN, *rule.emergency_roles}
+    if principal.role not in allowed:
+        raise SalverError(
+            "PERMISSION_DENIED",
+            f"{principal.name} has role {principal.role}, which may not promote past the gates",
+            f"use a token with one of the roles {', '.join(sorted(allowed))}",
+        )
 
 
 def _with_reason(request: PromotionRequest) -> PromotionRequest:

@@ -81,7 +81,7 @@ def _offers(connection: Connection) -> list[Offer]:
     failed = failed_suites(connection)
     found = []
     for manifest_text, document, stage in connection.execute(query):
-        manifest = msgspec.json.decode(manifest_text, type=VersionManifest)
+        manifest = VersionManifest.parse(manifest_text)
         said = msgspec.json.decode(document, type=Description) if document else Description()
         suites = failed.get((manifest.model, manifest.version), ())
         found.append(Offer(manifest, said, stage or Stage.DEVELOPMENT.value, said.metrics, suites))

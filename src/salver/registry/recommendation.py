@@ -163,7 +163,7 @@ def _made(offer: Offer, fit: float, said: list[_Said]) -> Recommendation:
     if offer.failed:
         caveats.append(told(offer.failed))
     if not offer.metrics:
-        caveats.append("nothing is recorded of how good it is")
+        caveats.append("its description names no metric")
     manifest = offer.manifest
     return Recommendation(
         manifest.model, manifest.version, offer.stage, fit, tuple(reasons), tuple(caveats), offer.metrics, offer.failed

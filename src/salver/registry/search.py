@@ -93,7 +93,7 @@ class Search:
             missing = unindexed(connection)
             for model, version in missing:
                 query = select(versions.c.manifest).where(versions.c.model == model, versions.c.version == version)
-                manifest = msgspec.json.decode(connection.execute(query).scalar_one(), type=VersionManifest)
+                manifest = VersionManifest.parse(connection.execute(query).scalar_one())
                 said = description_of(connection, model, version)
                 index_terms(connection, manifest, said, tags_of(connection, model, version))
         return len(missing)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
@@ -57,7 +56,7 @@ class Embeddings:
         )
         with self._database.read() as connection:
             for endpoint, text in connection.execute(query):
-                manifest = msgspec.json.decode(text, type=VersionManifest)
+                manifest = VersionManifest.parse(text)
                 ends = _ends(manifest.signature)
                 if ends is not None:
                     return Embedder(endpoint, manifest.reference, *ends)
@@ -71,7 +70,7 @@ class Embeddings:
             rows = connection.execute(query.order_by(versions.c.created_s.desc()).limit(most)).all()
             cards = []
             for model, version, text in rows:
-                manifest = msgspec.json.decode(text, type=VersionManifest)
+                manifest = VersionManifest.parse(text)
                 said, tagged = description_of(connection, model, version), tags_of(connection, model, version)
                 cards.append(Card(model, version, card_text(manifest, said, tagged)))
             return cards, int(connection.execute(counting).scalar_one())
@@ -122,7 +121,7 @@ class Embeddings:
 
 def _card_of(connection: Connection, card: Card) -> Card:
     query = select(versions.c.manifest).where(versions.c.model == card.model, versions.c.version == card.version)
-    manifest = msgspec.json.decode(connection.execute(query).scalar_one(), type=VersionManifest)
+    manifest = VersionManifest.parse(connection.execute(query).scalar_one())
     said = description_of(connection, card.model, card.version)
     return Card(card.model, card.version, card_text(manifest, said, tags_of(connection, card.model, card.version)))
 
