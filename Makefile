@@ -43,10 +43,11 @@ venv-%: .venvs/%/.made ;
 	touch $@
 
 # Engines too large for every run: Salver itself beside PyTorch and MLflow; TensorFlow has an environment of its own.
-.venvs/torch/.made: requirements/torch.txt requirements/lock.txt requirements/mlflow.txt
+.venvs/torch/.made: requirements/torch.txt requirements/lock.txt requirements/mlflow.txt requirements/archiver.txt
 	$(PYTHON) -m venv .venvs/torch
 	.venvs/torch/bin/pip install --quiet --require-hashes -r requirements/lock.txt
 	.venvs/torch/bin/pip install --quiet --require-hashes -r requirements/mlflow.txt
+	.venvs/torch/bin/pip install --quiet --require-hashes -r requirements/archiver.txt
 	.venvs/torch/bin/pip install --quiet -r requirements/torch.txt
 	.venvs/torch/bin/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
@@ -101,7 +102,7 @@ lock:
 	  -o requirements/kserve.txt requirements/kserve.in
 	uv pip compile --quiet --generate-hashes --no-header --no-emit-package salver --python-version 3.11 \
 	  -o requirements/lock.txt requirements/lock.in
-	for name in tritonclient client models mlflow model-signing openai pipelines s3 tensorflow; do uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 \
+	for name in archiver tritonclient client models mlflow model-signing openai pipelines s3 tensorflow; do uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 \
 	  -o requirements/$$name.txt requirements/$$name.in; done
 	for name in $(basename $(wildcard requirements/peers/*.in)); do uv pip compile --quiet --generate-hashes --no-header \
 	  --python-version 3.11 -o $$name.txt $$name.in; done

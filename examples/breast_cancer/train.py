@@ -20,9 +20,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from salver.evaluation.rows import read_rows
-from salver.evaluation.scripts import read_suite
-from salver.evaluation.splits import split_digest, split_rows
+from salver.evaluation.subject.rows import read_rows
+from salver.evaluation.subject.splits import split_digest, split_rows
+from salver.evaluation.suites.scripts import read_suite
 
 HERE = Path(__file__).parent
 

@@ -27,9 +27,9 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 import corpus  # noqa: E402 - it stands beside this file
 from walking import quiet  # noqa: E402 - it stands beside this example
 
-from salver.evaluation.rows import read_rows  # noqa: E402 - as above
-from salver.evaluation.scripts import read_suite  # noqa: E402
-from salver.evaluation.splits import split_digest, split_rows  # noqa: E402
+from salver.evaluation.subject.rows import read_rows  # noqa: E402 - as above
+from salver.evaluation.subject.splits import split_digest, split_rows  # noqa: E402
+from salver.evaluation.suites.scripts import read_suite  # noqa: E402
 
 DECLARATION = """format = "onnx"
 length = "text"

@@ -8,9 +8,11 @@ serves deadlines and intervals; `wall_s` is for records that people read.
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
-__all__ = ["SYSTEM_CLOCK", "Clock", "SystemClock"]
+__all__ = ["DAY_S", "SYSTEM_CLOCK", "Clock", "SystemClock"]
+
+DAY_S: Final = 86_400.0
 
 
 class Clock(Protocol):

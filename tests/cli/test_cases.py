@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from salver.cli.cases import described, parse_expectation
-from salver.evaluation.traffic import read_traffic
+from salver.evaluation.subject.traffic import read_traffic
 from salver.protocol.errors import SalverError
 from salver.registry.cases import Equal, InRange, Labelled, Refused
 

@@ -10,7 +10,7 @@ from tests.signing import KEY
 from salver.control.action import Nothing
 from salver.control.actions.attestation import ATTESTATION
 from salver.control.actions.deployments import DEPLOY
-from salver.control.actions.descriptions import OfVersion
+from salver.control.actions.models import OfVersion
 from salver.control.actions.registration import REGISTER
 from salver.control.actions.status import STATUS
 from salver.control.administration import LocalAdministration

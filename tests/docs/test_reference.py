@@ -209,7 +209,9 @@ async def ask_nobody(path, body, asking):
 
 
 def test_every_action_of_the_journal_is_documented():
-    told = [name for _, names in rows(section(page("audit.md"), "### Actions")) for name in re.findall(r"`(\w+)`", names)]
+    told = [
+        name for _, names in rows(section(page("audit.md"), "### Actions")) for name in re.findall(r"`(\w+)`", names)
+    ]
     assert sorted(told) == sorted(JOURNAL_ACTIONS)
 
 

@@ -20,9 +20,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from salver.evaluation.rows import Rows, read_rows
-from salver.evaluation.splits import split_rows
-from salver.evaluation.suite import SplitSettings
+from salver.evaluation.subject.rows import Rows, read_rows
+from salver.evaluation.subject.splits import split_rows
+from salver.evaluation.suites.suite import SplitSettings
 
 sys.path.insert(0, str(Path(__file__).parent))
 

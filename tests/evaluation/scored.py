@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from salver.evaluation.predictions import Predictions, Task, Truth
-from salver.evaluation.rows import Rows
-from salver.evaluation.subject import Subject
+from salver.evaluation.subject.predictions import Predictions, Task, Truth
+from salver.evaluation.subject.rows import Rows
+from salver.evaluation.subject.subject import Subject
 from salver.protocol.errors import SalverError
 from salver.testing import ManualClock, make_manifest
 

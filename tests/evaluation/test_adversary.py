@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from salver.evaluation.adversary import attack
+from salver.evaluation.behaviour.adversary import attack
 
 
 def linear(weights: np.ndarray, offset: float):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scored import made_subject
 
-from salver.evaluation.answers import ask_each
+from salver.evaluation.subject.answers import ask_each
 from salver.protocol.errors import SalverError
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scored import made_subject
 
-from salver.evaluation.behaviour import BehaviourCheck
-from salver.evaluation.sections import BehaviourSettings
+from salver.evaluation.behaviour.invariance import BehaviourCheck
+from salver.evaluation.suites.sections import BehaviourSettings
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
 

@@ -17,14 +17,14 @@ from statsmodels.stats.multitest import multipletests
 from subjects import make_subject, run_salver
 
 from salver.cli.compare import described
-from salver.evaluation.compared import ComparisonSettings, PairResult, Part, corrected
-from salver.evaluation.compared_metrics import compare_metrics
-from salver.evaluation.compared_parts import compare_agreement, compare_calibration, compare_slices
+from salver.evaluation.compared.findings import ComparisonSettings, PairResult, Part, corrected
+from salver.evaluation.compared.metrics import compare_metrics
+from salver.evaluation.compared.parts import compare_agreement, compare_calibration, compare_slices
 from salver.evaluation.comparison import ComparisonRecord, suite_for
-from salver.evaluation.comparison_report import render_comparison
-from salver.evaluation.predictions import Predictions
-from salver.evaluation.results import Role
-from salver.evaluation.suite import MetricSettings
+from salver.evaluation.reports.comparison_report import render_comparison
+from salver.evaluation.reports.results import Role
+from salver.evaluation.subject.predictions import Predictions
+from salver.evaluation.suites.suite import MetricSettings
 from salver.stats.intervals import Interval
 from salver.stats.margins import Relation
 

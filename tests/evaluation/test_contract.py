@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from subjects import make_subject
 
-from salver.evaluation.contract import ContractCheck
-from salver.evaluation.service_sections import ContractSettings
-from salver.evaluation.traffic import read_traffic
+from salver.evaluation.service.contract import ContractCheck
+from salver.evaluation.subject.traffic import read_traffic
+from salver.evaluation.suites.service_sections import ContractSettings
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
 

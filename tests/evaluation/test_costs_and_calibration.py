@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from subjects import make_subject
 
-from salver.evaluation.calibration import CalibrationCheck, ece_interval
-from salver.evaluation.costs import LatencyCheck, SizeCheck, quantile_bounds
-from salver.evaluation.suite import CalibrationSettings, SatisficingSettings
+from salver.evaluation.metrics.calibration import CalibrationCheck, ece_interval
+from salver.evaluation.metrics.costs import LatencyCheck, SizeCheck, quantile_bounds
+from salver.evaluation.suites.suite import CalibrationSettings, SatisficingSettings
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
 from salver.stats.calibration import reliability_curve

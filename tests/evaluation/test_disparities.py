@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fairlearn import metrics as fairlearn
 
-from salver.evaluation.disparities import DISPARITIES, Outcomes, disparity, draw_rates, group_rates
+from salver.evaluation.behaviour.disparities import DISPARITIES, Outcomes, disparity, draw_rates, group_rates
 
 
 def outcomes(seed: int, rows: int = 600, hurt: float = 0.0) -> tuple[Outcomes, np.ndarray]:

@@ -9,9 +9,9 @@ import pytest
 from scored import made_subject
 from sklearn.datasets import load_breast_cancer
 
-from salver.evaluation.duplicates import DuplicateCheck, row_digests
-from salver.evaluation.rows import Rows
-from salver.evaluation.sections import LeakageSettings
+from salver.evaluation.data.duplicates import DuplicateCheck, row_digests
+from salver.evaluation.subject.rows import Rows
+from salver.evaluation.suites.sections import LeakageSettings
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
 

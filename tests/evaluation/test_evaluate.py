@@ -15,8 +15,8 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from subjects import run_salver
 
-from salver.evaluation.records import EvaluationRecord
-from salver.evaluation.report import render_report
+from salver.evaluation.reports.records import EvaluationRecord
+from salver.evaluation.reports.report import render_report
 
 GATE = """
 [[metric]]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from subjects import make_subject
 
-from salver.evaluation.fairness import FairnessCheck
-from salver.evaluation.sections import FairnessSettings
+from salver.evaluation.behaviour.fairness import FairnessCheck
+from salver.evaluation.suites.sections import FairnessSettings
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
 

@@ -13,9 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from salver.evaluation.fit import BaselineCheck, OverfitCheck
-from salver.evaluation.label_noise import LabelNoiseCheck
-from salver.evaluation.sections import FitSettings
+from salver.evaluation.data.fit import BaselineCheck, OverfitCheck
+from salver.evaluation.data.label_noise import LabelNoiseCheck
+from salver.evaluation.suites.sections import FitSettings
 from salver.protocol.verdict import Verdict
 
 X, Y = load_breast_cancer(return_X_y=True)

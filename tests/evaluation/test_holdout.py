@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from subjects import make_subject
 
-from salver.evaluation.holdout import MetricCheck
-from salver.evaluation.predictions import Predictions
-from salver.evaluation.suite import MetricSettings
+from salver.evaluation.metrics.holdout import MetricCheck
+from salver.evaluation.subject.predictions import Predictions
+from salver.evaluation.suites.suite import MetricSettings
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
 from salver.stats.delong import compare_aucs

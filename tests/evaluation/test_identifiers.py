@@ -7,8 +7,8 @@ import pytest
 from scored import made_subject
 from sklearn.datasets import load_breast_cancer, load_digits
 
-from salver.evaluation.identifiers import IdentifierCheck, LateCheck
-from salver.evaluation.sections import LeakageSettings
+from salver.evaluation.data.identifiers import IdentifierCheck, LateCheck
+from salver.evaluation.suites.sections import LeakageSettings
 from salver.protocol.verdict import Verdict
 
 N = 200

@@ -12,10 +12,10 @@ import psutil
 import pytest
 from subjects import run_salver
 
-from salver.evaluation.clean_process import CleanReport
-from salver.evaluation.infrastructure import judge_report
-from salver.evaluation.records import EvaluationRecord
-from salver.evaluation.service_sections import InfrastructureSettings
+from salver.evaluation.reports.records import EvaluationRecord
+from salver.evaluation.service.clean_process import CleanReport
+from salver.evaluation.service.infrastructure import judge_report
+from salver.evaluation.suites.service_sections import InfrastructureSettings
 from salver.protocol.verdict import Judgement, Verdict
 
 DECLARED = """

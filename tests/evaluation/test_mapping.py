@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from salver.evaluation.inputs import map_inputs
-from salver.evaluation.predictions import Reader, Task
-from salver.evaluation.rows import Rows
-from salver.evaluation.suite import decode_suite
+from salver.evaluation.subject.inputs import map_inputs
+from salver.evaluation.subject.predictions import Reader, Task
+from salver.evaluation.subject.rows import Rows
+from salver.evaluation.suites.suite import decode_suite
 from salver.protocol.errors import SalverError
 from salver.protocol.signature import Signature, TensorSpec
 
@@ -57,7 +57,11 @@ def test_several_inputs_take_columns_of_their_names_or_those_declared() -> None:
     ("specs", "sections", "message"),
     [
         ((TensorSpec("X", "FP32", (-1, 3)),), {}, "takes 3 features a row, and the data has 2: b, a"),
-        ((TensorSpec("p", "FP32", (-1,)), TensorSpec("q", "FP32", (-1,))), {}, "no column 'p' for the input of that name"),
+        (
+            (TensorSpec("p", "FP32", (-1,)), TensorSpec("q", "FP32", (-1,))),
+            {},
+            "no column 'p' for the input of that name",
+        ),
         ((X2,), {"about": {"features": ["a", "y"]}}, "the target 'y' is among the features"),
         ((X2,), {"about": {"features": ["a", "c"]}}, "no column 'c'"),
         ((X2,), {"about": {"features": ["a", "who"]}}, "column 'who' holds no numbers"),

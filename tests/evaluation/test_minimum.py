@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scored import made_subject
 
-from salver.evaluation.minimum import DeclaredCheck
-from salver.evaluation.sections import BehaviourSettings, CaseSettings
+from salver.evaluation.behaviour.minimum import DeclaredCheck
+from salver.evaluation.suites.sections import BehaviourSettings, CaseSettings
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from salver.evaluation.perturb_tables import TABLE_CHANGES, Change, Spread, spreads_of
-from salver.evaluation.rows import Rows
+from salver.evaluation.behaviour.perturb_tables import TABLE_CHANGES, Change, Spread, spreads_of
+from salver.evaluation.subject.rows import Rows
 
 NUMBERS = np.array([1.0, 2.0, np.nan, 4.0, 10.0])
 SPREAD = Spread(2.0, 1.0, 10.0)

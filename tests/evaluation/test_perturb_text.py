@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salver.evaluation.perturb_tables import Change
-from salver.evaluation.perturb_text import TEXT_CHANGES, with_typos
+from salver.evaluation.behaviour.perturb_tables import Change
+from salver.evaluation.behaviour.perturb_text import TEXT_CHANGES, with_typos
 
 
 def changed(name: str, text: str, seed: int = 0, **more) -> str:

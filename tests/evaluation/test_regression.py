@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from subjects import make_subject, run_salver
 
-from salver.evaluation.given import Given
-from salver.evaluation.regression import RegressionCheck
-from salver.evaluation.service_sections import CasesSettings
+from salver.evaluation.service.regression import RegressionCheck
+from salver.evaluation.subject.given import Given
+from salver.evaluation.suites.service_sections import CasesSettings
 from salver.protocol.errors import SalverError
 from salver.protocol.signature import Signature, TensorSpec
 from salver.protocol.verdict import Verdict

@@ -17,8 +17,8 @@ from salver.evaluation.reproduction import (
     recorded_metrics,
     standard_suite,
 )
-from salver.evaluation.scripts import read_suite
-from salver.evaluation.shapes import shape_of
+from salver.evaluation.subject.shapes import shape_of
+from salver.evaluation.suites.scripts import read_suite
 from salver.protocol.description import DataReference, Description
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict

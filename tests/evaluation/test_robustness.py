@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scored import made_subject
 
-from salver.evaluation.robustness import RobustnessCheck
-from salver.evaluation.sections import RobustnessSettings
+from salver.evaluation.behaviour.robustness import RobustnessCheck
+from salver.evaluation.suites.sections import RobustnessSettings
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
 

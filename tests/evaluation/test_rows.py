@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from salver.evaluation.rows import Rows, read_rows
+from salver.evaluation.subject.rows import Rows, read_rows
 from salver.protocol.errors import SalverError
 
 CSV = "id,amount,country,flag,day\n1,2.5,NA,True,2026-01-02\n2,,None,False,2026-01-03\n3,4,,True,2026-01-04\n"

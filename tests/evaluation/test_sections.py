@@ -9,9 +9,9 @@ import pytest
 from scored import made_subject
 
 from salver.evaluation.parts import checks_of
-from salver.evaluation.rows import Rows
-from salver.evaluation.scripts import read_suite
-from salver.evaluation.suite import decode_suite
+from salver.evaluation.subject.rows import Rows
+from salver.evaluation.suites.scripts import read_suite
+from salver.evaluation.suites.suite import decode_suite
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from salver.evaluation.given import Given
-from salver.evaluation.scripts import read_suite
 from salver.evaluation.service_parts import service_checks
+from salver.evaluation.subject.given import Given
+from salver.evaluation.suites.scripts import read_suite
 from salver.protocol.errors import SalverError
 from salver.registry.cases import KnownCase, Refused
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from salver.evaluation.predictions import Task, Truth
-from salver.evaluation.rows import Rows
-from salver.evaluation.simple_models import cross_fitted, folds, is_prose, simple_models
+from salver.evaluation.data.simple_models import cross_fitted, folds, is_prose, simple_models
+from salver.evaluation.subject.predictions import Task, Truth
+from salver.evaluation.subject.rows import Rows
 from salver.protocol.errors import SalverError
 
 

@@ -18,10 +18,10 @@ from subjects import make_subject, run_salver
 
 from salver.cli import online
 from salver.clock import SYSTEM_CLOCK
-from salver.evaluation.batch_paths import BatchOrder, NoBatchPathError, batch_outputs
-from salver.evaluation.service_sections import SkewSettings
-from salver.evaluation.serving import serve_versions
-from salver.evaluation.skew import SkewCheck, differences
+from salver.evaluation.service.batch_paths import BatchOrder, NoBatchPathError, batch_outputs
+from salver.evaluation.service.skew import SkewCheck, differences
+from salver.evaluation.subject.serving import serve_versions
+from salver.evaluation.suites.service_sections import SkewSettings
 from salver.protocol.datatypes import DATATYPES
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import RuntimeOptions

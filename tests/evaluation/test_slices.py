@@ -7,10 +7,10 @@ import pytest
 import scipy.stats
 from subjects import make_subject
 
-from salver.evaluation.cutting import cut_column
-from salver.evaluation.rows import Rows
-from salver.evaluation.slices import SliceCheck, find_slices
-from salver.evaluation.suite import SliceSettings, WhereSettings
+from salver.evaluation.metrics.slices import SliceCheck, find_slices
+from salver.evaluation.subject.cutting import cut_column
+from salver.evaluation.subject.rows import Rows
+from salver.evaluation.suites.suite import SliceSettings, WhereSettings
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
 

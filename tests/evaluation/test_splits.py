@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from subjects import make_subject
 
-from salver.evaluation.rows import Rows
-from salver.evaluation.splits import SplitCheck, split_digest, split_rows, training_of
-from salver.evaluation.subject import Training
-from salver.evaluation.suite import SplitSettings
+from salver.evaluation.subject.rows import Rows
+from salver.evaluation.subject.splits import SplitCheck, split_digest, split_rows, training_of
+from salver.evaluation.subject.subject import Training
+from salver.evaluation.suites.suite import SplitSettings
 from salver.protocol.description import DataReference, Description
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict

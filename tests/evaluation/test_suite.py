@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from subjects import make_subject
 
-from salver.evaluation import scripts
 from salver.evaluation.parts import checks_of
-from salver.evaluation.scripts import read_suite
-from salver.evaluation.suite import _SECTIONS, Suite, decode_suite
+from salver.evaluation.suites import scripts
+from salver.evaluation.suites.scripts import read_suite
+from salver.evaluation.suites.suite import _SECTIONS, Suite, decode_suite
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
 

@@ -12,8 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from salver.evaluation.sections import LeakageSettings
-from salver.evaluation.target_leakage import TargetLeakageCheck
+from salver.evaluation.data.target_leakage import TargetLeakageCheck
+from salver.evaluation.suites.sections import LeakageSettings
 from salver.protocol.verdict import Verdict
 
 X, Y = load_breast_cancer(return_X_y=True)

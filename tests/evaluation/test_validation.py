@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from subjects import make_subject
 
-from salver.evaluation.drift import column_drifts, kind_of
-from salver.evaluation.given import Given
-from salver.evaluation.rows import Rows
-from salver.evaluation.service_sections import DataSettings
-from salver.evaluation.validation import DataCheck, broken_rules
+from salver.evaluation.data.drift import column_drifts, kind_of
+from salver.evaluation.data.validation import DataCheck, broken_rules
+from salver.evaluation.subject.given import Given
+from salver.evaluation.subject.rows import Rows
+from salver.evaluation.suites.service_sections import DataSettings
 from salver.protocol.errors import SalverError
 from salver.protocol.profile import Profile
 from salver.protocol.signature import Signature, TensorSpec

@@ -145,6 +145,76 @@ def test_other_files_of_pytorch_are_refused_by_name(tmp_path, what, says) -> Non
         convert_path(tmp_path / "m.pt", tmp_path / "into")
 
 
+HANDLER = """
+import json
+from pathlib import Path
+import torch
+from network import Network
+
+class Handler:
+    def initialize(self, context):
+        folder = Path(context.system_properties["model_dir"])
+        self.network = Network()
+        weights = folder / context.manifest["model"]["serializedFile"]
+        self.network.load_state_dict(torch.load(weights, weights_only=True))
+        self.labels = json.loads((folder / "labels.json").read_text())
+
+    def handle(self, data, context):
+        rows = torch.tensor([json.loads(bytes(each["body"])) for each in data])
+        with torch.no_grad():
+            likely = self.network(rows).softmax(dim=1)
+        return [{"label": self.labels[int(row.argmax())], "likely": row.tolist()} for row in likely]
+"""
+NETWORK = """
+import torch
+
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 2)
+
+    def forward(self, rows):
+        return self.layer(rows)
+"""
+
+
+def test_what_torch_model_archiver_packs_is_registered_and_answers_as_its_network_does(tmp_path, trees) -> None:
+    import torch
+
+    network = torch.nn.Linear(4, 2)
+    torch.save({f"layer.{name}": each for name, each in network.state_dict().items()}, tmp_path / "weights.pt")
+    for name, content in {"handler.py": HANDLER, "network.py": NETWORK, "labels.json": '["no", "yes"]'}.items():
+        (tmp_path / name).write_text(content)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "model_archiver.model_packaging", "--model-name", "sides", "--version", "2.5"),
+            *("--model-file", "network.py", "--serialized-file", "weights.pt", "--handler", "handler.py"),
+            *("--extra-files", "labels.json", "--export-path", "."),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    tree = trees()
+    imported = tree.salver("import", tmp_path / "sides.mar", "sides")
+    assert imported["format"] == "python"
+    tree.salver("deploy", "sides")
+    tree.start()
+    rows = ROWS[:8].astype(np.float32)
+    body = {"name": "body", "datatype": "BYTES", "shape": [8], "data": [json.dumps(row.tolist()) for row in rows]}
+    answer = tree.ask(tree.http, "POST", "/v2/models/sides/infer", {"inputs": [body]})
+    assert tree.stop() == 0
+    assert answer.status == 200, answer.body
+    found = [json.loads(each) for each in answer.json["outputs"][0]["data"]]
+    with torch.no_grad():
+        expected = network(torch.from_numpy(rows)).softmax(dim=1).numpy()
+    np.testing.assert_allclose([each["likely"] for each in found], expected, rtol=1e-5, atol=1e-6)
+    assert [each["label"] for each in found] == [("no", "yes")[index] for index in expected.argmax(axis=1)]
+
+
 SAVED = """
 import sys
 import numpy as np, tensorflow as tf

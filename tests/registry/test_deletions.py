@@ -14,9 +14,9 @@ from salver.control.actions.descriptions import (
     SHOW_VERSION,
     AliasMove,
     AliasRemoval,
-    OfVersion,
 )
 from salver.control.actions.lifecycle import PROMOTE
+from salver.control.actions.models import OfVersion
 from salver.control.actions.registration import REGISTER
 from salver.control.administration import LocalAdministration
 from salver.protocol.errors import SalverError

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from tests.registry.promoting import Promoting, person
 
-from salver.evaluation.records import EvaluationRecord
+from salver.evaluation.reports.records import EvaluationRecord
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
 from salver.registry import evidence

@@ -165,6 +165,17 @@ def test_what_is_based_on_a_version_that_was_only_judged_by_bad_data_is_not_conc
     assert ("text@1.0.1", "judged-on", 1) in reached(impacts, DATA)
 
 
+def test_a_version_that_was_judged_on_its_training_data_is_told_as_trained_on_them(
+    impacts, database, journal, clock, admin
+) -> None:
+    before = reached(impacts, DATA)
+    Evaluations(database, journal, clock).record(
+        admin, "fraud", "1.0.1", {"suite": "s", "verdict": "successful", "data_digest": DIGEST}
+    )
+    assert ("fraud@1.0.1", "trained-on", 1) in before
+    assert reached(impacts, DATA) == before
+
+
 CALLED = (
     ("data:payments", {"fraud@1.0.1", "credit@1.0.0", "credit@1.0.1"}),
     ("data:s3://data/payments", {"fraud@1.0.1", "credit@1.0.0", "credit@1.0.1"}),

@@ -15,7 +15,7 @@ SOURCE = Path(salver.__file__).parent
 ADAPTERS = {
     "runtime/formats/sklearn.py",
     "runtime/formats/torch.py",
-    "evaluation/batch_paths.py",
+    "evaluation/service/batch_paths.py",
     "imports/mlflow.py",
 }
 """The files that load what somebody has vouched for, in a worker; the last reads YAML, in the safe way only."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -12,6 +11,7 @@ from salver.cards.checklist import Checklist, Group, checklist
 from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.verdict import Verdict
+from salver.registry.candidacy import AskChecklist
 from salver.registry.candidate import Evidence, GateResult
 from salver.registry.dossier import dossier_of
 from salver.registry.ways_back import Missing, missing_in
@@ -23,16 +23,14 @@ READINESS: Final = "readiness"
 """The checklist of all groups."""
 
 
-def readiness_gates(home: Home, clock: Clock) -> dict[str, Callable[[Connection, str, str], GateResult]]:
+def readiness_gates(home: Home, clock: Clock) -> dict[str, AskChecklist]:
     """Every checklist that a policy can name. Each reads the rows of the transaction that it is asked in."""
     missing = missing_in(home)
     lists = {READINESS: tuple(Group)} | {group.value: (group,) for group in Group}
     return {name: _gate(name, groups, clock, missing) for name, groups in lists.items()}
 
 
-def _gate(
-    name: str, groups: tuple[Group, ...], clock: Clock, missing: Missing
-) -> Callable[[Connection, str, str], GateResult]:
+def _gate(name: str, groups: tuple[Group, ...], clock: Clock, missing: Missing) -> AskChecklist:
     def ask(connection: Connection, model: str, version: str) -> GateResult:
         try:
             found = checklist(dossier_of(connection, model, version, clock.wall_s(), missing), groups)

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from salver.cards.document import day
+from salver.clock import DAY_S
 from salver.protocol.verdict import Verdict
 from salver.registry.candidate import Evidence
 from salver.registry.dossier import Dossier
@@ -14,7 +15,6 @@ from salver.registry.evidence import Evaluation
 
 __all__ = [
     "COMPARISON_SUITE",
-    "DAY_S",
     "FRESH_DAYS",
     "Found",
     "check_in_evaluations",
@@ -26,7 +26,6 @@ __all__ = [
 
 COMPARISON_SUITE: Final = "comparison"
 """Under which `salver compare` records. It says how two versions differ, not how good one is."""
-DAY_S: Final = 86_400.0
 FRESH_DAYS: Final = 30.0
 """How old an evaluation may be. Who wants it fresher has a gate `evaluation` for that."""
 _AHEAD_S: Final = 300.0

@@ -55,7 +55,7 @@ from salver.cli import (
     watch,
     webhooks,
 )
-from salver.cli.context import Context, Exit, in_json
+from salver.cli.context import Context, Exit, in_a_line, in_json
 from salver.config import default_home
 from salver.protocol.errors import SalverError
 from salver.protocol.printable import printable
@@ -181,7 +181,7 @@ def run(arguments: list[str] | None = None) -> int:
             return 1
         if os.environ.get("SALVER_DEBUG"):
             traceback.print_exc()
-        _complain(as_json, "INTERNAL", _in_a_line(error), "set SALVER_DEBUG=1 to see where it happened")
+        _complain(as_json, "INTERNAL", in_a_line(error), "set SALVER_DEBUG=1 to see where it happened")
         return 1
     return result if isinstance(result, int) else 0
 
@@ -207,12 +207,6 @@ def _odd_argument(error: Exception) -> str:
     if isinstance(error, UnicodeEncodeError):
         return f"{error.object[:80]!r} is not UTF-8"
     return ""
-
-
-def _in_a_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
 def _globals_first(arguments: list[str]) -> list[str]:

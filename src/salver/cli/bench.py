@@ -124,7 +124,8 @@ def bench(  # noqa: PLR0913, PLR0917 - one argument for each option
 def _deployed(here: Context, endpoint: str) -> _Deployed | None:
     """What this home says of an endpoint; None where that is not ours to read."""
     from salver.control.action import Nothing
-    from salver.control.actions.descriptions import SHOW_VERSION, OfVersion
+    from salver.control.actions.descriptions import SHOW_VERSION
+    from salver.control.actions.models import OfVersion
     from salver.control.actions.status import STATUS
 
     try:

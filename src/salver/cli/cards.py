@@ -35,7 +35,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _asked(reference: str) -> Any:
-    from salver.control.actions.descriptions import OfVersion
+    from salver.control.actions.models import OfVersion
 
     return OfVersion(*split_reference(reference))
 
@@ -92,7 +92,7 @@ def _of_data(page: VersionPage | None, data: Path, target: str) -> Document:
     from salver.cards.sheet import data_sheet
     from salver.cards.table_facts import measure_table
     from salver.clock import SYSTEM_CLOCK
-    from salver.evaluation.rows import read_rows
+    from salver.evaluation.subject.rows import read_rows
 
     rows = read_rows(data)
     if target:

@@ -97,7 +97,7 @@ def check(
 
 def _unrevoked(here: Context, reference: str) -> VersionManifest:
     from salver.control.actions.attestation import ATTESTATION
-    from salver.control.actions.descriptions import OfVersion
+    from salver.control.actions.models import OfVersion
 
     with here.administration() as admin:
         found = admin.do(ATTESTATION, OfVersion(*named_version(reference)))

@@ -16,9 +16,9 @@ from salver.protocol.names import named_version
 
 if TYPE_CHECKING:
     from salver.control.administration import Administration
-    from salver.evaluation.compared import ComparisonSettings
+    from salver.evaluation.compared.findings import ComparisonSettings
     from salver.evaluation.comparison import ComparisonRecord
-    from salver.evaluation.scripts import ReadSuite
+    from salver.evaluation.suites.scripts import ReadSuite
     from salver.protocol.description import Description
     from salver.protocol.tables import VersionManifest
 
@@ -50,7 +50,7 @@ def compare(
 
     Exit code: 0 the first is better or equivalent, 1 it is worse, 2 inconclusive, 3 error (nothing could be compared).
     """
-    from salver.evaluation.compared import ComparisonSettings
+    from salver.evaluation.compared.findings import ComparisonSettings
 
     here: Context = context.obj
     settings = ComparisonSettings(margin, requests=requests, budget_s=budget)
@@ -76,7 +76,7 @@ def _check(settings: ComparisonSettings) -> None:
 
 def _suite(suite: Path | None, target: str, slices: list[str]) -> ReadSuite:
     from salver.evaluation.comparison import suite_for
-    from salver.evaluation.scripts import read_suite
+    from salver.evaluation.suites.scripts import read_suite
 
     if suite is not None:
         if target or slices:
@@ -113,7 +113,8 @@ def _compared(
 def _version(admin: Administration, reference: str) -> tuple[VersionManifest, Description]:
     """The version as it is published, and what is said of it."""
     from salver.control.actions.attestation import ATTESTATION
-    from salver.control.actions.descriptions import SHOW_VERSION, OfVersion
+    from salver.control.actions.descriptions import SHOW_VERSION
+    from salver.control.actions.models import OfVersion
 
     page = admin.do(SHOW_VERSION, OfVersion(*named_version(reference)))
     published = admin.do(ATTESTATION, OfVersion(page.manifest.model, page.manifest.version))
@@ -123,7 +124,7 @@ def _version(admin: Administration, reference: str) -> tuple[VersionManifest, De
 def _written(found: ComparisonRecord, report: Path | None) -> tuple[Path, ...]:
     if report is None:
         return ()
-    from salver.evaluation.comparison_report import write_comparison
+    from salver.evaluation.reports.comparison_report import write_comparison
 
     return write_comparison(found, report)
 

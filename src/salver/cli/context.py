@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from salver.control.administration import Administration
     from salver.storage.home import Home, Serving
 
-__all__ = ["Context", "Exit", "in_json"]
+__all__ = ["Context", "Exit", "in_a_line", "in_json"]
+
+
+def in_a_line(error: Exception) -> str:
+    """A fault that nobody foresaw, in one line: what the system says, else its kind and its first line."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
 def in_json(document: Any) -> str:

@@ -40,7 +40,8 @@ def show(
     reference: str = typer.Argument(metavar="NAME[@VERSION]", help="A number, an alias, a stage or latest."),
 ) -> None:
     """Show everything that is known of a version."""
-    from salver.control.actions.descriptions import SHOW_VERSION, OfVersion
+    from salver.control.actions.descriptions import SHOW_VERSION
+    from salver.control.actions.models import OfVersion
 
     here: Context = context.obj
     name, version = split_reference(reference)

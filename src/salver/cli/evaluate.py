@@ -17,7 +17,7 @@ from salver.protocol.stages import Stage
 
 if TYPE_CHECKING:
     from salver.control.administration import Administration
-    from salver.evaluation.records import EvaluationRecord
+    from salver.evaluation.reports.records import EvaluationRecord
     from salver.registry.pages import VersionPage
 
 __all__ = ["add_to"]
@@ -61,10 +61,10 @@ def _evaluated(here: Context, reference: str, suite: Path, data: Path, against: 
     from salver.cli.online import online_of
     from salver.clock import SYSTEM_CLOCK
     from salver.control.actions.attestation import ATTESTATION
-    from salver.control.actions.descriptions import OfVersion
+    from salver.control.actions.models import OfVersion
     from salver.evaluation.evaluate import evaluate as judge
-    from salver.evaluation.given import Given
-    from salver.evaluation.scripts import read_suite
+    from salver.evaluation.subject.given import Given
+    from salver.evaluation.suites.scripts import read_suite
 
     model, wanted = split_reference(reference)
     read = read_suite(suite)
@@ -92,7 +92,8 @@ def _evaluated(here: Context, reference: str, suite: Path, data: Path, against: 
 
 
 def _page(admin: Administration, model: str, wanted: str) -> VersionPage:
-    from salver.control.actions.descriptions import SHOW_VERSION, OfVersion
+    from salver.control.actions.descriptions import SHOW_VERSION
+    from salver.control.actions.models import OfVersion
 
     return admin.do(SHOW_VERSION, OfVersion(model, wanted))
 
@@ -122,7 +123,7 @@ def _rival(admin: Administration, model: str, wanted: str, *, required: bool) ->
 def _write(record: EvaluationRecord, report: Path | None) -> tuple[Path, ...]:
     if report is None:
         return ()
-    from salver.evaluation.report import write_report
+    from salver.evaluation.reports.report import write_report
 
     return write_report(record, report)
 

@@ -33,7 +33,7 @@ def export(
 ) -> None:
     """Write a version with its signature and the public key."""
     from salver.control.actions.attestation import ATTESTATION
-    from salver.control.actions.descriptions import OfVersion
+    from salver.control.actions.models import OfVersion
     from salver.registry.exported import write_export
     from salver.storage.opening import open_blobs
 
@@ -97,7 +97,7 @@ def verify(
 
 def _check_stored(here: Context, reference: str, keys: TrustedKeys) -> Checked:
     from salver.control.actions.attestation import ATTESTATION
-    from salver.control.actions.descriptions import OfVersion
+    from salver.control.actions.models import OfVersion
     from salver.registry.exported import Checked
     from salver.security.model_signing import require_manifest
     from salver.storage.opening import open_blobs

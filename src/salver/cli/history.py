@@ -9,6 +9,7 @@ import typer
 from salver.cli.context import Context
 from salver.cli.tables import counted, date, table
 from salver.cli.times import moment
+from salver.protocol.journal_actions import DEPLOYING
 from salver.protocol.stages import NEAREST_FIRST, Stage
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _all(found: History) -> list[str]:
 
 
 def _what(event: Event) -> str:
-    if event.action in ("deploy", "rollback", "undeploy"):
+    if event.action in DEPLOYING:
         changed = ", ".join(f"{name} {_shown(old)} -> {_shown(new)}" for name, (old, new) in event.changes.items())
         return f"{event.subject} -> {event.reference}" + (f" ({changed})" if changed else "")
     source, target = event.details.get("source"), event.details.get("target")

@@ -24,8 +24,8 @@ def hold(
 ) -> None:
     """Keep a version as evidence. It is neither retired nor archived; needs --why. Without a version list the holds."""
     from salver.control.action import Nothing
-    from salver.control.actions.descriptions import OfVersion
     from salver.control.actions.holds import HOLD, HOLDS, RELEASE, NewHold
+    from salver.control.actions.models import OfVersion
 
     here: Context = context.obj
     if reference is None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from salver.cli.context import Context, Exit
+from salver.cli.context import Context, Exit, in_a_line
 from salver.protocol.errors import SalverError
 from salver.protocol.names import named_version
 from salver.protocol.verdict import Verdict
@@ -28,8 +28,7 @@ def judging() -> Iterator[None]:
     except Exception as error:
         if os.environ.get("SALVER_DEBUG"):
             raise
-        problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}"
-        hidden = SalverError("INTERNAL", problem, "set SALVER_DEBUG=1 to see where it happened")
+        hidden = SalverError("INTERNAL", in_a_line(error), "set SALVER_DEBUG=1 to see where it happened")
         raise Exit(EXIT_CODES[Verdict.ERROR], hidden) from error
 
 

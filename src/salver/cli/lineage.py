@@ -38,8 +38,8 @@ def lineage(
     as_mermaid: bool = typer.Option(False, "--mermaid", help="For Mermaid, which pages in Markdown draw."),
 ) -> None:
     """Show what a version was made of and what came of it. Where it was deployed, and how many predictions it gave."""
-    from salver.control.actions.descriptions import OfVersion
     from salver.control.actions.lineage import LINEAGE
+    from salver.control.actions.models import OfVersion
 
     here: Context = context.obj
     name, version = split_reference(reference)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from salver.client import Client
-    from salver.evaluation.given import OnlinePaths
+    from salver.evaluation.subject.given import OnlinePaths
     from salver.storage.home import Home
 
 __all__ = ["Online", "online_of"]
@@ -43,7 +43,7 @@ class Online:
             client.close()
 
     def ask(self, path: str, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
-        """See `salver.evaluation.given.OnlinePaths`."""
+        """See `salver.evaluation.subject.given.OnlinePaths`."""
         if path == "json":
             return self._ask_json(inputs)
         if path not in self._clients:

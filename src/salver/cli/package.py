@@ -72,7 +72,7 @@ def _deployed(here: Context, endpoint: str) -> tuple[DeploymentSpec, VersionMani
     """What an endpoint serves, with the signature over it; REFUSED_BY_POLICY for what was revoked."""
     from salver.control.action import Nothing
     from salver.control.actions.attestation import ATTESTATION
-    from salver.control.actions.descriptions import OfVersion
+    from salver.control.actions.models import OfVersion
     from salver.control.actions.status import STATUS
 
     with here.administration() as admin:

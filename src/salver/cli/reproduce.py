@@ -18,7 +18,7 @@ from salver.protocol.errors import SalverError
 from salver.protocol.names import split_reference
 
 if TYPE_CHECKING:
-    from salver.evaluation.records import EvaluationRecord
+    from salver.evaluation.reports.records import EvaluationRecord
     from salver.evaluation.reproduction import Remade, Reproduction
     from salver.protocol.description import Description
     from salver.protocol.tables import VersionManifest
@@ -85,8 +85,9 @@ def reproduce(
 
 def _recorded(here: Context, reference: str) -> _Recorded:
     from salver.control.actions.attestation import ATTESTATION
-    from salver.control.actions.descriptions import SHOW_VERSION, OfVersion
+    from salver.control.actions.descriptions import SHOW_VERSION
     from salver.control.actions.evidence import EVALUATIONS, OfEvaluations
+    from salver.control.actions.models import OfVersion
 
     name, wanted = split_reference(reference)
     with here.administration() as admin:

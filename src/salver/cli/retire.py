@@ -87,7 +87,7 @@ def cancel(
     reference: str = typer.Argument(metavar="NAME@VERSION", help="A version that is proposed."),
 ) -> None:
     """Take a proposal back. The policy may make it again; `salver hold` keeps the version for good."""
-    from salver.control.actions.descriptions import OfVersion
+    from salver.control.actions.models import OfVersion
     from salver.control.actions.retirements import CANCEL_RETIREMENT
 
     here: Context = context.obj

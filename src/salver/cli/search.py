@@ -116,7 +116,7 @@ def recommend(
 
 def _shape(path: Path, target: str) -> DataShape:
     """What a file of rows looks like; its rows stay here."""
-    from salver.evaluation.shapes import shape_of
+    from salver.evaluation.subject.shapes import shape_of
 
     return shape_of(path, target)
 

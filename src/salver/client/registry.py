@@ -38,13 +38,12 @@ from salver.control.actions.descriptions import (
     TAG,
     AliasMove,
     AliasRemoval,
-    OfVersion,
     TagChanges,
 )
 from salver.control.actions.descriptions import Changes as DescriptionChanges
 from salver.control.actions.evidence import EVALUATIONS, RECORD_EVALUATION, NewEvaluation, OfEvaluations
 from salver.control.actions.lifecycle import APPROVE, PROMOTE, STAGES, Approve, OfStages
-from salver.control.actions.models import MODELS, each_version
+from salver.control.actions.models import MODELS, OfVersion, each_version
 from salver.control.actions.search import SEARCH, OfSearch
 from salver.control.actions.status import STATUS
 from salver.control.origin import Sources, origin_of

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from salver.control.checkout import checkout_of
-from salver.evaluation.rows import read_rows
+from salver.evaluation.subject.rows import read_rows
 from salver.protocol.description import Description, merged
 from salver.protocol.errors import SalverError
 from salver.protocol.profile import ColumnProfiles

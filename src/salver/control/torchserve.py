@@ -16,8 +16,8 @@ from typing import Any, Final, NamedTuple
 
 from salver.control.action import Nothing
 from salver.control.actions.deployments import DEPLOY, UNDEPLOY, UndeployRequest
-from salver.control.actions.descriptions import SHOW_VERSION, OfVersion
-from salver.control.actions.models import VERSIONS, OfVersions
+from salver.control.actions.descriptions import SHOW_VERSION
+from salver.control.actions.models import VERSIONS, OfVersion, OfVersions
 from salver.control.actions.status import STATUS
 from salver.control.administration import LocalAdministration
 from salver.control.model_store import URL, refuse_archive

@@ -4,14 +4,15 @@ A suite says what a version must be; `evaluate` loads the version as production 
 that were held out, and runs the suite's checks. Each check gives one of four verdicts with its reasons, and
 the record of all of them is evidence for a gate. Statistics come from `stats`, and nothing here serves anybody.
 
-What is asked: `suite`, `sections`, `service_sections`, `limits`, `scripts` in Python. Of what: `rows`, `shapes`,
-`splits`, `inputs`, `predictions`, `training_rows`, `given`, `serving`, all together a `subject`. By whom: `check`
-says what a check is, `results` what it finds, `parts` and `service_parts` which there are, `evaluate` runs them.
+suites/      what is asked: the file, read strictly, or a Python script that writes it
+subject/     what is looked at: rows, splits, a served version, what it says
+check        what a check is; `parts` and `service_parts` say which there are
+metrics/     checks of how good it is
+behaviour/   checks of how it behaves when inputs change, and towards groups
+data/        checks of whether rows and training can be believed
+service/     checks of whether it can take its place
+compared/    what `comparison` of two versions finds
+reports/     what is left behind: results, records, pages
 
-The checks. Metrics: `holdout`, `costs`, `slices`, `calibration`. Behaviour: `behaviour`, `minimum`, `robustness`,
-`fairness`, with the generators in `perturbations`. Data: `duplicates`, `target_leakage`, `identifiers`, `fit`,
-`label_noise`, `validation`, `drift`. Service: `regression`, `contract`, `skew`, `infrastructure`.
-
-Beside a suite: `comparison` and `compared` of two versions, `reproduction` and `remaking` of one. What is left behind:
-`records`, `report`, `comparison_report`, `plots`. What is named `..._process` is the main of a child.
+`reproduction` and `remaking` do one version again. What is named `..._process` is the main of a child.
 """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from salver.evaluation.results import CheckResult, Role
-from salver.evaluation.subject import Subject
+from salver.evaluation.reports.results import CheckResult, Role
+from salver.evaluation.subject.subject import Subject
 
 __all__ = ["Check"]
 

@@ -16,19 +16,19 @@ from typing import Final
 
 import salver
 from salver.clock import Clock
-from salver.evaluation.compared import ComparisonSettings, Findings, PairResult, Part, corrected
-from salver.evaluation.compared_costs import compare_latency, compare_size
-from salver.evaluation.compared_metrics import compare_metrics
-from salver.evaluation.compared_parts import compare_agreement, compare_calibration, compare_slices
+from salver.evaluation.compared.costs import compare_latency, compare_size
+from salver.evaluation.compared.findings import ComparisonSettings, Findings, PairResult, Part, corrected
+from salver.evaluation.compared.metrics import compare_metrics
+from salver.evaluation.compared.parts import compare_agreement, compare_calibration, compare_slices
 from salver.evaluation.evaluate import Progress, environment, subject_of
-from salver.evaluation.records import CheckRecord, JudgedRecord, VersionRecord
-from salver.evaluation.results import CheckResult, Role
-from salver.evaluation.rows import read_rows
-from salver.evaluation.scripts import ReadSuite
-from salver.evaluation.serving import serve_versions
-from salver.evaluation.splits import SplitCheck, split_digest, training_of
-from salver.evaluation.subject import Subject
-from salver.evaluation.suite import About, SliceSettings, Suite
+from salver.evaluation.reports.records import CheckRecord, JudgedRecord, VersionRecord
+from salver.evaluation.reports.results import CheckResult, Role
+from salver.evaluation.subject.rows import read_rows
+from salver.evaluation.subject.serving import serve_versions
+from salver.evaluation.subject.splits import SplitCheck, split_digest, training_of
+from salver.evaluation.subject.subject import Subject
+from salver.evaluation.suites.scripts import ReadSuite
+from salver.evaluation.suites.suite import About, SliceSettings, Suite
 from salver.protocol.description import Description
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import VersionManifest

@@ -12,18 +12,18 @@ from typing import Final
 import salver
 from salver.clock import Clock
 from salver.evaluation.check import Check
-from salver.evaluation.given import Given
-from salver.evaluation.inputs import map_inputs
 from salver.evaluation.parts import checks_of
-from salver.evaluation.predictions import Predictions, Reader
-from salver.evaluation.records import CheckRecord, EvaluationRecord, VersionRecord, combined
-from salver.evaluation.rows import Rows, read_rows
-from salver.evaluation.scripts import ReadSuite, read_suite
+from salver.evaluation.reports.records import CheckRecord, EvaluationRecord, VersionRecord, combined
 from salver.evaluation.service_parts import service_checks
-from salver.evaluation.serving import ServedVersion, serve_versions
-from salver.evaluation.splits import group_of, split_digest, split_rows, training_of
-from salver.evaluation.subject import Asked, Subject
-from salver.evaluation.suite import Suite
+from salver.evaluation.subject.given import Given
+from salver.evaluation.subject.inputs import map_inputs
+from salver.evaluation.subject.predictions import Predictions, Reader
+from salver.evaluation.subject.rows import Rows, read_rows
+from salver.evaluation.subject.serving import ServedVersion, serve_versions
+from salver.evaluation.subject.splits import group_of, split_digest, split_rows, training_of
+from salver.evaluation.subject.subject import Asked, Subject
+from salver.evaluation.suites.scripts import ReadSuite, read_suite
+from salver.evaluation.suites.suite import Suite
 from salver.protocol.description import Description
 from salver.protocol.errors import SalverError
 from salver.protocol.tables import VersionManifest

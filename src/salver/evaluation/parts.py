@@ -1,30 +1,30 @@
 """From the sections of a suite to its checks: the one place that knows every part.
 
-A new part is a section in `salver.evaluation.suite`, a file with its `Check`, and a line here.
+A new part is a section in `salver.evaluation.suites.suite`, a file with its `Check`, and a line here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from salver.evaluation.behaviour import BehaviourCheck
-from salver.evaluation.calibration import CalibrationCheck
+from salver.evaluation.behaviour.fairness import FairnessCheck
+from salver.evaluation.behaviour.invariance import BehaviourCheck
+from salver.evaluation.behaviour.minimum import DeclaredCheck
+from salver.evaluation.behaviour.perturbations import Perturbation
+from salver.evaluation.behaviour.robustness import RobustnessCheck
 from salver.evaluation.check import Check
-from salver.evaluation.costs import LatencyCheck, SizeCheck
-from salver.evaluation.duplicates import DuplicateCheck
-from salver.evaluation.fairness import FairnessCheck
-from salver.evaluation.fit import BaselineCheck, OverfitCheck
-from salver.evaluation.holdout import MetricCheck
-from salver.evaluation.identifiers import IdentifierCheck, LateCheck
-from salver.evaluation.label_noise import LabelNoiseCheck
-from salver.evaluation.minimum import DeclaredCheck
-from salver.evaluation.perturbations import Perturbation
-from salver.evaluation.robustness import RobustnessCheck
-from salver.evaluation.sections import BehaviourSettings
-from salver.evaluation.slices import SliceCheck
-from salver.evaluation.splits import SplitCheck
-from salver.evaluation.suite import SatisficingSettings, Suite
-from salver.evaluation.target_leakage import TargetLeakageCheck
+from salver.evaluation.data.duplicates import DuplicateCheck
+from salver.evaluation.data.fit import BaselineCheck, OverfitCheck
+from salver.evaluation.data.identifiers import IdentifierCheck, LateCheck
+from salver.evaluation.data.label_noise import LabelNoiseCheck
+from salver.evaluation.data.target_leakage import TargetLeakageCheck
+from salver.evaluation.metrics.calibration import CalibrationCheck
+from salver.evaluation.metrics.costs import LatencyCheck, SizeCheck
+from salver.evaluation.metrics.holdout import MetricCheck
+from salver.evaluation.metrics.slices import SliceCheck
+from salver.evaluation.subject.splits import SplitCheck
+from salver.evaluation.suites.sections import BehaviourSettings
+from salver.evaluation.suites.suite import SatisficingSettings, Suite
 
 __all__ = ["checks_of"]
 

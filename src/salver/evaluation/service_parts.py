@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from salver.evaluation.check import Check
-from salver.evaluation.contract import ContractCheck
-from salver.evaluation.given import Given
-from salver.evaluation.infrastructure import InfrastructureCheck
-from salver.evaluation.regression import RegressionCheck
-from salver.evaluation.service_sections import CasesSettings
-from salver.evaluation.skew import SkewCheck
-from salver.evaluation.suite import Suite
-from salver.evaluation.validation import DataCheck
+from salver.evaluation.data.validation import DataCheck
+from salver.evaluation.service.contract import ContractCheck
+from salver.evaluation.service.infrastructure import InfrastructureCheck
+from salver.evaluation.service.regression import RegressionCheck
+from salver.evaluation.service.skew import SkewCheck
+from salver.evaluation.subject.given import Given
+from salver.evaluation.suites.service_sections import CasesSettings
+from salver.evaluation.suites.suite import Suite
 
 __all__ = ["service_checks"]
 

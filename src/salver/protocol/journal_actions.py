@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 from salver.protocol.errors import SalverError
 from salver.protocol.nearest import did_you_mean
 
-__all__ = ["JOURNAL_ACTIONS", "JournalAction", "check_actions"]
+__all__ = ["DEPLOYING", "JOURNAL_ACTIONS", "JournalAction", "check_actions"]
 
 JournalAction = Literal[
     "add_case",
@@ -51,6 +51,8 @@ JournalAction = Literal[
     "withdraw_approval",
 ]
 JOURNAL_ACTIONS: Final[tuple[str, ...]] = get_args(JournalAction)
+DEPLOYING: Final[frozenset[JournalAction]] = frozenset({"deploy", "undeploy"})
+"""Those that say what an endpoint serves from then on."""
 
 
 def check_actions(names: Iterable[str]) -> None:

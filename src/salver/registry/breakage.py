@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, select
 
-from salver.clock import Clock
+from salver.clock import DAY_S, Clock
 from salver.protocol.names import SemanticVersion
 from salver.protocol.stages import NEAREST_FIRST, Stage
 from salver.protocol.tables import VersionManifest
@@ -30,7 +29,6 @@ from salver.storage.schema import versions
 
 __all__ = ["Breakage", "Breakages", "judge"]
 
-_DAY_S: Final = 86_400.0
 
 
 class Breakage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -75,7 +73,7 @@ class Breakages:
 
     def of(self, model: str, wanted: str | None, days: float = 30.0) -> Breakage:
         """What retiring a version would break, seen from who asked it in the last `days`; NOT_FOUND for none."""
-        since_s = self._clock.wall_s() - days * _DAY_S
+        since_s = self._clock.wall_s() - days * DAY_S
         with self._database.read() as connection:
             manifest = resolve(connection, model, wanted)
             return _impact(connection, manifest, since_s)

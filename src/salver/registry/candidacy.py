@@ -18,9 +18,9 @@ from salver.registry.in_use import rival_of
 from salver.registry.policy import Policy
 from salver.registry.stages import VersionStage
 
-__all__ = ["Checklist", "candidate_of"]
+__all__ = ["AskChecklist", "candidate_of"]
 
-Checklist = Callable[[Connection, str, str], GateResult]
+AskChecklist = Callable[[Connection, str, str], GateResult]
 """What a gate `checklist` asks about a model and a version, by its name."""
 
 
@@ -30,7 +30,7 @@ def candidate_of(
     here: VersionStage,
     target: Stage,
     policy: Policy,
-    checklists: Mapping[str, Checklist],
+    checklists: Mapping[str, AskChecklist],
     now_s: float,
 ) -> Candidate:
     """All that the policy's gates on the way to `target` look at, and no more."""

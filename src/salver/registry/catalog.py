@@ -309,13 +309,13 @@ def _page(connection: Connection, model: str, listing: Listing) -> tuple[Version
         query = query.where(versions.c.ordinal < listing.before)
     order = versions.c.ordinal.desc() if listing.last else versions.c.ordinal
     found = connection.execute(query.order_by(order).limit(listing.limit)).scalars()
-    return tuple(map(_decode, found))
+    return tuple(map(VersionManifest.parse, found))
 
 
 def _version(connection: Connection, model: str, version: str) -> VersionManifest | None:
     known = select(versions.c.manifest).where(versions.c.model == model, versions.c.version == version)
     text = connection.execute(known).scalar_one_or_none()
-    return None if text is None else _decode(text)
+    return None if text is None else VersionManifest.parse(text)
 
 
 def _newest_numbers(connection: Connection, model: str, *where: ColumnElement[bool]) -> list[str]:
@@ -325,10 +325,6 @@ def _newest_numbers(connection: Connection, model: str, *where: ColumnElement[bo
     if not numbers:
         require_model(connection, model)
     return numbers[::-1]
-
-
-def _decode(text: str) -> VersionManifest:
-    return msgspec.json.decode(text, type=VersionManifest)
 
 
 def _number(connection: Connection, unnumbered: VersionManifest, wanted: str | None) -> Numbered:

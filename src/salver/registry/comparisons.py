@@ -9,13 +9,13 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from salver.clock import DAY_S
 from salver.protocol.names import SemanticVersion
 from salver.protocol.stages import Stage
 from salver.registry.fields import Kind
 
 __all__ = ["Span", "comparison", "pattern", "read_value"]
 
-_DAY_S: Final = 86_400.0
 _TRUTHS: Final = {"true": True, "false": False}
 
 
@@ -62,7 +62,7 @@ def _number(text: str) -> float:
 def _span(text: str) -> Span:
     if len(text) == len("2026-03-01"):
         first_s = dt.datetime.combine(dt.date.fromisoformat(text), dt.time(), dt.UTC).timestamp()
-        return Span(first_s, first_s + _DAY_S)
+        return Span(first_s, first_s + DAY_S)
     moment = dt.datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(text)

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from salver.clock import DAY_S
 from salver.protocol.verdict import Judgement, Verdict
 from salver.registry.candidate import Candidate, Evidence, GateResult, Rival, person_of
 from salver.registry.evidence import Evaluation
@@ -31,7 +32,6 @@ __all__ = [
 
 OPERATIONAL_SUITE: Final = "operational"
 """The suite under which `salver check` records what it measured."""
-_DAY_S: Final = 86_400.0
 _AHEAD_S: Final = 300.0
 """How far in the future evidence may lie: clocks differ, and further on nobody knows how old it is."""
 
@@ -63,8 +63,8 @@ class _Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     def doubt(self, identity: str, at_s: float | None, now_s: float) -> str:
         """Why an evaluation of that time is not to be gone by; empty for one that may be, or of no time."""
         age_s = 0.0 if at_s is None else now_s - at_s
-        if self.within_days and age_s > self.within_days * _DAY_S:
-            return f"{identity} is {age_s / _DAY_S:.1f} days old; {self.within_days:g} are allowed"
+        if self.within_days and age_s > self.within_days * DAY_S:
+            return f"{identity} is {age_s / DAY_S:.1f} days old; {self.within_days:g} are allowed"
         return f"{identity} was recorded in the future; a clock was wrong" if age_s < -_AHEAD_S else ""
 
 

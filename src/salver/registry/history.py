@@ -12,7 +12,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 from sqlalchemy import Connection, func, select
 
+from salver.clock import DAY_S
 from salver.protocol.errors import SalverError
+from salver.protocol.journal_actions import DEPLOYING
 from salver.registry.stage_history import Stood, stood
 from salver.storage.database import Database
 from salver.storage.journal import JournalRecord, about, read_records, with_previous
@@ -21,9 +23,6 @@ from salver.storage.schema import journal
 
 __all__ = ["ClockJump", "Event", "History", "Served", "history_of", "served_of"]
 
-_DEPLOYING: Final = ("deploy", "rollback")
-_UNDEPLOYING: Final = "undeploy"
-_DAY_S: Final = 86_400.0
 _MOST_RECORDS: Final = 100_000
 _NAMING: Final = frozenset({"endpoint", "model", "version", "generation"})
 
@@ -139,7 +138,7 @@ def _records(
     connection: Connection, name: str, endpoint: str | None, *, deployments_only: bool = False
 ) -> list[JournalRecord]:
     """All deployments that concern `name`, and whatever else is about it."""
-    deploying = journal.c.action.in_((*_DEPLOYING, _UNDEPLOYING))
+    deploying = journal.c.action.in_(sorted(DEPLOYING))
     # Which of them name the model only in passing, is seen when they are read.
     wanted = deploying & ((journal.c.subject == name) | journal.c.record.contains(f'"model":"{name}"', autoescape=True))
     if endpoint is not None:
@@ -171,9 +170,7 @@ def _stages(
     versions = {(each.model, each.version) for each in served if endpoint or each.model != name}
     for model in sorted({model for model, _ in versions}):
         theirs = _records(connection, model, None)
-        yield from (
-            each for each in _within(stood(theirs, model), theirs, span) if (model, each.version) in versions
-        )
+        yield from (each for each in _within(stood(theirs, model), theirs, span) if (model, each.version) in versions)
 
 
 def _within(
@@ -187,7 +184,7 @@ def _within(
 
 
 def _deploys(record: JournalRecord) -> bool:
-    return record.action in _DEPLOYING or record.action == _UNDEPLOYING
+    return record.action in DEPLOYING
 
 
 def _spec(record: JournalRecord, side: str) -> dict[str, Any]:
@@ -301,9 +298,9 @@ def _with_requests(connection: Connection, served: Served) -> Served:
         usage.c.model == served.model,
         usage.c.version == served.version,
         usage.c.endpoint == served.endpoint,
-        usage.c.day >= int(served.since_s // _DAY_S),
+        usage.c.day >= int(served.since_s // DAY_S),
     )
     if served.until_s is not None:
-        query = query.where(usage.c.day <= int(served.until_s // _DAY_S))
+        query = query.where(usage.c.day <= int(served.until_s // DAY_S))
     requests = connection.execute(query).scalar_one()
     return served if requests is None else msgspec.structs.replace(served, requests=int(requests))

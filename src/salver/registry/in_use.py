@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Collection
+from typing import Final
 
 from sqlalchemy import Connection, select
 
 from salver.protocol.errors import SalverError
+from salver.protocol.journal_actions import JournalAction
 from salver.protocol.stages import Stage
 from salver.registry.candidate import Rival
 from salver.registry.catalog import find_version
@@ -26,6 +28,8 @@ __all__ = [
     "require_production",
     "rival_of",
 ]
+
+_ENTERING: Final[JournalAction] = "promote"
 
 
 def require_deployable(connection: Connection, model: str, version: str, endpoint: str) -> None:
@@ -91,7 +95,7 @@ def _last_in_production(connection: Connection, model: str, version: str) -> str
     query = select(journal.c.subject).where(
         journal.c.subject.between(f"{model}@", f"{model}A"),
         journal.c.subject != f"{model}@{version}",
-        journal.c.action == "promote",
+        journal.c.action == _ENTERING,
         journal.c.record.contains(f'"target":"{Stage.PRODUCTION}"', autoescape=True),
     )
     found = connection.execute(query.order_by(journal.c.seq.desc()).limit(1)).scalar_one_or_none()

@@ -17,11 +17,11 @@ from salver.clock import Clock
 from salver.protocol.errors import SalverError
 from salver.protocol.journal_actions import JournalAction
 from salver.protocol.reasons import checked_why
-from salver.protocol.stages import Stage
+from salver.protocol.stages import OUT, Stage
 from salver.protocol.tables import VersionManifest
 from salver.protocol.verdict import Verdict
 from salver.registry.approvals import drop_approvals
-from salver.registry.candidacy import Checklist, candidate_of
+from salver.registry.candidacy import AskChecklist, candidate_of
 from salver.registry.candidate import Candidate
 from salver.registry.catalog import find_version, require_model
 from salver.registry.decisions import DecisionRecord, decide, decisions_of, next_id, record_of, write_decision
@@ -38,7 +38,6 @@ from salver.storage.registry_schema import retirements
 
 __all__ = ["Lifecycle", "Promotion", "PromotionRequest"]
 
-_OUT: Final = frozenset({Stage.ARCHIVED, Stage.REJECTED})
 _IN_USE: Final = frozenset({Stage.SHADOW, Stage.PRODUCTION})
 _LOOKS: Final = 3
 """How often a candidate is looked at before the write lock is taken; while others keep changing things, under it."""
@@ -84,7 +83,7 @@ class Lifecycle:
     __slots__ = ("_checklists", "_clock", "_database", "_journal")
 
     def __init__(
-        self, database: Database, journal: Journal, clock: Clock, checklists: Mapping[str, Checklist] | None = None
+        self, database: Database, journal: Journal, clock: Clock, checklists: Mapping[str, AskChecklist] | None = None
     ) -> None:
         self._database = database
         self._journal = journal
@@ -208,7 +207,7 @@ class Lifecycle:
             require_not_deleted(connection, request.model, request.version)
         if request.target is Stage.ARCHIVED:
             require_not_held(connection, request.model, request.version)
-        if request.target in _OUT:
+        if request.target in OUT:
             require_not_deployed(connection, here, request.target)
 
     def _refuse(

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, select
 
 from salver.protocol.errors import SalverError
 from salver.protocol.journal_actions import JournalAction
-from salver.protocol.stages import Stage
+from salver.protocol.stages import NEAREST_FIRST, OUT, Stage
 from salver.registry.gates import AnyGate, ApprovalsGate, EvaluationGate, MetricGate, OperationalGate
 from salver.registry.retirement_rules import RetirementRule
 from salver.registry.stages import FORWARD, LIFECYCLE, goes_back
@@ -93,7 +93,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def past_gates(self, model: str) -> tuple[Stage, ...]:
         """Production, and the stages from where a version comes there and meets no gate."""
         found = {Stage.PRODUCTION}
-        for stage in (Stage.SHADOW, Stage.STAGING, Stage.VALIDATION, Stage.DEVELOPMENT):
+        for stage in NEAREST_FIRST:
             ahead = [move for move in LIFECYCLE.moves_from(stage) if move.event in FORWARD and move.target in found]
             if any(not self.gates(model, (stage, move.target)) for move in ahead):
                 found.add(stage)
@@ -196,7 +196,7 @@ def _named(gate: EvaluationGate | OperationalGate | MetricGate) -> str:
 def _check_model_rule(rule: ModelRule) -> None:
     if rule.most_in_production < 0:
         raise _wrong(f"most_in_production of {rule.match!r} is {rule.most_in_production}; 0 is for any number")
-    never = {Stage.ARCHIVED, Stage.REJECTED}.intersection(rule.deploy_from or ())
+    never = OUT.intersection(rule.deploy_from or ())
     if never:
         raise _wrong(f"deploy_from of {rule.match!r} names {min(never)}, whose versions are never deployed")
 

@@ -9,7 +9,7 @@ from salver.registry.access_tokens import AccessTokens
 from salver.registry.approvals import Approvals
 from salver.registry.audit import Audit
 from salver.registry.breakage import Breakages
-from salver.registry.candidacy import Checklist
+from salver.registry.candidacy import AskChecklist
 from salver.registry.cases import Cases
 from salver.registry.catalog import Catalog
 from salver.registry.change_positions import ChangePositions
@@ -48,7 +48,7 @@ class Records:
     """
 
     def __init__(
-        self, home: Home, database: Database, clock: Clock, checklists: Mapping[str, Checklist] | None = None
+        self, home: Home, database: Database, clock: Clock, checklists: Mapping[str, AskChecklist] | None = None
     ) -> None:
         pepper = home.pepper()
         self.home = home

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
-from typing import Final
 
 import msgspec
 
+from salver.clock import DAY_S
 from salver.protocol.stages import OUT, Stage
 from salver.registry.evidence import Evaluation
 from salver.registry.gates import MetricGate
@@ -20,7 +20,6 @@ from salver.registry.usage import VersionUse
 
 __all__ = ["Proposal", "Retiree", "RetirementRule", "propose"]
 
-_DAY_S: Final = 86_400.0
 
 
 class RetirementRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -98,7 +97,7 @@ def propose(rules: Iterable[RetirementRule], known: Iterable[Retiree], now_s: fl
         for rule in rules:
             reason = _reason(rule, each, everything, now_s)
             if reason:
-                due_s = now_s + rule.notice_days * _DAY_S
+                due_s = now_s + rule.notice_days * DAY_S
                 found.append(
                     Proposal(
                         each.model,
@@ -121,7 +120,7 @@ def _reason(rule: RetirementRule, each: Retiree, known: tuple[Retiree, ...], now
         return ""
     reasons = []
     if rule.older_than_days is not None:
-        age_days = (now_s - each.created_s) / _DAY_S
+        age_days = (now_s - each.created_s) / DAY_S
         reasons.append(f"registered {age_days:.0f} days ago" if age_days > rule.older_than_days else "")
     if rule.unused_days is not None:
         reasons.append(_unused(rule.unused_days, each, now_s))
@@ -132,9 +131,9 @@ def _reason(rule: RetirementRule, each: Retiree, known: tuple[Retiree, ...], now
 
 def _unused(days: float, each: Retiree, now_s: float) -> str:
     last_s = each.last_asked_s
-    if (now_s - (each.created_s if last_s is None else max(last_s, each.created_s))) / _DAY_S <= days:
+    if (now_s - (each.created_s if last_s is None else max(last_s, each.created_s))) / DAY_S <= days:
         return ""
-    return "never asked" if last_s is None else f"last asked {(now_s - last_s) / _DAY_S:.0f} days ago"
+    return "never asked" if last_s is None else f"last asked {(now_s - last_s) / DAY_S:.0f} days ago"
 
 
 def _surpassed(rule: RetirementRule, each: Retiree, known: tuple[Retiree, ...]) -> str:

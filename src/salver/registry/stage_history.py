@@ -7,12 +7,13 @@ from typing import Final
 
 import msgspec
 
+from salver.protocol.journal_actions import JournalAction
 from salver.protocol.stages import Stage
 from salver.storage.journal import JournalRecord
 
 __all__ = ["Stood", "stood"]
 
-_MOVING: Final = frozenset({"promote", "replace", "retire"})
+_MOVING: Final[frozenset[JournalAction]] = frozenset({"promote", "replace", "retire"})
 
 
 class Stood(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, func, insert, select, update
 
+from salver.clock import DAY_S
 from salver.protocol.usage import Asking
 from salver.storage.database import Database
 from salver.storage.registry_schema import usage
 
 __all__ = ["Usage", "VersionUse", "use_of"]
 
-_DAY_S: Final = 86_400.0
 
 
 class VersionUse(msgspec.Struct, frozen=True):
@@ -70,7 +69,7 @@ def use_of(connection: Connection, model: str | None = None, version: str | None
 
 
 def _add(connection: Connection, asking: Asking) -> None:
-    day = int(asking.last_s // _DAY_S)
+    day = int(asking.last_s // DAY_S)
     same = (
         (usage.c.model == asking.model)
         & (usage.c.version == asking.version)

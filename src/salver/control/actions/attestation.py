@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from salver.control.action import Action
-from salver.control.actions.descriptions import OfVersion
+from salver.control.actions.models import OfVersion
 from salver.registry.attestation import Attestation
 from salver.security.access import Operation
 

@@ -9,7 +9,7 @@ from salver.cards.checklist import Checklist, checklist
 from salver.cards.document import Document
 from salver.cards.sheet import data_sheet
 from salver.control.action import Action
-from salver.control.actions.descriptions import OfVersion
+from salver.control.actions.models import OfVersion
 from salver.security.access import Operation
 
 if TYPE_CHECKING:

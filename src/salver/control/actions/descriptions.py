@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from salver.control.action import Action
-from salver.control.actions.models import OfModel
+from salver.control.actions.models import OfModel, OfVersion
 from salver.protocol.description import Description
 from salver.registry.description_rows import Alias, AliasMoved
 from salver.registry.pages import VersionPage
@@ -27,16 +27,8 @@ __all__ = [
     "AliasMove",
     "AliasRemoval",
     "Changes",
-    "OfVersion",
     "TagChanges",
 ]
-
-
-class OfVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Asks about one version: a number, an alias, a stage or "latest"."""
-
-    model: str
-    version: str = "latest"
 
 
 class Changes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from salver.control.action import Action, Nothing
-from salver.control.actions.descriptions import OfVersion
+from salver.control.actions.models import OfVersion
 from salver.protocol.stages import Stage
 from salver.registry.approvals import Approved
 from salver.registry.candidate import Approval

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 
 from salver.control.action import Action
-from salver.control.actions.descriptions import OfVersion
+from salver.control.actions.models import OfVersion
 from salver.registry.breakage import Breakage
 from salver.registry.impact import Impact
 from salver.registry.lineage import Graph

@@ -15,13 +15,20 @@ from salver.security.access import Operation
 if TYPE_CHECKING:
     from salver.control.administration import Administration, LocalAdministration
 
-__all__ = ["ACTIONS", "MODELS", "VERSIONS", "OfModel", "OfVersions", "each_version"]
+__all__ = ["ACTIONS", "MODELS", "VERSIONS", "OfModel", "OfVersion", "OfVersions", "each_version"]
 
 
 class OfModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Asks about one model."""
 
     model: str
+
+
+class OfVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Asks about one version: a number, an alias, a stage or "latest"."""
+
+    model: str
+    version: str = "latest"
 
 
 class OfVersions(Listing, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from salver.control.action import Action, Nothing
-from salver.control.actions.descriptions import OfVersion
+from salver.control.actions.models import OfVersion
 from salver.registry.retirement_rules import Proposal
 from salver.registry.retirements import RetirementRun
 from salver.security.access import Operation

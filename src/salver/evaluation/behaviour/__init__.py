@@ -1,0 +1,1 @@
+"""How it behaves: where inputs change, are damaged, or belong to different groups of people."""

@@ -1,0 +1,1 @@
+"""What comparing two versions finds."""

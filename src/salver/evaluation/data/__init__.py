@@ -1,0 +1,1 @@
+"""Whether the rows and the training can be believed."""

@@ -1,0 +1,1 @@
+"""Whether it can take its place: cases, contracts, skew, infrastructure."""

@@ -1,0 +1,1 @@
+"""What is looked at: a served version, rows, and what it says of them."""
