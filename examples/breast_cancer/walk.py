@@ -94,7 +94,9 @@ def incident(walk: Walk) -> None:
     rows = np.loadtxt(walk.folder / "cancer.csv", delimiter=",", skiprows=1)
     tensor = {"name": "X", "shape": [1, 30], "datatype": "FP32", "data": rows[0, :30].tolist()}
     (walk.folder / "incident-12.json").write_text(json.dumps({"inputs": [tensor]}))
-    walk.salver("case", "add", "cancer", "--input", "incident-12.json", "--expect", "label=1", "--source", "incident 12")
+    walk.salver(
+        "case", "add", "cancer", "--input", "incident-12.json", "--expect", "label=1", "--source", "incident 12"
+    )
     walk.salver("evaluate", "cancer@1.0.2", "--suite", CASES, *DATA, ends=1)
     walk.salver("evaluate", "cancer@1.0.1", "--suite", CASES, *DATA)
 

@@ -51,9 +51,7 @@ def main(folder: Path, wheels: Path) -> None:
             walk.salver("evaluate", f"rooms@{version}", "--suite", SUITE, *DATA, "--record", ends=1)
             walk.salver("promote", f"rooms@{version}", "validation")
             walk.salver("promote", f"rooms@{version}", "staging", ends=1)
-        walk.stand(
-            "rooms", {"1.0.0": "staging", "1.0.1": "production", "1.0.2": "validation", "1.0.3": "validation"}
-        )
+        walk.stand("rooms", {"1.0.0": "staging", "1.0.1": "production", "1.0.2": "validation", "1.0.3": "validation"})
         walk.step("Who was it?")
         walk.salver("decisions", "rooms@1.0.1")
         walk.salver("history", "rooms")

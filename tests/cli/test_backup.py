@@ -48,7 +48,7 @@ def test_people_are_told_what_is_in_it_and_to_keep_it_safe(deployed, tmp_path: P
     [
         (["backup", "{}/all.zip"], "INVALID_SETTING"),
         (["backup", "{}/nowhere/all.tar"], "NOT_FOUND"),
-        (["backup", "{}/all.tar", "--passphrase-file", "{}/none"], "INVALID_SETTING"),
+        (["backup", "{}/all.tar", "--passphrase-file", "{}/none"], "INVALID_PARAMETER"),
         (["backup", "{}/all.tar", "--passphrase-file", "{}/short"], "INVALID_SETTING"),
         (["restore", "{}/none.tar"], "REFUSED_BY_POLICY"),
         (["restore", "{}/none.tar", "--home", "{}/new"], "NOT_FOUND"),

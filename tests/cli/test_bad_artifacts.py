@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from tests.checks.home_checks import kept, sound
 
-from salver.control import registration
+from salver.runtime import artifact
 from salver.storage import blobs
 
 
@@ -155,8 +155,8 @@ def test_what_does_not_stand_still_is_not_registered(salver, one, tmp_path, monk
             changed.append(CHANGES[change](model))
 
     if when == "after it was read":
-        read = registration.read_artifact
-        monkeypatch.setattr(registration, "read_artifact", lambda *a, **b: (read(*a, **b), once())[0])
+        described = artifact.Recognised.described
+        monkeypatch.setattr(artifact.Recognised, "described", lambda *a: (described(*a), once())[0])
     elif when == "while it is stored":
         write = blobs.write_all
         monkeypatch.setattr(blobs, "write_all", lambda *a: (once(), write(*a))[1])

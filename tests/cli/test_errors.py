@@ -151,6 +151,16 @@ def test_a_fault_of_ours_is_one_line_and_a_stack_trace_only_on_request(salver, m
     assert "Traceback" in done.err
 
 
+def test_a_fault_while_a_version_is_judged_has_the_reason_of_the_system(salver, made, monkeypatch) -> None:
+    def fail(_path) -> None:
+        raise PermissionError(13, "Permission denied", "/somewhere")
+
+    monkeypatch.setattr("salver.evaluation.suites.scripts.read_suite", fail)
+    done = salver("--json", "compare", "m@1.0.1", "m@1.0.0", "--data", "rows.csv", "--suite", "suite.toml")
+    assert (done.code, done.error["code"]) == (3, "INTERNAL")
+    assert done.error["message"] == "Permission denied: /somewhere"
+
+
 def test_a_home_that_cannot_be_made_or_read_is_named(salver, tmp_path) -> None:
     (tmp_path / "file").write_text("")
     done = salver("--json", "models", "--home", tmp_path / "file")

@@ -140,5 +140,6 @@ def test_a_revoked_version_is_not_deployed_packaged_or_called_good(salver, expor
         assert "wrong labels" in done.error["message"]
     assert not (tmp_path / "image").exists()
     assert "no version of model 'only' may serve: 1.0.0 is revoked" in salver("deploy", "only").err
+    assert "  revoked     wrong labels\n" in salver("show", "only@1.0.0").out
     done = salver("verify", "only@1.0.0", "--json")
     assert (done.code, done.json["problems"]) == (1, ["it was revoked: wrong labels"])

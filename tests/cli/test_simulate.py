@@ -109,7 +109,7 @@ def test_a_recording_that_is_none_is_refused_with_its_line(deployed, tmp_path, w
         (["double", *LINE, "--rate", "5", "--policy", "deferred"], "INVALID_SETTING", "needs an objective"),
         (["double", *LINE, "--rate", "5", "--max-wait", "99"], "INVALID_SETTING", "--max-wait is 99"),
         (["double", *LINE, "--rate", "5", "--replicas", "0"], "INVALID_SETTING", "replicas is 0"),
-        (["double", *LINE, "--recorded", "/no/such.csv"], "INVALID_ARTIFACT", "/no/such.csv"),
+        (["double", *LINE, "--recorded", "/no/such.csv"], "INVALID_PARAMETER", "/no/such.csv"),
     ],
 )
 def test_what_cannot_be_simulated_is_refused(deployed, arguments: list[str], code: str, says: str) -> None:

@@ -331,3 +331,14 @@ def test_only_what_may_be_asked_twice_is(monkeypatch, method, code, tries) -> No
     with is_error(code):
         repeated(method, ask)
     assert len(asked) == tries
+
+
+def test_a_home_that_is_not_there_is_an_error_until_something_is_published(tmp_path: Path, models: Path) -> None:
+    registry = salver.Registry(home=tmp_path / "typo")
+    for read in (registry.list_models, registry.deployments, lambda: registry.get_model("double")):
+        with pytest.raises(SalverError, match="there is no home .*typo") as raised:
+            read()
+        assert raised.value.code == "NOT_FOUND"
+    assert list(tmp_path.iterdir()) == []
+    registry.publish_model("double", models / "times2.onnx")
+    assert [each.name for each in registry.list_models()] == ["double"]

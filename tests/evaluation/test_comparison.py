@@ -268,6 +268,7 @@ def test_rows_that_either_was_trained_on_settle_nothing(house, capsys) -> None:
     [
         ((), "what is true is not said"),
         (("--target", "nothing"), "no column"),
+        (("--target", "target", "--slice", "mean_aera"), "did you mean 'mean_area'"),
         (("--target", "target", "--margin", "-1"), "--margin is -1"),
         (("--target", "target", "--requests", "3"), "--requests is 3"),
     ],
@@ -275,7 +276,7 @@ def test_rows_that_either_was_trained_on_settle_nothing(house, capsys) -> None:
 def test_what_cannot_be_compared_is_an_error_that_names_the_thing(house, capsys, more, what) -> None:
     code, said = compared(house, capsys, house.good, house.boosted, "--data", house.data, *more)
     assert code == 3
-    assert what in said["error"]["message"]
+    assert what in said["error"]["message"] + said["error"]["remedy"]
 
 
 def test_a_version_is_not_compared_with_itself(house, capsys) -> None:

@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from salver.cli.context import Context, Exit
+from salver.cli.files import read_file
 from salver.cli.tables import date, table
 from salver.cli.times import moment
 from salver.protocol.errors import SalverError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["add_to"]
 
 _MOST: Final = 1_000_000
-_LARGEST_KEPT_BYTES: Final = 1 << 30
 
 
 def add_to(app: typer.Typer) -> None:
@@ -178,7 +178,7 @@ def _verify_proof(here: Context, path: Path, pems: list[Path]) -> None:
     from salver.registry.audit_keys import by_fingerprint
 
     try:
-        found = msgspec.json.decode(_read(path), type=Inclusion)
+        found = msgspec.json.decode(read_file(path), type=Inclusion)
     except msgspec.DecodeError as error:
         raise SalverError("INVALID_ARTIFACT", f"{path.name} is no proof: {error}", "see `salver audit prove`") from None
     flaw = proof_flaw(found, by_fingerprint(_known(here, pems)))
@@ -207,25 +207,16 @@ def _known(here: Context, pems: list[Path]) -> list[AuditPublicKey]:
 def _pinned(pems: list[Path]) -> list[AuditPublicKey]:
     from salver.security.keys import AuditPublicKey
 
-    return [AuditPublicKey.parse(_read(path), path.name) for path in pems]
+    return [AuditPublicKey.parse(read_file(path), path.name) for path in pems]
 
 
 def _heads(path: Path) -> tuple[TreeHead, ...]:
     from salver.storage.tree_heads import parse_heads
 
-    found = parse_heads(_read(path), path.name)
+    found = parse_heads(read_file(path), path.name)
     if not found:
         raise SalverError("INVALID_ARTIFACT", f"{path.name} has no tree head in it", "see `salver audit head --json`")
     return found
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > _LARGEST_KEPT_BYTES:
-            raise SalverError("BODY_TOO_LARGE", f"{path.name} has more than {_LARGEST_KEPT_BYTES} bytes")
-        return path.read_bytes()
-    except OSError as error:
-        raise SalverError("NOT_FOUND", f"{path} cannot be read: {error.strerror}") from error
 
 
 def head(context: typer.Context) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from salver.cli.context import Context
+from salver.cli.files import read_file
 from salver.cli.tables import counted
 from salver.protocol.errors import SalverError
 
@@ -81,13 +82,7 @@ def restore(
 def _passphrase(path: Path | None) -> bytes | None:
     if path is None:
         return None
-    try:
-        with path.open("rb") as file:
-            passphrase = file.read(_PASSPHRASE_BYTES).rstrip(b"\r\n")
-    except OSError as error:
-        raise SalverError(
-            "INVALID_SETTING", f"cannot read {path.name!r}: {error.strerror}", "name a file with a passphrase"
-        ) from None
+    passphrase = read_file(path)[:_PASSPHRASE_BYTES].rstrip(b"\r\n")
     if len(passphrase) < _SHORTEST:
         raise SalverError(
             "INVALID_SETTING",

@@ -73,13 +73,7 @@ class Context:
         """The home; made if it is not there and `make` says so, else NOT_FOUND."""
         from salver.storage.home import Home
 
-        if not make and not self.home_path.expanduser().exists():
-            raise SalverError(
-                "NOT_FOUND",
-                f"there is no home {self.home_path}",
-                "`salver register` makes one there; --home or SALVER_HOME names another",
-            )
-        return Home.open(self.home_path)
+        return Home.open(self.home_path) if make else Home.existing(self.home_path)
 
     def serving(self) -> Serving:
         """Who serves this home; raises NOT_READY when nobody does."""

@@ -210,6 +210,8 @@ def _described(page: VersionPage) -> list[str]:
         f"  format      {manifest.format}, {counted(len(manifest.files), 'file')}, {manifest.size_bytes:,} bytes",
         describe_signature(manifest.signature, 11),
     ]
+    if page.revoked:
+        lines.append(f"  revoked     {page.revoked}")
     if page.deleted:
         lines.append(f"  deleted     {page.deleted}")
     if page.held:

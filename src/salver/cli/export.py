@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from salver.cli.context import Context, Exit
+from salver.cli.files import read_file
 from salver.cli.tables import counted
 from salver.protocol.errors import SalverError
 from salver.protocol.names import named_version, split_reference
@@ -148,8 +149,5 @@ def _trusted(here: Context, public_key: Path | None) -> TrustedKeys:
 
     if public_key is None:
         return Keyring(here.home()).trusted()
-    try:
-        key = VerifyingKey.parse(public_key.read_bytes(), public_key.name)
-    except OSError:
-        raise SalverError("INVALID_ARTIFACT", f"{public_key.name!r} cannot be read", "give a PEM file") from None
+    key = VerifyingKey.parse(read_file(public_key), public_key.name)
     return TrustedKeys({key.key_id: key})

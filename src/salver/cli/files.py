@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from salver.protocol.errors import SalverError
 
 __all__ = ["GivenFile", "read_file", "read_given"]
+
+_MOST_BYTES: Final = 1 << 30
 
 
 class GivenFile(NamedTuple):
@@ -19,8 +21,10 @@ class GivenFile(NamedTuple):
 
 
 def read_file(path: Path) -> bytes:
-    """Its bytes; INVALID_PARAMETER where it cannot be read."""
+    """Its bytes; INVALID_PARAMETER where it cannot be read, BODY_TOO_LARGE above 1 GiB."""
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise SalverError("BODY_TOO_LARGE", f"{str(path)!r} has more than {_MOST_BYTES} bytes", "name another")
         return path.read_bytes()
     except OSError as error:
         raise SalverError(

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from salver.cli.context import Context
+from salver.cli.files import read_file
 from salver.cli.tables import table
 from salver.protocol.errors import SalverError
 
@@ -71,8 +72,8 @@ def trust(
     here: Context = context.obj
     chosen = name or re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("._-")
     try:
-        text = file.read_text()[: 64 * 1024]
-    except (OSError, UnicodeDecodeError):
+        text = read_file(file).decode()[: 64 * 1024]
+    except UnicodeDecodeError:
         raise SalverError("INVALID_ARTIFACT", f"{file.name!r} is no key that can be read", "give a PEM file") from None
     with here.administration(make_home=True) as admin:
         trusted = admin.do(TRUST_KEY, KeyFile(text, chosen))

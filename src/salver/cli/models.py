@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import typer
 
 from salver.cli.context import Context
@@ -68,8 +69,6 @@ def register(  # noqa: PLR0913, PLR0917 - one argument for each option
     tag: list[str] = typer.Option([], "--tag", help="NAME=VALUE, a free tag."),
 ) -> None:
     """Add a version of a model to the registry."""
-    import msgspec
-
     from salver.control.actions.registration import REGISTER
     from salver.control.origin import Sources, origin_of
     from salver.control.registration import draft_version
@@ -88,12 +87,7 @@ def register(  # noqa: PLR0913, PLR0917 - one argument for each option
     )
     with here.administration() as admin:
         done = admin.do(REGISTER, draft)
-    here.say(registered_document(done), "\n".join([*registered_lines(done), *_origin_lines(done, origin)]))
-    if not done.created and (said or tag):
-        here.note("note: what is said of it was left as it is; `salver describe` and `salver tag` change it")
-    if training_data is not None and done.manifest.profile is None:
-        why = origin.unread or "its columns are not the inputs: name the --target, or give --profile"
-        here.note(f"note: {training_data.name} gives no profile: {why}")
+    _tell(here, done, origin, training_data, described=bool(said or tag))
 
 
 def _check(name: str, version: str | None) -> None:
@@ -108,6 +102,16 @@ def _signed(signature: Path | None) -> str:
     from salver.registry.exported import read_signature
 
     return read_signature(signature) if signature else ""
+
+
+def _tell(here: Context, done: Registered, origin: Origin, training_data: Path | None, *, described: bool) -> None:
+    """Say what was registered, and what of the asked for was not."""
+    here.say(registered_document(done), "\n".join([*registered_lines(done), *_origin_lines(done, origin)]))
+    if described and not done.created:
+        here.note("note: what is said of it was left as it is; `salver describe` and `salver tag` change it")
+    if training_data is not None and done.manifest.profile is None:
+        why = origin.unread or "its columns are not the inputs: name the --target, or give --profile"
+        here.note(f"note: {training_data.name} gives no profile: {why}")
 
 
 def _origin_lines(done: Registered, origin: Origin) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from salver.cli.context import Context
+from salver.cli.files import read_file
 from salver.cli.tables import table
 from salver.protocol.arrivals import Arrivals
 from salver.protocol.errors import SalverError
@@ -160,9 +161,9 @@ def _recorded(file: Path) -> list[Arrival]:
     from salver.scaling.simulation import Arrival
 
     try:
-        lines = file.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SalverError("INVALID_ARTIFACT", f"cannot read {str(file)!r}: {error}", "check the path") from None
+        lines = read_file(file).decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise SalverError("INVALID_ARTIFACT", f"{str(file)!r} is no text: {error}", "write it in UTF-8") from None
     load = []
     for number, line in enumerate(lines, start=1):
         at, _, rows = line.partition(",")

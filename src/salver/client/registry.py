@@ -59,7 +59,6 @@ from salver.registry.description_rows import AliasMoved
 from salver.registry.evidence import Evaluation, RecordedEvaluation
 from salver.registry.lifecycle import Promotion, PromotionRequest
 from salver.registry.search import Found
-from salver.storage.home import Home
 from salver.storage.journal import JournalRecord
 
 __all__ = ["Registry"]
@@ -74,7 +73,7 @@ class Registry:
     """A registry: of the server at `url`, the root of a control listener, or of a home on this machine.
 
     `token` is what `salver token create` printed; without one that in SALVER_TOKEN is used. `home` is the directory
-    to use without a URL: by default that of the command line. `verify` is what TLS certificates are checked against,
+    to use without a URL: by default that of the command line; only publishing makes one where there is none. `verify` is what TLS certificates are checked against,
     as for `salver.Client`. http is for this machine: elsewhere the token would be readable on the way, and so is
     refused unless `allow_http` says that the way is private.
 
@@ -97,7 +96,7 @@ class Registry:
         check_timeout(timeout_s)
         self._place: Place
         if url is None:
-            self._place = HomePlace(Home.open(home or default_home()))
+            self._place = HomePlace(Path(home or default_home()).expanduser().absolute())
         else:
             self._place = ServerPlace(_connection(url, token, check_verify(verify), timeout_s, allow_http=allow_http))
 

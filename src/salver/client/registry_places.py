@@ -89,22 +89,25 @@ def repeated(method: str, ask: Callable[[], Any]) -> Any:
 
 
 class HomePlace:
-    """A home on this machine. Each call holds it for a moment, or asks the server that has it."""
+    """A home on this machine. Each call holds it for a moment, or asks the server that has it.
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    Publishing makes the home where there is none; everything else raises NOT_FOUND.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
     def __repr__(self) -> str:
-        return str(self._home.path)
+        return str(self._path)
 
     def administration(self, why: str) -> contextlib.AbstractContextManager[Administration]:
         """See `Place`."""
-        return administration_of(self._home, "Python client", why)
+        return administration_of(Home.existing(self._path), "Python client", why)
 
     def publish(self, artifact: Artifact, why: str) -> Registered:
         """See `Place`."""
         draft = draft_version(
-            open_blobs(self._home),
+            open_blobs(Home.open(self._path)),
             artifact.name,
             artifact.path,
             version=artifact.version,
@@ -119,7 +122,7 @@ class HomePlace:
     def fetch(self, manifest: VersionManifest, file: FileEntry, target: Path, progress: Progress) -> None:
         """See `Place`."""
         del manifest
-        open_blobs(self._home).copy_verified(file.sha256, target, 0o644)
+        open_blobs(Home.existing(self._path)).copy_verified(file.sha256, target, 0o644)
         progress(file.path, file.size_bytes, file.size_bytes)
 
     def close(self) -> None:

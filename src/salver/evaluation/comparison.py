@@ -23,7 +23,7 @@ from salver.evaluation.compared.parts import compare_agreement, compare_calibrat
 from salver.evaluation.evaluate import Progress, environment, subject_of
 from salver.evaluation.reports.records import CheckRecord, JudgedRecord, VersionRecord
 from salver.evaluation.reports.results import CheckResult, Role
-from salver.evaluation.subject.rows import read_rows
+from salver.evaluation.subject.rows import Rows, read_rows
 from salver.evaluation.subject.serving import serve_versions
 from salver.evaluation.subject.splits import SplitCheck, split_digest, training_of
 from salver.evaluation.subject.subject import Subject
@@ -90,7 +90,7 @@ def compare_versions(
     steps = len(_PARTS) + 2
     on_progress("reading", 0, steps)
     rows = read_rows(data)
-    rows.column(suite.suite.suite.target)
+    _require_columns(rows, suite.suite)
     on_progress("loading", 1, steps)
     served_as = {"candidate": versions[0], "against": versions[1]}
     with serve_versions(home, served_as, clock, batch_rows=suite.suite.suite.batch_rows) as served:
@@ -127,6 +127,14 @@ def compare_versions(
         took_s=clock.monotonic_s() - began_s,
         salver=salver.__version__,
     )
+
+
+def _require_columns(rows: Rows, suite: Suite) -> None:
+    """Raise INVALID_SETTING for a target or a slice's column that the data does not have: nothing would be judged."""
+    rows.column(suite.suite.target)
+    if suite.slices is not None:
+        for column in (*suite.slices.columns, *(where.column for where in suite.slices.where)):
+            rows.column(column)
 
 
 Comparing = Callable[[Subject, Suite, ComparisonSettings], Findings]

@@ -30,7 +30,6 @@ from salver.storage.schema import versions
 __all__ = ["Breakage", "Breakages", "judge"]
 
 
-
 class Breakage(msgspec.Struct, frozen=True, omit_defaults=True):
     """*Successful*: nothing breaks; *inconclusive*: others must follow; *failed*: somebody loses it, or it is held."""
 

@@ -16,6 +16,7 @@ from salver.registry.description_rows import Alias, aliases_of, description_of, 
 from salver.registry.holds import hold_of
 from salver.registry.in_use import endpoints_of
 from salver.registry.resolution import resolve
+from salver.registry.revocations import revocation_of
 from salver.registry.stages import stage_of
 from salver.storage.database import Database
 from salver.storage.schema import versions
@@ -42,6 +43,8 @@ class VersionPage(msgspec.Struct, frozen=True):
     """Where it is deployed."""
     deleted: str = ""
     """Why its files were given up; empty while they are there."""
+    revoked: str = ""
+    """Why it is loaded nowhere any more; empty while it may be."""
 
 
 class Pages:
@@ -100,6 +103,7 @@ def page_of(connection: Connection, manifest: VersionManifest) -> VersionPage:
     ).one()
     here = stage_of(connection, model, version)
     held, deleted = hold_of(connection, model, version), deletion_of(connection, model, version)
+    revoked = revocation_of(connection, model, version)
     return VersionPage(
         manifest,
         registered.created_s,
@@ -113,4 +117,5 @@ def page_of(connection: Connection, manifest: VersionManifest) -> VersionPage:
         description_of(connection, model, version),
         endpoints_of(connection, here),
         deleted.why if deleted else "",
+        revoked.why if revoked else "",
     )

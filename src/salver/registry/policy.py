@@ -93,7 +93,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def past_gates(self, model: str) -> tuple[Stage, ...]:
         """Production, and the stages from where a version comes there and meets no gate."""
         found = {Stage.PRODUCTION}
-        for stage in NEAREST_FIRST:
+        for stage in (each for each in NEAREST_FIRST if each not in OUT):
             ahead = [move for move in LIFECYCLE.moves_from(stage) if move.event in FORWARD and move.target in found]
             if any(not self.gates(model, (stage, move.target)) for move in ahead):
                 found.add(stage)

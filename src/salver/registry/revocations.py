@@ -14,7 +14,7 @@ from salver.storage.database import Database, raise_revision
 from salver.storage.journal import Journal
 from salver.storage.registry_schema import revocations
 
-__all__ = ["Revocations", "read_revocations", "require_unrevoked"]
+__all__ = ["Revocations", "read_revocations", "require_unrevoked", "revocation_of"]
 
 
 class Revocations:
@@ -43,7 +43,7 @@ class Revocations:
             raise SalverError("INVALID_PARAMETER", "what is wrong with it is not said", "say it with --why")
         with self._database.begin() as connection:
             find_version(connection, model, version)
-            known = _read(connection, model, version)
+            known = revocation_of(connection, model, version)
             if known is not None:
                 raise SalverError(
                     "ALREADY_EXISTS",
@@ -80,7 +80,7 @@ def read_revocations(connection: Connection) -> tuple[Revocation, ...]:
 
 def require_unrevoked(connection: Connection, model: str, version: str) -> None:
     """Raise REFUSED_BY_POLICY, saying why, for a version that was revoked."""
-    revoked = _read(connection, model, version)
+    revoked = revocation_of(connection, model, version)
     if revoked is not None:
         raise SalverError(
             "REFUSED_BY_POLICY",
@@ -89,7 +89,8 @@ def require_unrevoked(connection: Connection, model: str, version: str) -> None:
         )
 
 
-def _read(connection: Connection, model: str, version: str) -> Revocation | None:
+def revocation_of(connection: Connection, model: str, version: str) -> Revocation | None:
+    """That a version was revoked, if it was."""
     query = select(revocations).where(revocations.c.model == model, revocations.c.version == version)
     row = connection.execute(query).one_or_none()
     return None if row is None else Revocation(**row._mapping)

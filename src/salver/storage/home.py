@@ -143,6 +143,17 @@ class Home:
             home._complete()
         return home
 
+    @classmethod
+    def existing(cls, path: Path | str) -> Home:
+        """The same, where there is something at `path`; NOT_FOUND where there is nothing."""
+        if not Path(path).expanduser().exists():
+            raise SalverError(
+                "NOT_FOUND",
+                f"there is no home {path}",
+                "`salver register` makes one there; --home, home= or SALVER_HOME names another",
+            )
+        return cls.open(path)
+
     def _claim(self) -> None:
         """Make the directory ours, or find that it is."""
         try:
