@@ -95,7 +95,8 @@ class Books:
         approved = {"target": "staging"}
         if self._say("approve", (model, version), "POST", f"{here}/approvals", approved, by="approver") is None:
             return
-        self._say("stage", (model, version, "staging"), "POST", f"{here}/stage", {"target": "staging"})
+        if self._say("stage", (model, version, "staging"), "POST", f"{here}/stage", {"target": "staging"}) is None:
+            return
         self._say("deploy", (model, version), "POST", "/v1/deployments", {"model": model, "version": version})
 
     def _say(

@@ -41,6 +41,7 @@ def test_no_odd_text_in_any_argument_of_any_command_is_a_fault(tmp_path, models,
     from salver.cli import main
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     monkeypatch.setenv("SALVER_HOME", str(tmp_path / "home"))
     run(tmp_path / "home", "register", "double", models / "times2.onnx")
     run(tmp_path / "home", "deploy", "double")

@@ -101,7 +101,7 @@ def test_a_model_is_registered_described_and_listed(salver, models) -> None:
     assert done.code == 0
     assert set(done.json) == {
         "model", "version", "created", "digest", "format", "signature", "profiled",
-        "against", "changes",
+        "against", "changes", "training_data", "lock_digest", "code_commit", "code_dirty", "notes",
     }  # fmt: skip
     assert (done.json["version"], done.json["created"], done.json["format"]) == ("1.0.0", True, "onnx")
     again = salver("register", "double", models / "times2.onnx", "--version", "1.0.0")
@@ -118,12 +118,31 @@ def test_a_model_is_registered_described_and_listed(salver, models) -> None:
     assert salver("--json", "register", "double", models / "times3.onnx").json["version"] != "1.0.0"
     assert [row["name"] for row in salver("--json", "models").json] == ["double"]
     listed = salver("--json", "models", "double").json
-    assert [row["ordinal"] for row in listed] == [1, 2]
+    assert ([row["ordinal"] for row in listed["versions"]], listed["more"]) == ([1, 2], 0)
     assert "double" in salver("models").out
     newest = salver("models", "double", "--limit", "1")
     assert "1.0.1" in newest.out
     assert "1.0.0" not in newest.out
     assert newest.err == "note: and 1 more, registered before these: --limit\n"
+    assert salver("--json", "models", "double", "--limit", "1").json["more"] == 1
+
+
+def test_lists_of_versions_show_stages_and_what_may_not_be_used_any_more(salver, models) -> None:
+    for number in ("1.0.0", "1.0.1"):
+        salver("register", "double", models / "times2.onnx", "--version", number)
+    salver("promote", "double@1.0.0", "archived")
+    salver("delete", "double@1.0.0", "--why", "large")
+    salver("revoke", "double@1.0.1", "--why", "wrong labels")
+    for listed in (salver("models", "double").out, salver("stage", "double").out):
+        first, second = listed.splitlines()[1:]
+        assert [first.endswith("deleted"), second.endswith("revoked")] == [True, True]
+    found = salver("--json", "models", "double").json["versions"]
+    keys = ("stage", "revoked", "deleted")
+    assert [[each[key] for key in keys] for each in found] == [
+        ["archived", False, True], ["development", True, False],
+    ]  # fmt: skip
+    refused = salver("promote", "double@1.0.1", "validation")
+    assert "try: take another version" in refused.err
 
 
 MODEL = """
@@ -249,6 +268,7 @@ def test_the_journal_names_the_user_of_this_machine(salver, models) -> None:
 def test_a_token_is_shown_once_listed_and_revoked(salver) -> None:
     made = salver("--json", "token", "create", "ci", "--role", "developer", "--tenant", "blue").json
     assert made["token"].startswith("slv_")
+    assert "hash" not in made["record"] | salver("--json", "token", "list").json[-1]
     listed = salver("token", "list")
     assert "ci" in listed.out
     assert "blue" in listed.out

@@ -39,6 +39,9 @@ def test_data_lock_and_commit_are_recorded_by_themselves(salver, checkout: Path)
     digest = hashlib.sha256((checkout / "train.csv").read_bytes()).hexdigest()
     assert f"  data       sha256:{digest}  train.csv\n" in done.out
     assert f"  commit     {commit}\n" in done.out + "\n"
+    again = salver("--json", "register", "traced", checkout / "model.onnx", "--lock", checkout / "train.csv").json
+    assert (again["created"], again["lock_digest"]) == (False, "")
+    assert "was left as it is; `salver describe`" in again["notes"][0]
     page = salver("--json", "show", "traced").json
     assert page["description"]["training_data"] == {"name": "train.csv", "digest": digest, "rows": 2}
     assert page["description"]["environment"] == "numpy==2.0\n"
@@ -53,6 +56,12 @@ def test_data_lock_and_commit_are_recorded_by_themselves(salver, checkout: Path)
 def test_changed_files_are_told_and_keep_a_version_from_being_made_again(salver, checkout: Path) -> None:
     (checkout / "lock.txt").write_text("numpy==2.1\n")
     given = ("--training-data", checkout / "train.csv", "--lock", checkout / "lock.txt")
+    told = salver("--json", "register", "told", checkout / "model.onnx", *given).json
+    digest, lock = (hashlib.sha256((checkout / name).read_bytes()).hexdigest() for name in ("train.csv", "lock.txt"))
+    assert told["training_data"] == {"name": "train.csv", "digest": digest, "rows": 2}
+    assert (told["lock_digest"], told["code_dirty"]) == (lock, True)
+    assert told["code_commit"] == git(checkout, "rev-parse", "HEAD")
+    assert "gives no profile" in told["notes"][0]
     done = salver("register", "traced", checkout / "model.onnx", *given)
     assert "with changes that are not committed" in done.out
     assert "train.csv gives no profile: its columns are not the inputs: name the --target" in done.err

@@ -104,7 +104,8 @@ def test_an_administrators_right_comes_from_the_token(shared, salver, monkeypatc
     done = salver("--json", "models")
     assert (done.code, done.error["code"]) == (3, "PERMISSION_DENIED")
     monkeypatch.setenv("SALVER_TOKEN", "nonsense")
-    assert salver("--json", "models").error["code"] == "UNAUTHENTICATED"
+    refused = salver("--json", "models").error
+    assert (refused["code"], "correct the token in SALVER_TOKEN" in refused["remedy"]) == ("UNAUTHENTICATED", True)
     monkeypatch.delenv("SALVER_TOKEN")
     assert salver("models").code == 0
     status = salver("status")

@@ -287,7 +287,7 @@ def test_a_served_home_retrains_by_itself_and_a_killed_controller_takes_the_comm
     (folder / "pid").unlink()
     (folder / "go").touch()
     tree.until(lambda: fail_until_called(fail, folder), "it is called again")
-    tree.until(lambda: len(tree.salver("models", "double")) == 2, "there is a candidate")
+    tree.until(lambda: len(tree.salver("models", "double")["versions"]) == 2, "there is a candidate")
     assert [each["stage"] for each in tree.salver("stage", "double")] == ["production", "development"]
     assert "is not retrained any more" in tree.command("retrain", "remove", "double").stdout.decode()
 

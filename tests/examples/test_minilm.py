@@ -90,7 +90,7 @@ def test_it_is_registered_as_an_embedding_and_computes_in_a_worker(capsys, serve
         assert main(["--home", str(served.home), *words, "--json"]) == 0
         return json.loads(capsys.readouterr().out)
 
-    assert [version["kind"] for version in salver_says("models", "minilm")] == ["embed"]
+    assert [version["kind"] for version in salver_says("models", "minilm")["versions"]] == ["embed"]
     placements = {row["endpoint"]: row["placement"] for row in salver_says("status")["endpoints"]}
     assert (placements["minilm"], placements["magika"]) == ("process", "process")
 

@@ -60,7 +60,10 @@ def test_five_tabular_versions_come_as_far_as_they_should(example, tmp_path, cap
     }  # fmt: skip
     assert "failed        safeguard    split " in printed  # the leaky one, whose area under the curve is 1
     assert re.search(r"failed +safeguard +target_leakage +'treatment_code' alone predicts the target", printed)
-    assert "error: cancer@1.0.0 is in staging; deployed is from production, and what was there before" in complaints
+    assert (
+        "error: cancer@1.0.0 is in staging; only versions in production, or there before, may be deployed (deploy_from)"
+        in complaints
+    )
     assert "cancer@1.0.0: staging -> production\n  successful    it was in production before: decision 4" in printed
     assert "takes the word of" not in complaints
     assert re.search(r"incident 12 \(\w+\): label is 0, not 1", printed)

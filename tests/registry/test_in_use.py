@@ -40,7 +40,7 @@ def test_what_was_refused_before_production_is_not_deployed_from_staging(house, 
     house.bring(version, "validation", "staging")
     assert not house.promote(version, "production").moved
     assert is_refused(house, version) == (
-        "digits@1.0.0 is in staging; deployed is from production, and what was there before"
+        "digits@1.0.0 is in staging; only versions in production, or there before, may be deployed (deploy_from)"
     )
     house.promote(version, "production", house.root, emergency=True, why="fire")
     deploy(house, version)

@@ -20,6 +20,7 @@ import salver
 from salver.runtime import child as child_module
 from salver.runtime.child import Ended, Ending, run_child
 from salver.runtime.confinement import can_confine
+from salver.runtime.leash import Leash
 
 LONG_S = 60.0
 DETACHED = (
@@ -67,7 +68,8 @@ def test_foreign_code_is_started_nowhere_else() -> None:
     )
     found = {str(path.relative_to(source)) for path in source.rglob("*.py") if starting.search(path.read_text())}
     serving = {"runtime/worker_process.py", "processes/child.py", "server.py", "cli/checking.py", "cli/develop.py"}
-    assert found - serving == {"runtime/child.py", "runtime/leash.py", "runtime/confinement.py"}
+    git = {"control/checkout.py"}
+    assert found - serving - git == {"runtime/child.py", "runtime/leash.py", "runtime/confinement.py"}
 
 
 def test_it_is_told_what_is_sent_and_says_how_it_ended() -> None:
@@ -246,3 +248,14 @@ def test_killing_who_waits_ends_it_and_all_that_it_started(tmp_path: Path, tempo
     waiting.wait()
     until(lambda: not lives(int(pids.read_text())), "the last of it is gone")
     until(lambda: not list(temporary.iterdir()), "its directory is gone")
+
+
+def test_a_leash_that_starts_when_its_parent_is_dead_already_leaves_nothing(tmp_path: Path) -> None:
+    room, ran = tmp_path / "room", tmp_path / "ran"
+    room.mkdir()
+    somebody_else = os.getppid()
+    program = "import sys; from salver.runtime.leash import Leash; Leash.of(sys.argv[1:]).hold()"
+    leash = Leash(somebody_else, 2, str(room), 0, 0, ("touch", str(ran)))
+    assert subprocess.run([sys.executable, "-c", program, *leash.words()], check=False).returncode == 0
+    assert not room.exists()
+    assert not ran.exists()

@@ -108,7 +108,7 @@ def test_nothing_acknowledged_is_lost_when_a_command_is_killed(trees, models, li
     child.stdout.close()
     registered = {line.split()[0].strip() for line in said if line.startswith("m@")}
     deployed = [line.split()[-1].strip() for line in said if "->" in line]
-    kept = {f"m@{row['version']}" for row in tree.salver("models", "m")}
+    kept = {f"m@{row['version']}" for row in tree.salver("models", "m")["versions"]}
     assert registered <= kept
     status = tree.salver("status")["deployments"]
     wanted = [f"m@{row['version']}" for row in status]

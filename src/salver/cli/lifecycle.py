@@ -12,7 +12,7 @@ import typer
 from salver.cli.context import Context
 from salver.cli.files import read_file
 from salver.cli.judging import end_with
-from salver.cli.tables import date, table
+from salver.cli.tables import date, marks, table
 from salver.protocol.errors import SalverError
 from salver.protocol.names import check_name, named_version
 from salver.protocol.stages import Stage
@@ -154,12 +154,11 @@ def stage(
     from salver.control.actions.lifecycle import STAGES, OfStages
 
     here: Context = context.obj
+    if name is not None:
+        check_name(name, "model")
     with here.administration() as admin:
         found = admin.do(STAGES, OfStages(name))
-    rows = [
-        [each.reference, each.stage.value, date(each.since_s or 0.0), "EMERGENCY" if each.emergency else ""]
-        for each in found
-    ]
+    rows = [[each.reference, each.stage.value, date(each.since_s or 0.0), marks(each)] for each in found]
     here.say(found, table(["version", "stage", "since", ""], rows) or "no versions")
 
 

@@ -11,13 +11,15 @@ import typer
 
 from salver.cli.context import Context
 from salver.cli.descriptions import describe_signature, read_description, read_tags
-from salver.cli.tables import table
+from salver.cli.tables import marks, table
+from salver.protocol.description import Description
 from salver.protocol.tables import VersionManifest
 
 if TYPE_CHECKING:
     from salver.control.administration import Administration
     from salver.control.origin import Origin
     from salver.control.registration import Registered
+    from salver.registry.availability import Standing
 
 __all__ = ["add_to", "registered_document", "registered_lines"]
 
@@ -87,7 +89,7 @@ def register(  # noqa: PLR0913, PLR0917 - one argument for each option
     )
     with here.administration() as admin:
         done = admin.do(REGISTER, draft)
-    _tell(here, done, origin, training_data, described=bool(said or tag))
+    _tell(here, done, origin, training_data, described=bool(said or tag or training_data or lock))
 
 
 def _check(name: str, version: str | None) -> None:
@@ -106,19 +108,31 @@ def _signed(signature: Path | None) -> str:
 
 def _tell(here: Context, done: Registered, origin: Origin, training_data: Path | None, *, described: bool) -> None:
     """Say what was registered, and what of the asked for was not."""
-    here.say(registered_document(done), "\n".join([*registered_lines(done), *_origin_lines(done, origin)]))
+    said, notes = (done.created and origin.description) or Description(), []
     if described and not done.created:
-        here.note("note: what is said of it was left as it is; `salver describe` and `salver tag` change it")
+        notes.append(
+            "what is said of it, with its training data and lock file, was left as it is; `salver describe` "
+            "(training_data, environment) and `salver tag` change it"
+        )
     if training_data is not None and done.manifest.profile is None:
         why = origin.unread or "its columns are not the inputs: name the --target, or give --profile"
-        here.note(f"note: {training_data.name} gives no profile: {why}")
+        notes.append(f"{training_data.name} gives no profile: {why}")
+    found = {
+        "training_data": said.training_data,
+        "lock_digest": said.lock_digest,
+        "code_commit": said.code_commit,
+        "code_dirty": said.code_dirty,
+    }
+    here.say(
+        registered_document(done) | found | {"notes": notes},
+        "\n".join([*registered_lines(done), *_origin_lines(said)]),
+    )
+    for note in notes:
+        here.note(f"note: {note}")
 
 
-def _origin_lines(done: Registered, origin: Origin) -> Iterator[str]:
+def _origin_lines(said: Description) -> Iterator[str]:
     """What was recorded that nobody typed."""
-    said = origin.description
-    if said is None or not done.created:
-        return
     if said.training_data is not None and said.training_data.digest:
         yield f"  data       sha256:{said.training_data.digest.removeprefix('sha256:')}  {said.training_data.name}"
     if said.lock_digest:
@@ -164,21 +178,32 @@ def models(
     """List models, or the versions of one."""
     from salver.control.action import Nothing
     from salver.control.actions.models import MODELS
+    from salver.protocol.names import check_name
 
     here: Context = context.obj
+    if name is not None:
+        check_name(name, "model")
     with here.administration() as admin:
-        if name is None:
-            summaries = admin.do(MODELS, Nothing())
-            rows = [[each.name, f"{each.versions:,}", each.latest or "-"] for each in summaries]
-            here.say(
-                summaries, table(["model", "versions", "latest release"], rows) or "no models; try `salver register`"
-            )
-        else:
-            manifests = sorted(_newest(admin, name, limit), key=lambda each: each.ordinal)
-            here.say(manifests, table(["version", "ordinal", "format", "digest", "bytes"], list(map(_row, manifests))))
-            older = manifests[0].ordinal - 1
-            if older:
-                here.note(f"note: and {older:,} more, registered before these: --limit")
+        if name is not None:
+            _versions(here, admin, name, limit)
+            return
+        summaries = admin.do(MODELS, Nothing())
+    rows = [[each.name, f"{each.versions:,}", each.latest or "-"] for each in summaries]
+    here.say(summaries, table(["model", "versions", "latest release"], rows) or "no models; try `salver register`")
+
+
+def _versions(here: Context, admin: Administration, name: str, limit: int) -> None:
+    from salver.control.actions.lifecycle import STAGES, OfStages
+
+    manifests = sorted(_newest(admin, name, limit), key=lambda each: each.ordinal)
+    standing = {each.version: each for each in admin.do(STAGES, OfStages(name))}
+    older = manifests[0].ordinal - 1
+    listed = [(each, standing[each.version]) for each in manifests]
+    versions = [msgspec.to_builtins(stands) | msgspec.to_builtins(manifest) for manifest, stands in listed]
+    head = ["version", "ordinal", "stage", "format", "digest", "bytes", ""]
+    here.say({"versions": versions, "more": older}, table(head, [_row(*each) for each in listed]))
+    if older:
+        here.note(f"note: and {older:,} more, registered before these: --limit")
 
 
 def _newest(admin: Administration, name: str, limit: int) -> Iterator[VersionManifest]:
@@ -195,6 +220,8 @@ def _newest(admin: Administration, name: str, limit: int) -> Iterator[VersionMan
         limit, before = limit - len(page), page[-1].ordinal
 
 
-def _row(manifest: VersionManifest) -> list[str]:
-    size = sum(file.size_bytes for file in manifest.files)
-    return [manifest.version, str(manifest.ordinal), manifest.format, manifest.digest[:12], f"{size:,}"]
+def _row(manifest: VersionManifest, stands: Standing) -> list[str]:
+    return [
+        *(manifest.version, str(manifest.ordinal), stands.stage, manifest.format),
+        *(manifest.digest[:12], f"{manifest.size_bytes:,}", marks(stands)),
+    ]

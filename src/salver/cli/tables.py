@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-__all__ = ["counted", "date", "table"]
+if TYPE_CHECKING:
+    from salver.registry.availability import Standing
+
+__all__ = ["counted", "date", "marks", "table"]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -23,6 +27,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
     )
+
+
+def marks(standing: Standing) -> str:
+    """What is to be known of a version besides its stage."""
+    named = {"EMERGENCY": standing.emergency, "revoked": standing.revoked, "deleted": standing.deleted}
+    return ", ".join(name for name, holds in named.items() if holds)
 
 
 def counted(count: int, noun: str) -> str:

@@ -73,9 +73,9 @@ class Registry:
     """A registry: of the server at `url`, the root of a control listener, or of a home on this machine.
 
     `token` is what `salver token create` printed; without one that in SALVER_TOKEN is used. `home` is the directory
-    to use without a URL: by default that of the command line; only publishing makes one where there is none. `verify` is what TLS certificates are checked against,
-    as for `salver.Client`. http is for this machine: elsewhere the token would be readable on the way, and so is
-    refused unless `allow_http` says that the way is private.
+    to use without a URL: by default that of the command line. Only publishing makes a home where there is none.
+    `verify` is what TLS certificates are checked against, as for `salver.Client`. http is for this machine: elsewhere
+    the token would be readable on the way, and so is refused unless `allow_http` says that the way is private.
 
     May be shared by threads. Failures are `SalverError`. Calls are repeated a few times where the server was busy
     or away and asking twice changes nothing.

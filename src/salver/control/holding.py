@@ -66,7 +66,12 @@ def administration_of(home: Home, purpose: str, why: str = "") -> Iterator[Admin
             return
         remote = RemoteAdministration(serving.control_socket, _token(home), why)
         stack.callback(remote.close)
-        yield remote
+        try:
+            yield remote
+        except SalverError as error:
+            if error.code != "UNAUTHENTICATED":
+                raise
+            raise SalverError(error.code, error.message, _better_token()) from None
 
 
 def _token(home: Home) -> str:
@@ -76,6 +81,12 @@ def _token(home: Home) -> str:
         raise SalverError(
             "UNAUTHENTICATED", "the home has no file admin.token", "set SALVER_TOKEN to an administrator's token"
         ) from None
+
+
+def _better_token() -> str:
+    if os.environ.get("SALVER_TOKEN"):
+        return "correct the token in SALVER_TOKEN, or unset it to use that in admin.token of the home"
+    return "the token in admin.token of the home is not valid any more: set SALVER_TOKEN to another"
 
 
 @contextlib.contextmanager

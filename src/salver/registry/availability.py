@@ -1,20 +1,29 @@
-"""Which versions may serve: those that are neither archived nor rejected nor revoked."""
+"""Which versions may serve, those that are neither archived nor rejected nor revoked; and of each what became of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
 from sqlalchemy import ColumnElement, Connection, Table, select
 
 from salver.protocol.stages import OUT
+from salver.registry.stages import VersionStage, stages_of
 from salver.storage.registry_schema import deletions, revocations, stages
 from salver.storage.schema import versions
 
-__all__ = ["MAY_SERVE", "REVOKED", "is_deleted", "not_revoked", "put_away"]
+__all__ = ["MAY_SERVE", "REVOKED", "Standing", "is_deleted", "not_revoked", "put_away", "standings_of"]
 
 REVOKED: Final = "revoked"
 _OUT: Final = tuple(sorted(OUT))
+
+
+class Standing(VersionStage, frozen=True):
+    """Where a version stands, and whether it is revoked or its files are given up."""
+
+    revoked: bool = False
+    deleted: bool = False
 
 
 def not_revoked(table: Table) -> ColumnElement[bool]:
@@ -38,6 +47,25 @@ def put_away(connection: Connection, model: str) -> Mapping[str, str]:
     revoked = select(revocations.c.version).where(revocations.c.model == model)
     away = {row.version: str(row.stage) for row in connection.execute(staged)}
     return away | dict.fromkeys(connection.execute(revoked).scalars(), REVOKED)
+
+
+def standings_of(connection: Connection, model: str | None = None) -> tuple[Standing, ...]:
+    """What `stages_of` gives, and what else became of each version."""
+
+    def listed(table: Table) -> set[tuple[str, str]]:
+        query = select(table.c.model, table.c.version)
+        query = query if model is None else query.where(table.c.model == model)
+        return {(row.model, row.version) for row in connection.execute(query)}
+
+    revoked, deleted = listed(revocations), listed(deletions)
+    return tuple(
+        Standing(
+            **msgspec.structs.asdict(each),
+            revoked=(each.model, each.version) in revoked,
+            deleted=(each.model, each.version) in deleted,
+        )
+        for each in stages_of(connection, model)
+    )
 
 
 def is_deleted(connection: Connection, model: str, version: str) -> bool:

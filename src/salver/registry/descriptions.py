@@ -99,7 +99,9 @@ class Descriptions:
             if if_version is not None and (before.version if before else "") != if_version:
                 stands = f"stands for {before.version}" if before else "stands for nothing"
                 raise SalverError(
-                    "CONFLICT", f"alias {alias!r} of {model!r} {stands}, not for {if_version or 'nothing'}"
+                    "CONFLICT",
+                    f"alias {alias!r} of {model!r} {stands}, not for {if_version or 'nothing'}",
+                    f"somebody has moved it: look again (salver alias list {model}) and decide anew",
                 )
             if version is not None:
                 find_version(connection, model, version)

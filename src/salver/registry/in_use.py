@@ -42,17 +42,18 @@ def require_deployable(connection: Connection, model: str, version: str, endpoin
     allowed, rule = policy.deployable(model), policy.rule_for(model)
     if here.stage in allowed:
         return
-    said = f"{here.reference} is in {here.stage}; deployed is from {', '.join(allowed)}"
+    may, where = f"versions in {', '.join(allowed)}", ""
     if rule.deploy_from is None and here.stage in NEAR_PRODUCTION:
         shadow = here.stage is Stage.SHADOW
         if shadow and any(fnmatch.fnmatchcase(endpoint, each) for each in rule.shadow_endpoints):
             return
         if entrance_of(connection, here) is not None:
             return
-        said += ", and what was there before"
-        said += f"; from shadow on endpoints called {' or '.join(rule.shadow_endpoints)}" if shadow else ""
+        may += ", or there before,"
+        where = f"; from shadow on endpoints called {' or '.join(rule.shadow_endpoints)}" if shadow else ""
     another = f"{model}@{Stage.PRODUCTION}" if in_production(connection, model) else "another version"
     missing = f"salver promote {here.reference} STAGE --dry-run says what is missing"
+    said = f"{here.reference} is in {here.stage}; only {may} may be deployed (deploy_from){where}"
     raise SalverError("REFUSED_BY_POLICY", said, f"{missing}; or deploy {another}")
 
 
@@ -65,8 +66,12 @@ def require_production(connection: Connection, model: str, expected: str) -> Non
     """Raise CONFLICT unless `expected` is in production; empty asks for nothing to be."""
     present = [each.version for each in in_production(connection, model)]
     if (expected not in present) if expected else present:
-        what = f"{', '.join(present)} is in production" if present else "nothing is in production"
-        raise SalverError("CONFLICT", f"of {model} {what}, not {expected or 'nothing'}", "look again and decide anew")
+        what = ", ".join(f"{model}@{each}" for each in present) or "empty"
+        raise SalverError(
+            "CONFLICT",
+            f"production{'' if present else f' of {model}'} is {what}, not {expected or 'empty'}",
+            "look again and decide anew",
+        )
 
 
 def rival_of(connection: Connection, model: str, version: str, suites: Collection[str] | None = None) -> Rival | None:

@@ -21,6 +21,7 @@ from salver.protocol.stages import OUT, Stage
 from salver.protocol.tables import VersionManifest
 from salver.protocol.verdict import Verdict
 from salver.registry.approvals import drop_approvals
+from salver.registry.availability import Standing, standings_of
 from salver.registry.candidacy import AskChecklist, candidate_of
 from salver.registry.candidate import Candidate
 from salver.registry.catalog import find_version, require_model
@@ -30,7 +31,7 @@ from salver.registry.holds import hold_of, require_not_held
 from salver.registry.in_use import endpoints_of, in_production, require_not_deployed, require_production
 from salver.registry.policy import ModelRule, Policy, policy_in_force
 from salver.registry.revocations import require_unrevoked
-from salver.registry.stages import FORWARD, VersionStage, goes_back, require_way, stage_of, stages_of, write_stage
+from salver.registry.stages import FORWARD, VersionStage, goes_back, require_way, stage_of, write_stage
 from salver.security.access import Operation, Principal, Role, require
 from salver.storage.database import Database, raise_revision
 from salver.storage.journal import Journal, journal_position, occasion
@@ -113,10 +114,10 @@ class Lifecycle:
             with self._database.begin() as connection:
                 return self._promote(connection, principal, request)
 
-    def stages(self, model: str | None = None) -> tuple[VersionStage, ...]:
+    def stages(self, model: str | None = None) -> tuple[Standing, ...]:
         """Where each version stands, the oldest registration first; NOT_FOUND for an unknown model."""
         with self._database.read() as connection:
-            found = stages_of(connection, model)
+            found = standings_of(connection, model)
             if not found and model is not None:
                 require_model(connection, model)
             return found

@@ -201,7 +201,7 @@ class _Walk:
             node = Node(
                 f"predictions:{endpoint}/{model}@{version}",
                 "predictions",
-                f"{requests} predictions for {clients} clients",
+                f"{requests} prediction{'s' * (requests != 1)} for {clients} client{'s' * (clients != 1)}",
                 details={"requests": requests, "clients": clients, "last_s": max(last_s for _, _, last_s in uses)},
             )
             if self._add(Node(f"endpoint:{endpoint}", "endpoint", endpoint)) and self._add(node):

@@ -21,7 +21,6 @@ from salver.registry.usage import VersionUse
 __all__ = ["Proposal", "Retiree", "RetirementRule", "propose"]
 
 
-
 class RetirementRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[[retirement]]`: when versions are proposed for the archive. Of the conditions given all must hold."""
 

@@ -85,7 +85,7 @@ def require_unrevoked(connection: Connection, model: str, version: str) -> None:
         raise SalverError(
             "REFUSED_BY_POLICY",
             f"{revoked.reference} was revoked by {revoked.revoked_by}: {revoked.why}",
-            "deploy another version",
+            "take another version",
         )
 
 

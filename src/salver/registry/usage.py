@@ -15,7 +15,6 @@ from salver.storage.registry_schema import usage
 __all__ = ["Usage", "VersionUse", "use_of"]
 
 
-
 class VersionUse(msgspec.Struct, frozen=True):
     """What one client has asked of one version, over all days."""
 

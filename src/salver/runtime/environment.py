@@ -21,6 +21,7 @@ __all__ = [
     "ending_copies",
     "environment_without_settings",
     "give_back_freed_memory",
+    "hear_of_parents_death",
     "keep_one_heap",
     "own_children",
     "require_users_code",
@@ -58,15 +59,19 @@ def environment_without_settings() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("SALVER_")}
 
 
-def die_with_parent(parent_pid: int, by: signal.Signals = signal.SIGKILL) -> None:
-    """Ask the kernel to send this process a signal when its parent dies; exit if that has happened already.
+def die_with_parent(parent_pid: int) -> None:
+    """Ask the kernel to kill this process when its parent dies; exit if that has happened already."""
+    if not hear_of_parents_death(parent_pid, signal.SIGKILL):
+        os._exit(1)
 
-    The kernel ties the life of a process to the parent's thread that started it, so that must be one
-    that lasts.
+
+def hear_of_parents_death(parent_pid: int, by: signal.Signals) -> bool:
+    """Ask the kernel for a signal when this process's parent dies; False if that has happened already.
+
+    The kernel ties this to the parent's thread that started the process, so that must be one that lasts.
     """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, by, 0, 0, 0)
-    if os.getppid() != parent_pid:
-        os._exit(1)
+    return os.getppid() == parent_pid
 
 
 def become_subreaper(*, adopting: bool = True) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
 from salver.runtime.confinement import CONFINED_VARIABLE, can_confine, confine
-from salver.runtime.environment import become_subreaper, die_with_parent, own_children
+from salver.runtime.environment import become_subreaper, die_with_parent, hear_of_parents_death, own_children
 
 __all__ = ["Leash"]
 
@@ -56,7 +56,11 @@ class Leash(NamedTuple):
         """Run the command to its end, or to that of the parent. REQUIRES a process that does nothing else."""
         os.set_inheritable(self.report, False)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _TOLD)
-        die_with_parent(self.parent, signal.SIGTERM)
+        if hear_of_parents_death(self.parent, signal.SIGTERM):
+            self._run(before)
+        shutil.rmtree(self.room, ignore_errors=True)
+
+    def _run(self, before: set[int | signal.Signals]) -> None:
         become_subreaper()
         confined = bool(self.confined) and can_confine()
         holder = os.getpid()
@@ -67,7 +71,6 @@ class Leash(NamedTuple):
         if end is not None:
             self._tell(f"killed {-end}" if end < 0 else f"exited {end}")
         _end_all(pid)
-        shutil.rmtree(self.room, ignore_errors=True)
 
     def _become(self, holder: int, *, confined: bool) -> NoReturn:
         """In the new process: take what it may not have, and become the command."""

@@ -10,11 +10,11 @@ from salver.control.action import Action, Nothing
 from salver.control.actions.models import OfVersion
 from salver.protocol.stages import Stage
 from salver.registry.approvals import Approved
+from salver.registry.availability import Standing
 from salver.registry.candidate import Approval
 from salver.registry.decisions import DecisionRecord
 from salver.registry.lifecycle import Promotion, PromotionRequest
 from salver.registry.policy import PolicyInForce
-from salver.registry.stages import VersionStage
 from salver.security.access import Operation
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ STAGES: Final = Action(
     Operation.READ,
     "Where each version stands",
     OfStages,
-    tuple[VersionStage, ...],
+    tuple[Standing, ...],
     lambda admin, asked: admin.records.lifecycle.stages(asked.model),
 )
 PROMOTE: Final = Action(
