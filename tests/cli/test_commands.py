@@ -234,7 +234,7 @@ def test_a_profile_comes_from_npy_csv_and_parquet(salver, models, tmp_path, kind
         write_table(pa.table({"a": table[:, 0], "b": table[:, 1]}), path)
     done = salver("--json", "register", "m", models / "times2.onnx", "--profile", path)
     assert done.json["profiled"] == ["x"]
-    profile = salver("--json", "models", "m").json[0]["profile"]["inputs"][0]
+    profile = salver("--json", "models", "m").json["versions"][0]["profile"]["inputs"][0]
     assert profile["rows"] == 10
 
 

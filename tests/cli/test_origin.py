@@ -56,16 +56,16 @@ def test_data_lock_and_commit_are_recorded_by_themselves(salver, checkout: Path)
 def test_changed_files_are_told_and_keep_a_version_from_being_made_again(salver, checkout: Path) -> None:
     (checkout / "lock.txt").write_text("numpy==2.1\n")
     given = ("--training-data", checkout / "train.csv", "--lock", checkout / "lock.txt")
-    told = salver("--json", "register", "told", checkout / "model.onnx", *given).json
+    told = salver("--json", "register", "traced", checkout / "model.onnx", *given, "--version", "1.0.0").json
     digest, lock = (hashlib.sha256((checkout / name).read_bytes()).hexdigest() for name in ("train.csv", "lock.txt"))
     assert told["training_data"] == {"name": "train.csv", "digest": digest, "rows": 2}
     assert (told["lock_digest"], told["code_dirty"]) == (lock, True)
     assert told["code_commit"] == git(checkout, "rev-parse", "HEAD")
     assert "gives no profile" in told["notes"][0]
-    done = salver("register", "traced", checkout / "model.onnx", *given)
+    done = salver("register", "traced", checkout / "model.onnx", *given, "--version", "1.0.1")
     assert "with changes that are not committed" in done.out
     assert "train.csv gives no profile: its columns are not the inputs: name the --target" in done.err
-    assert salver("--json", "search", "--filter", "code_dirty = true").json["total"] == 1
+    assert salver("--json", "search", "--filter", "code_dirty = true").json["total"] == 2
     assert "with changes that nobody has committed" in salver("card", "traced").out
     assert "from-changed" in salver("lineage", "traced").out
     points = [line for line in salver("checklist", "traced").out.splitlines() if "nobody has committed" in line]

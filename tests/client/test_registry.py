@@ -336,7 +336,7 @@ def test_only_what_may_be_asked_twice_is(monkeypatch, method, code, tries) -> No
 def test_a_home_that_is_not_there_is_an_error_until_something_is_published(tmp_path: Path, models: Path) -> None:
     registry = salver.Registry(home=tmp_path / "typo")
     for read in (registry.list_models, registry.deployments, lambda: registry.get_model("double")):
-        with pytest.raises(SalverError, match="there is no home .*typo") as raised:
+        with pytest.raises(SalverError, match=r"there is no home .*typo") as raised:
             read()
         assert raised.value.code == "NOT_FOUND"
     assert list(tmp_path.iterdir()) == []

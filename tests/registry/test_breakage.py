@@ -26,8 +26,8 @@ def breakages(catalog, database, clock, admin, draft) -> Breakages:
     return Breakages(database, clock)
 
 
-def ask(database, clock, version="1.0.0", days_ago=1.0) -> None:
-    asking = Asking("digits", version, "digits", "shop", 7, clock.wall_s() - days_ago * 86_400)
+def ask(database, clock, version="1.0.0", days_ago=1.0, times=7) -> None:
+    asking = Asking("digits", version, "digits", "shop", times, clock.wall_s() - days_ago * 86_400)
     Usage(database).add([asking])
 
 
@@ -44,9 +44,10 @@ def test_clients_follow_where_another_version_understands_them(breakages, databa
 
 
 def test_clients_that_nobody_else_understands_are_left_alone(breakages, database, clock) -> None:
-    ask(database, clock, "2.0.0")
+    ask(database, clock, "2.0.0", times=1)
     found = breakages.of("digits", "2.0.0")
     assert (found.verdict, found.substitutes) == (Verdict.FAILED, ())
+    assert "shop (1 request);" in found.reasons[0]
     assert "no other version understands" in found.reasons[0]
 
 

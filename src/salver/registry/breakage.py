@@ -123,9 +123,7 @@ def judge(found: Breakage) -> tuple[Verdict, tuple[str, ...]]:
         count = sum(each.requests for each in found.clients)
         requests = f"{count} request{'s' * (count != 1)}"
         rest = instead or "; no other version understands what they send"
-        (following if instead else refused).append(
-            f"asked lately by {names} ({requests}){rest}"
-        )
+        (following if instead else refused).append(f"asked lately by {names} ({requests}){rest}")
     if found.only_in_production:
         (following if instead else refused).append(f"the only version in production{instead}")
     if found.aliases:

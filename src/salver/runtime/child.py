@@ -1,10 +1,11 @@
 """Foreign code in a child process: one command, in finite time, and nothing of it afterwards.
 
 Whatever runs what came from users - a pickle, a damaged model, a suite in Python, a training command - is started
-here and nowhere else, but for the workers that serve; git, asked about a checkout, is told to run nothing of it. Each child has an environment without secrets, a temporary
-directory of its own, a time limit, a bound on what it says, and no core dump. When it ends, when its time is over, when
-waiting for it is interrupted and when the process that waits is killed, all that it has started is killed and its
-directory goes (`salver.runtime.leash`). What differs is a parameter.
+here and nowhere else, but for the workers that serve; git, asked about a checkout, is told to run nothing of it.
+Each child has an environment without secrets, a temporary directory of its own, a time limit, a bound on what it
+says, and no core dump. When it ends, when its time is over, when waiting for it is interrupted and when the process
+that waits is killed, all that it has started is killed and its directory goes (`salver.runtime.leash`). What differs
+is a parameter.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from salver.protocol.tables import RuntimeOptions
 from salver.runtime.declaration import Declaration
 from salver.runtime.formats import Source
 from salver.runtime.formats.onnx_data import require_own_data
+from salver.runtime.formats.onnx_outline import outlined
 from salver.runtime.model import Arrays
 from salver.runtime.narrowing import narrowed
 from salver.runtime.states import without_states
@@ -90,7 +91,7 @@ class OnnxFormat:
 
     def signature(self, source: Source, declaration: Declaration) -> Signature:
         """Derived from the graph; a declaration may add labels and optional marks, not contradict it."""
-        session = _session(source, RuntimeOptions(optimization="disabled"), prepack=False)  # nothing is computed
+        session = _unweighted(source)
         graph = Signature(
             tuple(_spec(node, "input") for node in session.get_inputs()),
             tuple(_spec(node, "output") for node in session.get_outputs()),
@@ -131,8 +132,18 @@ class OnnxModel:
         self._session = None
 
 
-def _session(source: Source, options: RuntimeOptions, *, prepack: bool = True) -> ort.InferenceSession:
-    """Load the model; `prepack` has the weights laid out anew for speed."""
+def _unweighted(source: Source) -> ort.InferenceSession:
+    """A session that tells what the model takes, and is for nothing else."""
+    require_own_data(source)
+    options = RuntimeOptions(optimization="disabled")
+    try:
+        with outlined(source) as outline:
+            return _session(outline, options)
+    except SalverError:  # of the model, or of its outline: some operator may want to know a large tensor
+        return _session(source, options)
+
+
+def _session(source: Source, options: RuntimeOptions) -> ort.InferenceSession:
     if options.optimization not in _LEVELS:
         raise SalverError(
             "INVALID_SETTING", f"optimization is {options.optimization!r}", f"use one of {', '.join(_LEVELS)}"
@@ -151,8 +162,6 @@ def _session(source: Source, options: RuntimeOptions, *, prepack: bool = True) -
     settings.log_severity_level = 4
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     settings.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    if not prepack:
-        settings.add_session_config_entry("session.disable_prepacking", "1")
     if options.pin and options.threads > 1:
         # One entry for each thread but the calling one; ONNX Runtime counts processors from 1.
         bound = [str(options.pin[i % len(options.pin)] + 1) for i in range(1, options.threads)]

@@ -14,14 +14,26 @@ import mmap
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, NamedTuple
 
 from salver.protocol.errors import SalverError
 from salver.runtime.formats import Source
 
-__all__ = ["external_paths", "has_graph", "require_own_data"]
+__all__ = ["Bytes", "Field", "external_paths", "fields_of", "has_graph", "require_own_data"]
 
 Bytes = bytes | mmap.mmap
+
+
+class Field(NamedTuple):
+    """A field of a message: from `begin`, where its tag stands, to `stop`; its content from `start`."""
+
+    number: int
+    begin: int
+    start: int
+    stop: int
+    has_content: bool
+    """Whether it is bytes, text or a message; else it is a number."""
+
 
 _TENSOR: Final = "tensor"
 _ENTRY: Final = "entry"
@@ -77,7 +89,7 @@ def external_paths(content: Bytes) -> set[str]:
         kind, begin, end, depth = waiting.pop()
         if depth > _DEEPEST:
             raise SalverError("INVALID_ARTIFACT", f"the graphs of the model are more than {_DEEPEST} deep")
-        for field, start, stop in _fields(content, begin, end):
+        for field, start, stop in _contents(content, begin, end):
             inner = _INSIDE[kind].get(field)
             if inner == _ENTRY:
                 found.update(_location(content, start, stop))
@@ -89,7 +101,7 @@ def external_paths(content: Bytes) -> set[str]:
 def has_graph(content: Bytes) -> bool:
     """Whether serialised bytes may be a model: a message that says by which rules it was made, and has a graph."""
     try:
-        fields = {field for field, _, _ in _fields(content, 0, len(content))}
+        fields = {field for field, _, _ in _contents(content, 0, len(content))}
     except SalverError:
         return False
     return {_GRAPH, _OPSETS} <= fields
@@ -126,34 +138,40 @@ def _problem(source: Source, path: str) -> str:
 
 
 def _location(content: Bytes, begin: int, end: int) -> Iterator[str]:
-    entry = {field: content[start:stop] for field, start, stop in _fields(content, begin, end)}
+    entry = {field: content[start:stop] for field, start, stop in _contents(content, begin, end)}
     if entry.get(_KEY) == b"location":
         yield entry.get(_VALUE, b"").decode(errors="replace")
 
 
-def _fields(content: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """The fields with contents of a message: the number, and from where to where.
+def _contents(content: Bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """The fields with contents of a message: the number, and from where to where."""
+    return ((field.number, field.start, field.stop) for field in fields_of(content, at, end) if field.has_content)
+
+
+def fields_of(content: Bytes, at: int, end: int) -> Iterator[Field]:
+    """The fields of the message that stands from `at` to `end`.
 
     Raises INVALID_ARTIFACT for what is no message, and for what parsers read differently: nothing that is
     not understood here may be understood by ONNX Runtime.
     """
     while at < end:
+        begin = at
         tag, at = _varint(content, at, end)
-        kind = tag & 7
+        kind, start = tag & 7, at
         if tag >= _LARGEST_TAG:
             raise _unreadable()
         if kind == _BYTES:
-            size, at = _varint(content, at, end)
-            if at + size > end:
+            size, start = _varint(content, at, end)
+            at = start + size
+            if at > end:
                 raise _unreadable()
-            yield tag >> 3, at, at + size
-            at += size
         elif kind == 0:
             _, at = _varint(content, at, end)
         elif kind in _FIXED_SIZES:
             at += _FIXED_SIZES[kind]
         else:
             raise _unreadable()
+        yield Field(tag >> 3, begin, start, at, kind == _BYTES)
 
 
 def _varint(content: Bytes, at: int, end: int) -> tuple[int, int]:
