@@ -53,4 +53,5 @@ def test_a_version_without_a_row_is_in_development(catalog, database, admin, dra
         assert first.since_s is not None
         assert second == moved
         assert stages_of(connection) == stages_of(connection, "digits")
+        assert stages_of(connection, "digits", after=1) == (second,)
         assert stages_of(connection, "none") == ()

@@ -196,8 +196,8 @@ def _versions(here: Context, admin: Administration, name: str, limit: int) -> No
     from salver.control.actions.lifecycle import STAGES, OfStages
 
     manifests = sorted(_newest(admin, name, limit), key=lambda each: each.ordinal)
-    standing = {each.version: each for each in admin.do(STAGES, OfStages(name))}
     older = manifests[0].ordinal - 1
+    standing = {each.version: each for each in admin.do(STAGES, OfStages(name, older))}
     listed = [(each, standing[each.version]) for each in manifests]
     versions = [msgspec.to_builtins(stands) | msgspec.to_builtins(manifest) for manifest, stands in listed]
     head = ["version", "ordinal", "stage", "format", "digest", "bytes", ""]

@@ -49,7 +49,7 @@ def put_away(connection: Connection, model: str) -> Mapping[str, str]:
     return away | dict.fromkeys(connection.execute(revoked).scalars(), REVOKED)
 
 
-def standings_of(connection: Connection, model: str | None = None) -> tuple[Standing, ...]:
+def standings_of(connection: Connection, model: str | None = None, after: int = 0) -> tuple[Standing, ...]:
     """What `stages_of` gives, and what else became of each version."""
 
     def listed(table: Table) -> set[tuple[str, str]]:
@@ -64,7 +64,7 @@ def standings_of(connection: Connection, model: str | None = None) -> tuple[Stan
             revoked=(each.model, each.version) in revoked,
             deleted=(each.model, each.version) in deleted,
         )
-        for each in stages_of(connection, model)
+        for each in stages_of(connection, model, after)
     )
 
 

@@ -114,10 +114,10 @@ class Lifecycle:
             with self._database.begin() as connection:
                 return self._promote(connection, principal, request)
 
-    def stages(self, model: str | None = None) -> tuple[Standing, ...]:
-        """Where each version stands, the oldest registration first; NOT_FOUND for an unknown model."""
+    def stages(self, model: str | None = None, after: int = 0) -> tuple[Standing, ...]:
+        """Where each version stands, the oldest first, those `after` an ordinal; NOT_FOUND for an unknown model."""
         with self._database.read() as connection:
-            found = standings_of(connection, model)
+            found = standings_of(connection, model, after)
             if not found and model is not None:
                 require_model(connection, model)
             return found

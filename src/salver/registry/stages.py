@@ -119,14 +119,17 @@ def stage_of(connection: Connection, model: str, version: str) -> VersionStage:
     return VersionStage(model, version) if row is None else _entry(row)
 
 
-def stages_of(connection: Connection, model: str | None = None) -> tuple[VersionStage, ...]:
-    """Where each version of a model stands, or of all models; the oldest registration first.
+def stages_of(connection: Connection, model: str | None = None, after: int = 0) -> tuple[VersionStage, ...]:
+    """Where each version of a model stands, or of all models; the oldest registration first, those `after` an ordinal.
 
     What nobody has moved is where it is since it was registered.
     """
     known = select(versions.c.model, versions.c.version, versions.c.created_s)
     known = known.order_by(versions.c.model, versions.c.ordinal)
-    moved = select(stages)
+    same = (versions.c.model == stages.c.model) & (versions.c.version == stages.c.version)
+    moved = select(stages).join(versions, same)
+    if after:
+        known, moved = known.where(versions.c.ordinal > after), moved.where(versions.c.ordinal > after)
     if model is not None:
         known, moved = known.where(versions.c.model == model), moved.where(stages.c.model == model)
     entries = {(row.model, row.version): _entry(row) for row in connection.execute(moved)}

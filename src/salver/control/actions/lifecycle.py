@@ -42,6 +42,8 @@ class OfStages(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Asks where versions stand."""
 
     model: str | None = None
+    after: int = 0
+    """Only versions that were registered after this one of their model, by its ordinal."""
 
 
 class OfDecisions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,7 +108,7 @@ STAGES: Final = Action(
     "Where each version stands",
     OfStages,
     tuple[Standing, ...],
-    lambda admin, asked: admin.records.lifecycle.stages(asked.model),
+    lambda admin, asked: admin.records.lifecycle.stages(asked.model, asked.after),
 )
 PROMOTE: Final = Action(
     "POST",
