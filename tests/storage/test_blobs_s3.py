@@ -269,3 +269,29 @@ def test_without_the_package_the_extra_is_named(machines, monkeypatch) -> None:
     with pytest.raises(SalverError, match="need the package obstore") as raised:
         machines.store()
     assert "salver[s3]" in raised.value.remedy
+
+
+def test_a_download_that_nobody_reads_to_its_end_is_closed_without_waiting(s3: S3Service) -> None:
+    bucket = S3Bucket(PLACE, S3Settings(endpoint=s3.url, allow_http=True))
+    bucket.write("large", b"x" * 9 * MIB)
+    listed = bucket.head("large")
+    assert listed is not None
+    coming, go_on = threading.Event(), threading.Event()
+
+    def stalled(request: Any, _: bytes) -> bool:
+        if f"bytes={8 * MIB}-" in str(request.headers.get("range")):
+            coming.set()
+            go_on.wait(60)
+        return False
+
+    s3.fault["GET"] = stalled
+    pieces = bucket.pieces(listed)
+    assert len(next(pieces)) == 8 * MIB
+    assert coming.wait(10)
+    closing = threading.Thread(target=pieces.close)  # type: ignore[attr-defined]
+    closing.start()
+    closing.join(10)
+    waited = closing.is_alive()
+    go_on.set()
+    closing.join()
+    assert not waited

@@ -38,6 +38,9 @@ class S3Bucket:
         self.url = url.rstrip("/")
         bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
         self._store = _connect(bucket, prefix, settings)
+        # Not of each `pieces`: one that nobody reads to its end is closed wherever the garbage collector finds it, maybe
+        # while a thread is being started, and to wait for threads there can be to wait for oneself.
+        self._threads = ThreadPoolExecutor(_PARTS_AT_ONCE, thread_name_prefix="salver s3")
 
     def __repr__(self) -> str:
         return f"<S3Bucket {self.url}>"
@@ -89,15 +92,14 @@ class S3Bucket:
     def pieces(self, listed: Listed) -> Iterator[bytes]:
         """A large object, in several requests of bounded size."""
         starts = iter(range(0, listed.size_bytes, _PART_BYTES))
-        with ThreadPoolExecutor(_PARTS_AT_ONCE, thread_name_prefix="salver s3") as threads:
-            coming = deque(threads.submit(self._part, listed, start) for start in islice(starts, _PARTS_AT_ONCE))
-            try:
-                while coming:
-                    yield coming.popleft().result()
-                    coming += (threads.submit(self._part, listed, start) for start in islice(starts, 1))
-            finally:
-                for part in coming:
-                    part.cancel()
+        coming = deque(self._threads.submit(self._part, listed, start) for start in islice(starts, _PARTS_AT_ONCE))
+        try:
+            while coming:
+                yield coming.popleft().result()
+                coming += (self._threads.submit(self._part, listed, start) for start in islice(starts, 1))
+        finally:
+            for part in coming:
+                part.cancel()
 
     def _part(self, listed: Listed, start: int) -> bytes:
         import obstore  # noqa: PLC0415 - an extra
