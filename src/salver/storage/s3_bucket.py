@@ -38,8 +38,8 @@ class S3Bucket:
         self.url = url.rstrip("/")
         bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
         self._store = _connect(bucket, prefix, settings)
-        # Not of each `pieces`: one that nobody reads to its end is closed wherever the garbage collector finds it, maybe
-        # while a thread is being started, and to wait for threads there can be to wait for oneself.
+        # Not of each `pieces`: one that nobody reads to its end is closed where the garbage collector finds it, maybe
+        # while a thread is being started; who waits for threads there may wait for himself.
         self._threads = ThreadPoolExecutor(_PARTS_AT_ONCE, thread_name_prefix="salver s3")
 
     def __repr__(self) -> str:
