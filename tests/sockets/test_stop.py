@@ -6,7 +6,7 @@ import signal
 import threading
 from urllib.parse import urlsplit
 
-SLOW_TURNS = 1.5e5
+SLOW_TURNS = 6e5
 
 
 def test_sigterm_under_load_loses_no_request_and_exits_with_0(tree, models, load) -> None:
